@@ -1,0 +1,306 @@
+"""One frozen configuration, parsed once, with the origin of every value.
+
+Sources, later ones win: defaults, the TOML file named by ``HEADWATCH_CONFIG`` or ``--config``, environment variables
+``HEADWATCH_<SECTION>_<KEY>``, overrides given by a command.  Unknown sections, keys and variables are refused with the
+nearest known name, so that a typing error never silently means "default".
+
+The worker and the sidecar read the same file: capture takes ``[capture]`` and ``[wire]``, the sidecar the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import msgspec
+
+from headwatch.errors import ConfigError
+from headwatch.model import SpanKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Text that an operator's prompts put around a span, for example ``<context>`` and ``</context>``."""
+
+    kind: SpanKind
+    start: Annotated[str, msgspec.Meta(min_length=1)]
+    end: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the plugin samples.  Read once, when the engine starts."""
+
+    enabled: bool = True
+    sample_rate: Rate = 0.1
+    """Share of requests sampled, by a hash of the trace or request id: the same request on every rank and replica."""
+    step_stride: Positive = 8
+    """Of a sampled request, every how many decode rows one is summarised (counted from its first generated token)."""
+    prefill_stride: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Every how many prompt rows one is summarised; 0: only the last row of the prompt."""
+    layers: tuple[int, ...] = ()
+    """Global layer numbers; empty: all."""
+    detail: Annotated[int, msgspec.Meta(ge=0, le=1)] = 1
+    """0: features.  1: span masses as well."""
+    max_rows_per_step: Positive = 64
+    max_documents: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
+    max_field_bytes: Positive = 4 * 1024 * 1024
+    """A larger request field is not parsed."""
+    markers: tuple[Marker, ...] = ()
+    error_limit: Positive = 8
+    """So many errors in a row open the circuit breaker."""
+    retry_seconds: Seconds = 60.0
+    """How long the breaker stays open before one step is tried again."""
+    instance: str = ""
+    """``service.instance.id``; empty: host name and the engine's own id."""
+    revision: str = ""
+    """Model revision; empty: what the engine was started with."""
+
+
+class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The border between worker and sidecar."""
+
+    endpoint: str = "tcp://127.0.0.1:9465"
+    """ZeroMQ endpoint: the sidecar binds it, workers connect.  ``tcp://`` on loopback or ``ipc://``."""
+    allow_remote: bool = False
+    """Whether *endpoint* may leave loopback.  Frames carry no text, but anybody who reaches the port may send some."""
+    queue_frames: Positive = 256
+    """Frames that the worker holds for a sidecar that is slow or away; the next one is dropped and counted."""
+    max_frame_bytes: Positive = 64 * 1024 * 1024
+    status_seconds: Seconds = 2.0
+
+
+class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The sidecar's one HTTP port."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9464
+    allow_remote: bool = False
+    """Whether *host* may leave loopback.  The port has no authentication yet: see docs/security.md."""
+
+
+class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How rows become windows."""
+
+    seconds: Seconds = 60.0
+    """Length of a window, aligned to the clock."""
+    request_idle_seconds: Seconds = 120.0
+    """A request that sends no row for so long is taken as ended."""
+    max_strata: Positive = 64
+    """Strata held at once; rows of further ones are counted under the stratum ``other``."""
+    max_open_requests: Positive = 4096
+
+
+class GroundingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which heads read documents."""
+
+    head_map: str = ""
+    """Path of a head map (JSON) with the model's retrieval heads; empty: ratios over all heads only."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where everything is kept."""
+
+    enabled: bool = True
+    url: str = ""
+    """``chdb:///absolute/path`` (embedded) or ``http(s)://user:password@host:8123/database`` (a server).  Empty:
+    ``$XDG_STATE_HOME/headwatch/store``."""
+    head_ttl_days: Positive = 1
+    """Per-head series in the Collector's tables."""
+    evidence_ttl_days: Positive = 30
+    """Requests, documents and request heads."""
+
+    def __repr__(self) -> str:
+        """Return the fields with the password masked."""
+        return (f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, head_ttl_days={self.head_ttl_days}, "
+                f"evidence_ttl_days={self.evidence_ttl_days})")
+
+
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Export by OTLP; off while *endpoint* is empty."""
+
+    endpoint: str = ""
+    """``http://host:4317`` for gRPC; for HTTP the whole address, with ``/v1/metrics``."""
+    protocol: Literal["grpc", "http"] = "grpc"
+    insecure: bool = True
+    timeout_seconds: Seconds = 10.0
+
+
+class PrometheusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``/metrics`` shows of the heads."""
+
+    layer_bands: Positive = 4
+    worst_heads: Annotated[int, msgspec.Meta(ge=0, le=100)] = 10
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """OpenTelemetry resource attributes."""
+
+    name: str = "vllm"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that is in force."""
+
+    capture: CaptureConfig = CaptureConfig()
+    wire: WireConfig = WireConfig()
+    http: HttpConfig = HttpConfig()
+    window: WindowConfig = WindowConfig()
+    grounding: GroundingConfig = GroundingConfig()
+    store: StoreConfig = StoreConfig()
+    otlp: OtlpConfig = OtlpConfig()
+    prometheus: PrometheusConfig = PrometheusConfig()
+    service: ServiceConfig = ServiceConfig()
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration and where each value that is no default came from (``section.key`` to origin)."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+RESERVED_VARIABLES = frozenset({"HEADWATCH_CONFIG", "HEADWATCH_DISABLE"})
+
+
+def load(
+    *,
+    path: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Return the configuration in force.
+
+    *path* names the TOML file (else ``HEADWATCH_CONFIG``); *environ* stands for the process environment;
+    *overrides* maps ``section.key`` to a value and wins over everything.
+
+    Raises:
+        ConfigError: The file cannot be read, or a section, key or value is not known.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+
+    path = path or environ.get("HEADWATCH_CONFIG")
+    if path:
+        for section, table in _read_file(path).items():
+            if not isinstance(table, dict):
+                raise ConfigError(f"{path}: {section!r} is no section; settings stand in sections such as [capture]")
+            for key, value in table.items():
+                _check_known(section, key, path)
+                values.setdefault(section, {})[key] = value
+                origins[f"{section}.{key}"] = f"file {path}"
+
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("HEADWATCH_") or variable in RESERVED_VARIABLES:
+            continue
+        section, _, key = variable.removeprefix("HEADWATCH_").lower().partition("_")
+        _check_known(section, key, f"environment variable {variable}")
+        values.setdefault(section, {})[key] = _parse_text(section, key, text, variable)
+        origins[f"{section}.{key}"] = f"environment {variable}"
+
+    for name, value in (overrides or {}).items():
+        section, _, key = name.partition(".")
+        _check_known(section, key, "command line")
+        values.setdefault(section, {})[key] = value
+        origins[name] = "command line"
+
+    try:
+        config = msgspec.convert(values, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from error
+    _check_bindings(config)
+    return Loaded(config, origins)
+
+
+def mask_url(url: str) -> str:
+    """Return *url* with its password replaced by ``***``."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{':***' if colon else ''}@{host}"
+
+
+def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> str:
+    """Return the store's URL, with the default path filled in."""
+    if config.url:
+        return config.url
+    environ = os.environ if environ is None else environ
+    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".local" / "state")
+    return f"chdb://{state}/headwatch/store"
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Return whether a host, or a ZeroMQ endpoint, can only be reached from this machine."""
+    scheme, separator, rest = endpoint.partition("://")
+    if separator and scheme in {"ipc", "inproc"}:
+        return True
+    host = rest.rpartition(":")[0] if separator else endpoint
+    host = host.strip("[]")
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _check_bindings(config: Config) -> None:
+    if not config.wire.allow_remote and not is_loopback(config.wire.endpoint):
+        raise ConfigError(f"wire.endpoint {config.wire.endpoint!r} leaves loopback; set wire.allow_remote = true if the "
+                          "network between worker and sidecar is yours alone")
+    if not config.http.allow_remote and not is_loopback(config.http.host):
+        raise ConfigError(f"http.host {config.http.host!r} leaves loopback and the port has no authentication; set "
+                          "http.allow_remote = true if a proxy or network policy stands before it")
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration file {path!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _sections() -> dict[str, type[msgspec.Struct]]:
+    return {name: kind for name, kind in get_type_hints(Config).items() if name in Config.__struct_fields__}
+
+
+def _check_known(section: str, key: str, origin: str) -> None:
+    sections = _sections()
+    if section not in sections:
+        raise ConfigError(f"{origin}: unknown section {section!r}{_nearest(section, sections)}")
+    keys = sections[section].__struct_fields__
+    if key not in keys:
+        raise ConfigError(f"{origin}: unknown key {section}.{key}{_nearest(key, keys)}")
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _parse_text(section: str, key: str, text: str, variable: str) -> Any:
+    """Return *text* as the type of ``section.key``: a TOML value, or the bare text where a string is wanted."""
+    wanted = get_type_hints(_sections()[section])[key]
+    if wanted is str or getattr(wanted, "__origin__", None) is Literal:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"environment variable {variable}: {text!r} is no TOML value") from error
+
+
+def _explain(error: msgspec.ValidationError, origins: Mapping[str, str]) -> str:
+    message, _, where = str(error).partition(" - at `$.")
+    name = where.rstrip("`")
+    origin = origins.get(name.split("[")[0], "")
+    return f"{origin + ': ' if origin else ''}{name or 'configuration'}: {message}"

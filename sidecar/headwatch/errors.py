@@ -1,0 +1,77 @@
+"""The one exception tree.
+
+::
+
+    HeadwatchError
+    ├── ConfigError            a configuration file, variable or flag is wrong
+    ├── RequestFieldError      the client's request field is wrong (counted, the request is served all the same)
+    ├── SpanError              spans overlap or leave the prompt
+    ├── WireError              bytes that are no frame, or a frame of a version that is not read
+    ├── CaptureRefused         a layer, layout or engine version that is not understood
+    ├── StoreError             the store cannot be opened, or refuses a write
+    ├── ExportError            an exporter's peer cannot be reached or refuses
+    └── CommandError           a command cannot do what it was asked
+
+Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
+"""
+
+from __future__ import annotations
+
+
+class HeadwatchError(Exception):
+    """Root of all errors that headwatch raises on purpose."""
+
+    reason: str = "error"
+    """Short, stable word used as the label of error counters."""
+
+
+class ConfigError(HeadwatchError):
+    """A configuration file, environment variable or flag is wrong."""
+
+    reason = "config"
+
+
+class RequestFieldError(HeadwatchError):
+    """The client's request field cannot be used.  The request is served; the reason is counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SpanError(RequestFieldError):
+    """Spans overlap or leave the prompt."""
+
+
+class WireError(HeadwatchError):
+    """Bytes that are no frame, or a frame of a version that this side does not read."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CaptureRefused(HeadwatchError):
+    """A layer, cache layout or engine version that capture does not understand, and so does not touch."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreError(HeadwatchError):
+    """The store cannot be opened or refuses a write."""
+
+    reason = "store"
+
+
+class ExportError(HeadwatchError):
+    """An exporter's peer cannot be reached or refuses what it was sent."""
+
+    reason = "export"
+
+
+class CommandError(HeadwatchError):
+    """A command cannot do what it was asked; the message is the one line that the user sees."""
+
+    reason = "command"

@@ -1,0 +1,127 @@
+"""The one table that names every metric: OpenTelemetry name, instrument, unit, meaning.
+
+Exporters, dashboards, alert rules and docs take names from here; docs/metrics.md is generated from it.
+Prometheus names follow the OpenTelemetry translation: dots become underscores, counters end in ``_total``,
+seconds in ``_seconds``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headwatch.model import FEATURES
+
+NAMESPACE = "headwatch."
+
+ATTR_MODEL = "gen_ai.request.model"
+ATTR_LAYER = "headwatch.layer"
+ATTR_HEAD = "headwatch.head"
+ATTR_LAYER_BAND = "headwatch.layer_band"
+ATTR_SPAN_KIND = "headwatch.span.kind"
+ATTR_STRATUM = "headwatch.stratum"
+ATTR_ROUTE = "headwatch.route"
+ATTR_PHASE = "headwatch.phase"
+ATTR_CONTEXT_BAND = "headwatch.context_band"
+ATTR_STATE = "headwatch.grounding.state"
+ATTR_HEADS = "headwatch.heads"
+"""``all`` or ``retrieval``: over which heads a ratio was averaged."""
+ATTR_ARM = "headwatch.arm"
+ATTR_DOCUMENT_SOURCE = "headwatch.document.source"
+ATTR_REASON = "headwatch.reason"
+ATTR_EXPORTER = "headwatch.exporter"
+ATTR_RANK = "headwatch.rank"
+
+Instrument = Literal["gauge", "sum", "exp_histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.  ``unit`` is UCUM; a sum is cumulative and monotonic."""
+
+    name: str
+    instrument: Instrument
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def prometheus_name(self) -> str:
+        """Return the name that Prometheus sees."""
+        name = self.name.replace(".", "_")
+        if self.unit == "s":
+            name += "_seconds"
+        return name + "_total" if self.instrument == "sum" else name
+
+
+_HEAD = (ATTR_MODEL, ATTR_STRATUM, ATTR_ROUTE, ATTR_PHASE, ATTR_CONTEXT_BAND, ATTR_LAYER, ATTR_HEAD)
+_REQUEST = (ATTR_MODEL, ATTR_ROUTE)
+
+_FEATURE_TEXT = {
+    "entropy": "Entropy of a head's attention over the visible positions, divided by ln n.",
+    "max_weight": "Largest attention weight of a head.",
+    "sink_mass": "Attention on position 0 and on a learned sink.",
+    "local_mass": "Attention on the last 32 positions.",
+    "distance": "Mean distance that a head looks back, as a share of the context.",
+    "lookback": "Mean weight per document token over that plus the mean weight per generated token.",
+}
+if set(_FEATURE_TEXT) != set(FEATURES):  # a feature without a meaning must not ship
+    raise RuntimeError("metrics.py does not describe every feature of model.py")
+
+METRICS: tuple[Metric, ...] = (
+    *(Metric(f"headwatch.attention.{name}", "exp_histogram", "1", text, _HEAD) for name, text in _FEATURE_TEXT.items()),
+    Metric("headwatch.attention.document_mass", "exp_histogram", "1",
+           "Attention of a head on all documents, over 1 - sink mass.", _HEAD),
+    Metric("headwatch.attention.span_mass", "exp_histogram", "1",
+           "Attention of a head on the spans of one kind.", (*_HEAD, ATTR_SPAN_KIND)),
+    Metric("headwatch.grounding.ratio", "exp_histogram", "1",
+           "Lookback of a request, averaged over generated rows and heads.", (*_REQUEST, ATTR_HEADS)),
+    Metric("headwatch.grounding.document_mass", "exp_histogram", "1",
+           "Attention of a request on its documents, over 1 - sink mass, averaged over generated rows and heads.",
+           _REQUEST),
+    Metric("headwatch.grounding.document_share", "exp_histogram", "1",
+           "Share that one document drew of the attention on all documents of its request.",
+           (*_REQUEST, ATTR_DOCUMENT_SOURCE)),
+    Metric("headwatch.grounding.requests", "sum", "{request}",
+           "Sampled requests that ended, by whether their grounding could be measured.", (*_REQUEST, ATTR_STATE)),
+    Metric("headwatch.capture.rows", "sum", "{row}", "Query rows planned, sent, dropped or refused by the worker.",
+           (ATTR_MODEL, ATTR_RANK, ATTR_STATE)),
+    Metric("headwatch.capture.dropped", "sum", "{frame}", "Frames that the worker dropped because its queue was full.",
+           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.errors", "sum", "{error}", "Errors inside capture and in request fields, by reason.",
+           (ATTR_MODEL, ATTR_RANK, ATTR_REASON)),
+    Metric("headwatch.capture.duration", "sum", "s", "Time spent in capture.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.overhead", "gauge", "1", "Time spent in capture over the time of all engine steps.",
+           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.up", "gauge", "1", "1 while the worker captures and reports; 0 when switched off or silent.",
+           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.refused_layers", "gauge", "{layer}", "Layers that failed the self-check or are not understood.",
+           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.ingest.frames", "sum", "{frame}", "Frames that arrived."),
+    Metric("headwatch.ingest.missing", "sum", "{frame}", "Frames missing from the sequence of a worker.",
+           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.ingest.head_summaries", "sum", "{summary}", "Head summaries aggregated."),
+    Metric("headwatch.ingest.rejected", "sum", "{frame}", "Frames that could not be read, by reason.", (ATTR_REASON,)),
+    Metric("headwatch.ingest.late_rows", "sum", "{row}", "Rows that arrived after their window closed; counted in the next."),
+    Metric("headwatch.ingest.clock_skew", "gauge", "s", "Worker clock minus sidecar clock.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.exporter.up", "gauge", "1", "1 when the last export succeeded.", (ATTR_EXPORTER,)),
+    Metric("headwatch.exporter.points", "sum", "{point}", "Data points or rows delivered.", (ATTR_EXPORTER,)),
+    Metric("headwatch.exporter.dropped", "sum", "{batch}", "Batches given up or pushed out of a full queue.", (ATTR_EXPORTER,)),
+    Metric("headwatch.exporter.errors", "sum", "{error}", "Failed exports, retries included.", (ATTR_EXPORTER,)),
+    Metric("headwatch.exporter.duration", "gauge", "s", "Duration of the last export.", (ATTR_EXPORTER,)),
+    Metric("headwatch.exporter.queue", "gauge", "{batch}", "Batches waiting.", (ATTR_EXPORTER,)),
+)
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
+
+
+def metric(name: str) -> Metric:
+    """Return the metric *name*, without its namespace or with it."""
+    return BY_NAME[name if name.startswith(NAMESPACE) else NAMESPACE + name]
+
+
+def head_metric(feature: str) -> tuple[Metric, dict[str, str]]:
+    """Return the metric of a window feature of :data:`headwatch.model.WINDOW_FEATURES`, and the attributes it adds."""
+    if feature.startswith("span_mass."):
+        return metric("attention.span_mass"), {ATTR_SPAN_KIND: feature.removeprefix("span_mass.")}
+    return metric(f"attention.{feature}"), {}

@@ -1,0 +1,273 @@
+"""The nouns: what a summary, a span, a request, a window are.
+
+Frozen values without behaviour.  Those that cross the process border are msgspec structs, encoded by
+:mod:`headwatch.wire`; those that stay in the sidecar are dataclasses over numpy arrays.  The definition of each feature
+is in docs/architecture.md, its arithmetic in :mod:`headwatch.capture.oracle`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SpanKind = Literal[
+    "system", "user", "history", "tool", "document", "memory", "image", "audio", "generated", "template"
+]
+SPAN_KINDS: tuple[SpanKind, ...] = get_args(SpanKind)
+DOCUMENT_KINDS: tuple[SpanKind, ...] = ("document", "memory", "tool")
+"""Kinds that a client may give to a named document.  Only ``document`` counts as grounding."""
+
+FEATURES = ("entropy", "max_weight", "sink_mass", "local_mass", "distance", "lookback")
+"""The scalar features of one head for one query row, in wire order."""
+LOCAL_TOKENS = 32
+"""``local_mass`` is the mass on this many last positions, the query's own included."""
+SINK_SATURATED = 0.999
+"""Above this sink mass a head has no document mass to speak of: it is undefined, not infinite."""
+
+REQUEST_FEATURES = (*FEATURES, "document_mass")
+"""What is kept for a request and head: means over the rows that were sampled."""
+WINDOW_FEATURES = (*REQUEST_FEATURES, *(f"span_mass.{kind}" for kind in SPAN_KINDS))
+"""What is kept for a window and head, as histograms."""
+
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+"""A row is ``decode`` where the query is a generated token, ``prefill`` where it is a token of the prompt."""
+
+GroundingState = Literal["measured", "absent", "unresolved"]
+"""``absent``: the request named no documents.  ``unresolved``: it named some, and none was found in the prompt."""
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """A run of prompt positions ``[start, end)`` of one kind.
+
+    ``document`` indexes :attr:`RequestContext.documents` (-1: none).  ``age`` counts conversation turns back from the
+    current one (0), so that each earlier turn is a span of its own.
+    """
+
+    kind: SpanKind
+    start: int
+    end: int
+    document: int = -1
+    age: int = 0
+
+
+class Document(msgspec.Struct, frozen=True):
+    """What the client says of one document that it put into the prompt.  Never its text."""
+
+    id: str
+    kind: SpanKind = "document"
+    source: str = ""
+    version: str = ""
+    retrieved_at: str = ""
+    labels: dict[str, str] = {}
+    found: bool = True
+    """Whether its text was located in the prompt."""
+
+
+class RequestContext(msgspec.Struct, frozen=True):
+    """Everything the sidecar needs to know of a sampled request, resolved in vLLM's front end.
+
+    The spans partition ``[0, prompt_tokens)``; positions from ``prompt_tokens`` on are ``generated``.
+    """
+
+    request_id: str
+    """The id that the client sees (``chatcmpl-…``)."""
+    prompt_tokens: int
+    spans: list[Span]
+    documents: list[Document] = []
+    engine_id: str = ""
+    """The engine's own id, unique for each sample of a request with n > 1.  Filled in by the worker."""
+    route: str = ""
+    arm: str = ""
+    """Arm of an experiment."""
+    adapter: str = ""
+    trace_id: str = ""
+    parent_span_id: str = ""
+    errors: list[str] = []
+    """Reasons of what could not be used in the client's field, for example ``document_not_in_prompt``."""
+
+
+class WorkerIdentity(msgspec.Struct, frozen=True):
+    """Which worker of which engine a frame comes from.  ``start_ns`` tells one life of it from the next."""
+
+    instance: str
+    """``service.instance.id``: one engine, shared by its ranks."""
+    rank: int
+    start_ns: int
+    model: str
+    revision: str
+    dtype: str
+    layers: int
+    """Attention layers of the whole model."""
+    heads: int
+    """Query heads of the whole model in one layer (the largest, where layers differ)."""
+    engine_version: str
+
+
+class SummaryBatch(msgspec.Struct, frozen=True, tag="summary"):
+    """Head summaries of the rows sampled in one engine step: the unit on the wire.
+
+    Columns are little-endian bytes; :mod:`headwatch.wire.columns` views them as arrays.  A frame stands alone: it carries
+    the context of every request it has rows of, so that a sidecar may start at any time.
+    """
+
+    worker: WorkerIdentity
+    sequence: int
+    """Counts frames of this worker, dropped ones included: a gap is a loss."""
+    time_ns: int
+    layers: list[int]
+    """Global numbers of the layers summarised, ascending."""
+    heads: int
+    """Query heads in each of these layers on this rank."""
+    head_offset: int
+    """Global number of this rank's first head."""
+    requests: list[RequestContext]
+    row_request: bytes
+    """int32 [rows]: index into ``requests``."""
+    row_position: bytes
+    """int32 [rows]: position of the query token."""
+    features: bytes
+    """float32 [rows, layers, heads, len(FEATURES)]; NaN where undefined."""
+    span_mass: bytes
+    """float32: for each row in turn [spans of its request + 1, layers, heads]; the last span is the generated text."""
+    finished: list[str] = []
+    """Engine ids of sampled requests that ended."""
+
+
+class StatusFrame(msgspec.Struct, frozen=True, tag="status"):
+    """What a worker says of itself every few seconds.  All counts are cumulative since ``worker.start_ns``."""
+
+    worker: WorkerIdentity
+    sequence: int
+    """The sequence number that the next summary frame will carry."""
+    time_ns: int
+    up: bool
+    reason: str
+    """Why capture is down; empty while it is up."""
+    counters: dict[str, int]
+    """``steps sampled_steps rows_planned rows_sent rows_dropped rows_refused frames_sent frames_dropped``."""
+    errors: dict[str, int]
+    refused_layers: dict[str, str]
+    """Layer name to reason."""
+    capture_seconds: float
+    step_seconds: float
+    sample_rate: float
+    step_stride: int
+    runner: str
+    backend: str
+
+
+Frame = SummaryBatch | StatusFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """What must be held equal before two numbers may be compared."""
+
+    model: str
+    revision: str
+    adapter: str
+    route: str
+    context_band: str
+    """Length of the visible context: ``<512 512-1k 1k-2k 2k-4k …``."""
+    phase: Phase
+
+    @property
+    def label(self) -> str:
+        """Return one string for attributes: the fields joined by ``|``."""
+        return "|".join((self.model, self.revision, self.adapter, self.route, self.context_band, self.phase))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A sampled request that has ended: its context and the means over its sampled rows."""
+
+    context: RequestContext
+    worker: WorkerIdentity
+    started_ns: int
+    ended_ns: int
+    rows_prefill: int
+    rows_decode: int
+    state: GroundingState
+    grounding_ratio: float | None
+    """Lookback averaged over generated rows and all heads; None where no row defines it."""
+    grounding_ratio_retrieval_heads: float | None
+    """The same over the calibrated retrieval heads; None also where the model has no head map."""
+    document_mass: float | None
+    document_share: tuple[float | None, ...]
+    """For each document of the context: its share of the mass of all documents."""
+    undefined: int
+    """Head summaries of generated rows that define no lookback."""
+    head_means: NDArray[np.float32] = field(repr=False)
+    """[len(REQUEST_FEATURES), layers, heads] over generated rows; NaN where undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """One closed window of one engine: a histogram for each stratum, feature, layer and head, as columns.
+
+    Axes: S strata, F features, L layers, H heads, B buckets.  Bucket b holds values in
+    ``(base**(offset+b), base**(offset+b+1)]`` with ``base = 2**2**-scale`` (OpenTelemetry exponential histograms);
+    values below the first bucket are counted in ``zero_count``.
+    """
+
+    start_ns: int
+    end_ns: int
+    worker: WorkerIdentity
+    """The engine (rank 0 stands for all its ranks)."""
+    strata: tuple[Stratum, ...]
+    features: tuple[str, ...]
+    layers: NDArray[np.int32]  # [L] global layer numbers
+    count: NDArray[np.uint32]  # [S, F, L, H]
+    total: NDArray[np.float64]  # [S, F, L, H] sum of values
+    minimum: NDArray[np.float32]  # [S, F, L, H]; NaN where count is 0
+    maximum: NDArray[np.float32]  # [S, F, L, H]
+    zero_count: NDArray[np.uint32]  # [S, F, L, H]
+    buckets: NDArray[np.uint32]  # [S, F, L, H, B]
+    scale: int
+    offset: int
+    rows: NDArray[np.uint32]  # [S] sampled rows
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """The latest status of a worker and what ingest counted of it."""
+
+    status: StatusFrame
+    received_ns: int
+    clock_skew_seconds: float
+    """Worker clock minus sidecar clock when its last status arrived."""
+    frames_received: int
+    frames_missing: int
+    """Gaps in the sequence: frames that were sent and never arrived, or were dropped by the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """State of the pair at one moment, for exporters, /readyz and doctor."""
+
+    time_ns: int
+    workers: tuple[WorkerHealth, ...]
+    ingest: dict[str, int]
+    """Cumulative counts: ``frames rows head_summaries rejected.<reason> late_rows dropped_requests``."""
+    exporters: dict[str, ExporterHealth]
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterHealth:
+    """What one exporter says of itself."""
+
+    up: bool
+    exported_batches: int
+    exported_points: int
+    dropped_batches: int
+    errors: int
+    last_error: str
+    last_duration_seconds: float
+    queue_batches: int

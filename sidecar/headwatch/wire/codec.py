@@ -1,0 +1,42 @@
+"""Frames to bytes and back: a two-byte header and msgpack, no pickle.
+
+Byte 0 is the magic ``0xA7``, byte 1 the schema version.  A sidecar reads this version and the one before, so that
+workers and sidecars may be upgraded one at a time, sidecars first.  Version 1 had no ``finished`` and no ``prefill``
+of rows by position; its frames decode with the defaults of the fields added since.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headwatch.errors import WireError
+from headwatch.model import Frame
+
+MAGIC = 0xA7
+VERSION = 2
+READABLE = (1, 2)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(frame: Frame) -> bytes:
+    """Return *frame* as bytes of the current version."""
+    return bytes((MAGIC, VERSION)) + _encoder.encode(frame)
+
+
+def decode(payload: bytes | memoryview) -> Frame:
+    """Return the frame in *payload*.
+
+    Raises:
+        WireError: With reason ``magic`` (not ours), ``version`` (not readable) or ``malformed``.
+    """
+    view = memoryview(payload)
+    if len(view) < 2 or view[0] != MAGIC:  # noqa: PLR2004 - the header's two bytes
+        raise WireError("magic", f"{len(view)} bytes that do not start like a headwatch frame")
+    if view[1] not in READABLE:
+        raise WireError("version", f"frame of wire version {view[1]}; this sidecar reads {', '.join(map(str, READABLE))}")
+    try:
+        return _decoder.decode(view[2:])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError("malformed", f"frame cannot be decoded: {error}") from error
