@@ -271,3 +271,15 @@ class ExporterHealth:
     last_error: str
     last_duration_seconds: float
     queue_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the pipeline hands to every exporter, about once a second: windows that closed, requests that ended, health."""
+
+    time_ns: int
+    service: str
+    """``service.name``."""
+    windows: tuple[WindowBatch, ...]
+    requests: tuple[RequestRecord, ...]
+    health: Health
