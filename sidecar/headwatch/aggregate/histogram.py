@@ -1,0 +1,83 @@
+"""Exponential histograms of values in [0, 1], for many cells at once.
+
+Every feature of headwatch is a share, so the buckets are fixed: scale 3 (each bucket 9 % wider than the one below) from
+2⁻¹⁶ to 1, 128 buckets; smaller values are counted as zero.  Fixed bounds make every histogram mergeable by addition, which
+is associative, commutative and exact.  Sum, count, minimum and maximum are kept beside it and are exact, so means carry no
+bucket error; a quantile errs by less than 4.5 % of its value.
+
+Memory: 560 bytes a cell (one head and feature of one stratum).
+Source: OpenTelemetry data model, exponential histogram, "base-2 exponential buckets".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCALE = 3
+BUCKETS = 128
+OFFSET = -BUCKETS
+"""Index of the first bucket; the last, -1, ends at 1 inclusive."""
+
+
+def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the bucket 0 … BUCKETS-1 of each value, or -1 for "zero".  Values above 1 (rounding) count as 1.
+
+    *values* must not be NaN.
+    """
+    with np.errstate(divide="ignore"):
+        exponent = np.log2(np.maximum(values, 0.0, dtype=np.float32))
+    exponent = np.maximum(exponent, np.float32(-64.0))
+    index = np.ceil(exponent * (1 << SCALE)).astype(np.int64) - 1 - OFFSET
+    return np.clip(index, -1, BUCKETS - 1)
+
+
+class HistogramBlock:
+    """Histograms of C cells, filled from matrices of observations."""
+
+    def __init__(self, cells: int) -> None:
+        self.cells = cells
+        self.count = np.zeros(cells, np.uint32)
+        self.total = np.zeros(cells, np.float64)
+        self.minimum = np.full(cells, np.nan, np.float32)
+        self.maximum = np.full(cells, np.nan, np.float32)
+        self._slots = np.zeros((cells, BUCKETS + 1), np.uint32)  # slot 0 is "zero"
+
+    @property
+    def zero_count(self) -> NDArray[np.uint32]:
+        """Return how many values of each cell lay below the first bucket, [C]."""
+        return self._slots[:, 0]
+
+    @property
+    def buckets(self) -> NDArray[np.uint32]:
+        """Return the bucket counts, [C, BUCKETS]."""
+        return self._slots[:, 1:]
+
+    def observe(self, values: NDArray[np.float32]) -> None:
+        """Add the observations *values* [N, C]; NaN means "undefined" and is not counted."""
+        defined = ~np.isnan(values)
+        filled = np.where(defined, values, np.float32(0))
+        self.count += defined.sum(0, dtype=np.uint32)
+        self.total += filled.sum(0, dtype=np.float64)
+        self.minimum = np.fmin(self.minimum, np.fmin.reduce(values, axis=0))
+        self.maximum = np.fmax(self.maximum, np.fmax.reduce(values, axis=0))
+        slot = bucket_index(filled) + 1
+        slot += np.arange(self.cells)[None, :] * (BUCKETS + 1)
+        counts = np.bincount(slot[defined], minlength=self._slots.size)
+        self._slots += counts.reshape(self._slots.shape).astype(np.uint32)
+
+    def merge(self, other: HistogramBlock) -> HistogramBlock:
+        """Return the histograms of the observations of both; neither is changed."""
+        if other.cells != self.cells:
+            raise ValueError(f"blocks of {self.cells} and {other.cells} cells cannot be merged")
+        merged = HistogramBlock(self.cells)
+        merged.count = self.count + other.count
+        merged.total = self.total + other.total
+        merged.minimum = np.fmin(self.minimum, other.minimum)
+        merged.maximum = np.fmax(self.maximum, other.maximum)
+        merged._slots = self._slots + other._slots
+        return merged

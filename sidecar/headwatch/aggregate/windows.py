@@ -1,0 +1,195 @@
+"""The aggregator: frames in, closed windows and ended requests out.
+
+Windows are aligned to the clock of the worker's frames, one set of strata for each engine.  A window closes a grace
+period after its end by the sidecar's clock; rows that come later are counted in the window then open, and as late.
+Everything is bounded: strata, open requests, rows waiting in a stratum.
+
+Not safe from threads: the pipeline holds one lock around it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock
+from headwatch.aggregate.requests import OpenRequest
+from headwatch.aggregate.strata import overflow, stratum_of
+from headwatch.aggregate.values import RowValues, SpanTable
+from headwatch.errors import WireError
+from headwatch.model import WINDOW_FEATURES, RequestRecord, Stratum, SummaryBatch, WindowBatch, WorkerIdentity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headwatch.config import WindowConfig
+    from headwatch.wire.columns import Columns
+
+GRACE_NS = 2_000_000_000
+_BLOCK_ROWS = 32
+"""Rows that wait in a stratum before they are counted together: one pass over the buckets serves them all."""
+MAX_LAYERS = 1024
+MAX_HEADS = 1024
+
+
+@dataclass(slots=True)
+class _Cell:
+    """One stratum of an open window."""
+
+    block: HistogramBlock
+    waiting: list[NDArray[np.float32]] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self.waiting.append(values)
+        if len(self.waiting) >= _BLOCK_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.block.observe(np.stack(self.waiting))
+            self.waiting.clear()
+
+
+@dataclass(slots=True)
+class _Engine:
+    """The open window of one engine."""
+
+    worker: WorkerIdentity
+    start_ns: int
+    cells: dict[Stratum, _Cell] = field(default_factory=dict)
+
+
+class Aggregator:
+    """Holds the open windows and the open requests."""
+
+    def __init__(self, config: WindowConfig, head_maps: dict[str, NDArray[np.bool_]] | None = None) -> None:
+        self._window_ns = int(config.seconds * 1e9)
+        self._idle_ns = int(config.request_idle_seconds * 1e9)
+        self._config = config
+        self._head_maps = head_maps or {}
+        self._engines: dict[str, _Engine] = {}
+        self._requests: dict[tuple[str, str], OpenRequest] = {}
+        self._closed: list[WindowBatch] = []
+        self.counters: Counter[str] = Counter()
+
+    def add(self, batch: SummaryBatch, columns: Columns) -> None:
+        """Take one frame, whose columns were checked by :func:`headwatch.wire.columns.view`.
+
+        Raises:
+            WireError: The frame's layers or heads do not fit the model that its worker claims.
+        """
+        worker = batch.worker
+        layers = np.asarray(batch.layers, np.int64)
+        heads = slice(batch.head_offset, batch.head_offset + batch.heads)
+        if not (0 <= worker.layers <= MAX_LAYERS and 0 <= worker.heads <= MAX_HEADS):
+            raise WireError("model_size", f"a model of {worker.layers} layers and {worker.heads} heads is not plausible")
+        if len(layers) and (layers.min() < 0 or layers.max() >= worker.layers or heads.stop > worker.heads):
+            raise WireError("shape", "the frame has layers or heads that its model does not have")
+        engine = self._engine(worker, batch.time_ns) if len(columns.request) else None
+        tables: dict[int, SpanTable] = {}
+        for row, (number, position) in enumerate(zip(columns.request.tolist(), columns.position.tolist(), strict=True)):
+            context = batch.requests[number]
+            request = self._request(worker, context.engine_id, number, batch)
+            table = request.table if request else tables.setdefault(number, SpanTable(context))
+            values = table.values(
+                columns.features[row], columns.span_mass[row] if columns.span_mass else None, position
+            )
+            if request is not None:
+                request.add(position, values, layers, heads, batch.time_ns)
+            if engine is not None:
+                self._count(engine, stratum_of(worker, context, position), values, layers, heads)
+            self.counters["rows"] += 1
+        self.counters["head_summaries"] += len(columns.request) * len(layers) * batch.heads
+        for engine_id in batch.finished:
+            ended = self._requests.get((worker.instance, engine_id))
+            if ended is not None:
+                ended.finished = True
+
+    def collect(self, now_ns: int, *, everything: bool = False) -> tuple[list[WindowBatch], list[RequestRecord]]:
+        """Return the windows that have closed and the requests that have ended by *now_ns*, or all of them."""
+        for instance, engine in list(self._engines.items()):
+            if everything or now_ns >= engine.start_ns + self._window_ns + GRACE_NS:
+                self._close(instance, engine)
+        ended = [
+            key
+            for key, request in self._requests.items()
+            if everything or request.finished or now_ns - request.last_ns > self._idle_ns
+        ]
+        records = []
+        for key in ended:
+            request = self._requests.pop(key)
+            records.append(request.record(self._head_maps.get(request.worker.model, self._head_maps.get(""))))
+        closed, self._closed = self._closed, []
+        return closed, records
+
+    def _engine(self, worker: WorkerIdentity, time_ns: int) -> _Engine:
+        start = time_ns - time_ns % self._window_ns
+        engine = self._engines.get(worker.instance)
+        if engine is not None and (start > engine.start_ns or engine.worker.start_ns != worker.start_ns):
+            self._close(worker.instance, engine)
+            engine = None
+        if engine is None:
+            engine = self._engines[worker.instance] = _Engine(worker, start)
+        elif start < engine.start_ns:
+            self.counters["late_rows"] += 1
+        return engine
+
+    def _close(self, instance: str, engine: _Engine) -> None:
+        del self._engines[instance]
+        if not engine.cells:
+            return
+        shape = (len(engine.cells), len(WINDOW_FEATURES), engine.worker.layers, engine.worker.heads)
+        for cell in engine.cells.values():
+            cell.flush()
+        blocks = [cell.block for cell in engine.cells.values()]
+        self._closed.append(
+            WindowBatch(
+                start_ns=engine.start_ns,
+                end_ns=engine.start_ns + self._window_ns,
+                worker=engine.worker,
+                strata=tuple(engine.cells),
+                features=WINDOW_FEATURES,
+                layers=np.arange(engine.worker.layers, dtype=np.int32),
+                count=np.stack([block.count for block in blocks]).reshape(shape),
+                total=np.stack([block.total for block in blocks]).reshape(shape),
+                minimum=np.stack([block.minimum for block in blocks]).reshape(shape),
+                maximum=np.stack([block.maximum for block in blocks]).reshape(shape),
+                zero_count=np.stack([block.zero_count for block in blocks]).reshape(shape),
+                buckets=np.stack([block.buckets for block in blocks]).reshape(*shape, BUCKETS),
+                scale=SCALE,
+                offset=OFFSET,
+                rows=np.array([cell.rows for cell in engine.cells.values()], np.uint32),
+            )
+        )
+
+    def _count(
+        self, engine: _Engine, stratum: Stratum, values: RowValues, layers: NDArray[np.int64], heads: slice
+    ) -> None:
+        cell = engine.cells.get(stratum)
+        if cell is None:
+            if len(engine.cells) >= self._config.max_strata:
+                stratum = overflow(stratum)
+                cell = engine.cells.get(stratum)
+            if cell is None:
+                size = len(WINDOW_FEATURES) * engine.worker.layers * engine.worker.heads
+                cell = engine.cells[stratum] = _Cell(HistogramBlock(size))
+        full = np.full((len(WINDOW_FEATURES), engine.worker.layers, engine.worker.heads), np.nan, np.float32)
+        full[:, layers, heads] = values.window
+        cell.add(full.reshape(-1))
+        cell.rows += 1
+
+    def _request(
+        self, worker: WorkerIdentity, engine_id: str, number: int, batch: SummaryBatch
+    ) -> OpenRequest | None:
+        key = (worker.instance, engine_id)
+        request = self._requests.get(key)
+        if request is None:
+            if len(self._requests) >= self._config.max_open_requests:
+                self.counters["dropped_requests"] += 1
+                return None
+            request = self._requests[key] = OpenRequest(worker, batch.requests[number], batch.time_ns)
+        return request

@@ -1,0 +1,109 @@
+"""The sidecar's end of the wire: a bound PULL socket, read on a thread of its own.
+
+Every frame is checked before anything is made of it; a frame that cannot be read is counted by reason and dropped, and
+never ends the thread.  ZeroMQ's own queue is bounded, so a sidecar that cannot keep up makes the workers drop, and count.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import zmq
+
+from headwatch.errors import CommandError, WireError
+from headwatch.model import SummaryBatch
+from headwatch.wire import codec, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.config import WireConfig
+    from headwatch.ingest.workers import WorkerRegistry
+    from headwatch.wire.columns import Columns
+
+logger = logging.getLogger("headwatch.ingest")
+
+_POLL_MILLISECONDS = 100
+_RECEIVE_FRAMES = 1024
+
+
+class Receiver:
+    """Receives frames and hands each summary, with its columns, to *consume* on the receiving thread."""
+
+    def __init__(
+        self,
+        config: WireConfig,
+        registry: WorkerRegistry,
+        consume: Callable[[SummaryBatch, Columns], None],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._consume = consume
+        self._clock_ns = clock_ns
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="headwatch-ingest", daemon=True)
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PULL)
+        self.counters: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Bind and start the thread.
+
+        Raises:
+            CommandError: The endpoint is in use or cannot be bound.
+        """
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, _RECEIVE_FRAMES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_frame_bytes)
+        try:
+            self._socket.bind(self._config.endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            self._context.term()
+            raise CommandError(
+                f"cannot listen for workers on {self._config.endpoint}: {error.strerror}; is another sidecar running? "
+                "(wire.endpoint)"
+            ) from error
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take what has already arrived, then end the thread and free the endpoint."""
+        self._stop.set()
+        self._thread.join(5.0)
+        self._socket.close()
+        self._context.term()
+
+    def accept(self, payload: bytes) -> None:
+        """Take one frame's bytes; whatever is wrong with them is counted, not raised."""
+        try:
+            frame = codec.decode(payload)
+            if isinstance(frame, SummaryBatch):
+                view = columns.view(frame)
+                self._consume(frame, view)
+                self._registry.summary(frame.worker, frame.sequence, self._clock_ns())
+                self.counters["frames"] += 1
+            else:
+                self._registry.status(frame, self._clock_ns())
+                self.counters["status_frames"] += 1
+        except WireError as error:
+            self._reject(error.reason, error)
+        except Exception as error:  # noqa: BLE001 - bytes from outside must not end the thread
+            self._reject("unexpected", error)
+
+    def _reject(self, reason: str, error: Exception) -> None:
+        name = f"rejected.{reason}"
+        self.counters[name] += 1
+        if self.counters[name] == 1:
+            logger.warning("frame rejected (%s): %s; further ones are only counted", reason, error)
+
+    def _run(self) -> None:
+        while True:
+            if self._socket.poll(_POLL_MILLISECONDS):
+                self.accept(self._socket.recv())
+            elif self._stop.is_set():
+                return

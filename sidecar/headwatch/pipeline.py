@@ -1,0 +1,175 @@
+"""The sidecar process: ingest → aggregate → exporters, joined here and nowhere else.
+
+Threads: one receives, one for each exporter, one serves HTTP; the main thread closes windows and hands out deliveries.
+An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headwatch.aggregate.head_map import load_head_map
+from headwatch.aggregate.windows import Aggregator
+from headwatch.config import store_url
+from headwatch.console.app import create_app
+from headwatch.console.server import HttpServer
+from headwatch.delivery import ExporterThread
+from headwatch.ingest.receiver import Receiver
+from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
+from headwatch.model import Delivery, Health
+from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.otlp import OtlpExporter
+from headwatch_exporters.prometheus import PrometheusExporter
+
+if TYPE_CHECKING:
+    from headwatch.config import Config, Loaded
+    from headwatch.console.view import Reader
+    from headwatch.model import SummaryBatch
+    from headwatch.wire.columns import Columns
+    from headwatch_exporters.base import Exporter
+
+logger = logging.getLogger("headwatch.sidecar")
+
+_TICK_SECONDS = 0.5
+_HEALTH_SECONDS = 5.0
+"""A delivery goes out so often at least, so that health is exported also where there is no traffic."""
+
+
+class Sidecar:
+    """Everything that runs in the sidecar process.  Also what the HTTP surface shows (``SidecarView``)."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._lock = threading.Lock()
+        head_maps = {}
+        if config.grounding.head_map:
+            head_map = load_head_map(config.grounding.head_map)
+            head_maps[head_map.model] = head_map.mask()
+        self._aggregator = Aggregator(config.window, head_maps)
+        self._registry = WorkerRegistry(_watermark_path(config))
+        self._prometheus = PrometheusExporter(config.prometheus)
+        store = ClickHouseExporter.open(config.store) if config.store.enabled else None
+        self._reader = store.reader() if store is not None else None
+        exporters: list[Exporter] = [self._prometheus]
+        if store is not None:
+            exporters.append(store)
+        if config.otlp.endpoint:
+            exporters.append(OtlpExporter(config.otlp))
+        self._threads = [ExporterThread(exporter) for exporter in exporters]
+        self._receiver = Receiver(config.wire, self._registry, self._consume)
+        self._http = HttpServer(create_app(self), config.http.host, config.http.port)
+        self._last_delivery = 0.0
+
+    @property
+    def reader(self) -> Reader | None:
+        """Return what reads the store back, or None where the store is off."""
+        return self._reader
+
+    def start(self) -> None:
+        """Open the ports and start the threads.
+
+        Raises:
+            CommandError: A port is in use.
+        """
+        self._http.start()
+        try:
+            self._receiver.start()
+        except Exception:
+            self._http.stop()
+            raise
+        for thread in self._threads:
+            thread.start()
+        logger.info("workers: %s; http: http://%s:%d; store: %s", self.config.wire.endpoint, self.config.http.host,
+                    self._http.port, "on" if self._reader is not None else "off")
+
+    def tick(self, *, everything: bool = False) -> None:
+        """Close what is due and hand it to the exporters."""
+        now_ns = time.time_ns()
+        with self._lock:
+            windows, requests = self._aggregator.collect(now_ns, everything=everything)
+        due = time.monotonic() - self._last_delivery >= _HEALTH_SECONDS
+        if windows or requests or due or everything:
+            self._last_delivery = time.monotonic()
+            delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health())
+            for thread in self._threads:
+                thread.offer(delivery)
+        self._registry.save()
+
+    def stop(self) -> None:
+        """Take what has arrived, close every window and request, flush the exporters, free the ports."""
+        self._receiver.stop()
+        self.tick(everything=True)
+        for thread in self._threads:
+            thread.stop()
+        self._http.stop()
+
+    def health(self) -> Health:
+        """Return the state of the pair now."""
+        with self._lock:
+            counts = dict(self._aggregator.counters)
+        return Health(
+            time_ns=time.time_ns(),
+            workers=self._registry.health(),
+            ingest={**counts, **self._receiver.counters},
+            exporters={thread.name: thread.health() for thread in self._threads},
+        )
+
+    def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
+        """Return the Prometheus exposition and its content type."""
+        return self._prometheus.render(accept)
+
+    def readiness(self) -> list[str]:
+        """Return why the sidecar is not ready; empty where it is."""
+        reasons = [
+            f"exporter {name}: {health.last_error or 'down'}"
+            for name, health in self.health().exporters.items()
+            if not health.up
+        ]
+        now_ns = time.time_ns()
+        workers = self._registry.health()
+        if not workers:
+            reasons.append("no worker has reported yet")
+        elif all(now_ns - worker.received_ns > SILENT_NS for worker in workers):
+            reasons.append("every worker is silent")
+        return reasons
+
+    def _consume(self, batch: SummaryBatch, columns: Columns) -> None:
+        with self._lock:
+            self._aggregator.add(batch, columns)
+
+
+def run_sidecar(loaded: Loaded) -> int:
+    """Run the sidecar until SIGTERM or SIGINT; return its exit code.
+
+    Raises:
+        CommandError: A port is in use.
+        StoreError: The store cannot be opened.
+        ConfigError: The head map cannot be read.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    sidecar = Sidecar(loaded.config)
+    sidecar.start()
+    while not ended.wait(_TICK_SECONDS):
+        try:
+            sidecar.tick()
+        except Exception:
+            logger.exception("a tick failed; the next one goes on")
+    sidecar.stop()
+    return 0
+
+
+def _watermark_path(config: Config) -> Path | None:
+    if not config.store.enabled:
+        return None
+    url = store_url(config.store)
+    if not url.startswith("chdb://"):
+        return None
+    store = Path(url.removeprefix("chdb://"))
+    return store.with_name(store.name + ".ingest.json")

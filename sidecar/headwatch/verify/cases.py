@@ -1,0 +1,87 @@
+"""The prompts of ``headwatch verify``.
+
+Ten chat requests in two waves.  The first wave is sent at once, so its requests share batches, and the longer ones are
+prefilled in chunks; the second wave repeats their beginnings, so that part of its prompts comes from the prefix cache.
+Between them they have every way in which a span comes to be: roles, earlier turns, named documents of each kind, token
+offsets, and a document that is not in the prompt at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDocument:
+    """A document as a client names it."""
+
+    id: str
+    text: str
+    kind: str = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One chat request: its messages as (role, content), and the documents that the client says are in them."""
+
+    name: str
+    messages: tuple[tuple[str, str], ...]
+    documents: tuple[NamedDocument, ...] = ()
+
+
+FERRY = NamedDocument(
+    "ferry",
+    "The ferry to the northern island leaves the old quay at a quarter past seven in the morning. On Sundays it leaves "
+    "at nine. A ticket costs four crowns; bicycles travel free of charge, and dogs pay half. In a storm the harbour "
+    "master raises a black cone on the mast, and no ferry leaves until it has been taken down again.",
+)
+HARBOUR = NamedDocument(
+    "harbour",
+    "The harbour of the old town freezes for nine weeks in an ordinary winter. An ice-breaker keeps a channel open for "
+    "the pilot boats, and everything else waits. The merchants who built the warehouses along the quay counted on it: "
+    "they bought grain in autumn and sold it in March, when the first ships of the year had not yet come in.",
+)
+LIGHTHOUSE = NamedDocument(
+    "lighthouse",
+    "The lighthouse was lit with rape-seed oil until 1871, then with paraffin, and since 1934 with electricity. Its "
+    "keeper wrote down the weather four times a day. The logs are kept in the museum of the harbour, together with the "
+    "oldest map of the coast, which is drawn with ink on the skin of a calf.",
+)
+MEMORY = NamedDocument("memory", "The visitor travels with a bicycle and two children, and prefers the morning.", "memory")
+TOOL = NamedDocument("timetable", '{"line": "north", "departures": ["07:15", "12:40", "18:05"], "delay_minutes": 10}', "tool")
+ABSENT = NamedDocument("absent", "The lifeboat station was closed in the spring of that year and never opened again.")
+
+SYSTEM = "You are a careful assistant. Answer from the documents, and say so when they do not answer."
+RAG_SYSTEM = f"{SYSTEM}\n\nDocuments:\n\n[1] {FERRY.text}\n\n[2] {HARBOUR.text}\n\n[3] {LIGHTHOUSE.text}"
+CONVERSATION = (
+    ("system", SYSTEM),
+    ("user", "When does the ferry leave?"),
+    ("assistant", "It leaves at a quarter past seven, and at nine on Sundays."),
+    ("user", f"And in winter? I found this: {HARBOUR.text}"),
+    ("assistant", "In winter the harbour freezes, so only the pilot boats can leave."),
+)
+SHORT = (("system", "You are a helpful assistant."), ("user", "Name three colours, and say which of them is the warmest."))
+
+FIRST_WAVE = (
+    Case("plain", SHORT),
+    Case("documents", (("system", RAG_SYSTEM), ("user", "When does the ferry leave on a Sunday?")),
+         (FERRY, HARBOUR, LIGHTHOUSE)),
+    Case("conversation", (*CONVERSATION, ("user", "How long does that last?")), (HARBOUR,)),
+    Case("kinds", (("system", f"{SYSTEM}\n\nWhat you remember: {MEMORY.text}"),
+                   ("user", f"Timetable: {TOOL.text}\nNotice: {FERRY.text}\nWhich departure do you advise?")),
+         (MEMORY, TOOL, FERRY)),
+    Case("long", (("user", f"Rewrite this as a letter to a friend: {LIGHTHOUSE.text} {FERRY.text} {HARBOUR.text}"),)),
+)
+SECOND_WAVE = (
+    Case("documents-again", (("system", RAG_SYSTEM), ("user", "What did the keeper of the lighthouse write down?")),
+         (FERRY, HARBOUR, LIGHTHOUSE)),
+    Case("conversation-continued", (*CONVERSATION, ("user", "How long does that last?"),
+                                    ("assistant", "About nine weeks in an ordinary winter."),
+                                    ("user", "Who gained by it?")), (HARBOUR,)),
+    Case("plain-again", SHORT),
+    Case("absent", (("system", SYSTEM), ("user", f"{HARBOUR.text}\nWhen was the lifeboat station closed?")),
+         (HARBOUR, ABSENT)),
+    Case("no-documents", (("system", SYSTEM), ("user", "What is a lighthouse for? Answer in one sentence."))),
+)
+WAVES = (FIRST_WAVE, SECOND_WAVE)
+REQUESTS = sum(map(len, WAVES))

@@ -1,0 +1,122 @@
+"""Captured rows held against reference rows, feature by feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.model import FEATURES, RequestContext
+from headwatch.verify.reference import Ratio, RowReference, row_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from headwatch.verify.eager import LayerRule
+
+    Weights = Callable[[int, int], NDArray[np.floating]]
+    """Layer and position to attention weights [H, position + 1]."""
+
+COMPARED = (*FEATURES, "span_mass", "document_mass")
+"""``document_mass`` is what the sidecar makes of a row's span masses and sink mass."""
+MIN_DENOMINATOR = 0.01
+"""Below it a quotient magnifies rounding, and is not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedRow:
+    """One sampled row as the worker sent it.  L layers, H heads, S spans."""
+
+    context: RequestContext
+    position: int
+    layers: tuple[int, ...]
+    features: NDArray[np.float32]  # [L, H, len(FEATURES)]
+    span_mass: NDArray[np.float32]  # [S + 1, L, H]
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """Where the largest error of a feature was seen."""
+
+    request: str
+    position: int
+    layer: int
+    head: int
+    captured: float
+    expected: float
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Errors so far, by feature and by layer."""
+
+    max_abs_error: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0.0))
+    compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0))
+    undefined_mismatches: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0))
+    """Values that only one side defines."""
+    layer_error: dict[int, float] = field(default_factory=dict)
+    worst: dict[str, Worst] = field(default_factory=dict)
+
+    def add(self, name: str, row: CapturedRow, rules: Sequence[LayerRule], weights: Weights) -> None:
+        """Compare *row* of the request called *name* with what its reference *weights* give."""
+        for place, layer in enumerate(row.layers):
+            expected = row_reference(weights(layer, row.position), row.position, row.context, rules[layer].window)
+            features = row.features[place].astype(np.float64)  # [H, F]
+            spans = row.span_mass[:, place].astype(np.float64)  # [S + 1, H]
+            for index, feature in enumerate(FEATURES):
+                self._value(feature, name, row.position, layer, features[:, index], getattr(expected, feature))
+            self._value("span_mass", name, row.position, layer, spans, expected.span_mass)
+            sink = features[:, FEATURES.index("sink_mass")]
+            document_mass = _document_mass(row.context, spans, sink, expected)
+            self._value("document_mass", name, row.position, layer, document_mass, expected.document_mass)
+
+    def layers_over(self, bound: float) -> list[int]:
+        """Return the layers in which any feature errs by more than *bound*, ascending."""
+        return sorted(layer for layer, error in self.layer_error.items() if error > bound)
+
+    def passes(self, bound: float) -> bool:
+        """Return whether every feature was compared, errs by at most *bound*, and is undefined in the same places."""
+        return (
+            all(self.compared[feature] > 0 and error <= bound for feature, error in self.max_abs_error.items())
+            and not any(self.undefined_mismatches.values())
+        )
+
+    def _value(  # noqa: PLR0913 - where a value stands is part of it
+        self, feature: str, name: str, position: int, layer: int,
+        captured: NDArray[np.float64], expected: NDArray[np.float64] | Ratio,
+    ) -> None:
+        """Take [..., H] captured and expected values of one feature of one row and layer."""
+        counted = np.ones(captured.shape, bool)
+        if isinstance(expected, Ratio):
+            counted = ~(expected.denominator < MIN_DENOMINATOR)  # an undefined one is NaN, and stays in
+            expected = expected.value
+        defined = ~np.isnan(expected)
+        self.undefined_mismatches[feature] += int((counted & (defined == np.isnan(captured))).sum())
+        both = counted & defined & ~np.isnan(captured)
+        if not both.any():
+            return
+        errors = np.where(both, np.abs(captured - expected), 0.0)
+        where = np.unravel_index(int(errors.argmax()), errors.shape)
+        error = float(errors[where])
+        self.compared[feature] += int(both.sum())
+        self.layer_error[layer] = max(self.layer_error.get(layer, 0.0), error)
+        if feature not in self.worst or error > self.max_abs_error[feature]:
+            self.max_abs_error[feature] = error
+            self.worst[feature] = Worst(
+                name, position, layer, int(where[-1]), float(captured[where]), float(expected[where])
+            )
+
+
+def _document_mass(
+    context: RequestContext, spans: NDArray[np.float64], sink: NDArray[np.float64], expected: RowReference
+) -> NDArray[np.float64]:
+    """Return Σ document spans / (1 - sink mass) [H] from what was captured; NaN where no document is visible."""
+    if np.isnan(expected.document_mass.value).all():
+        return np.full(len(sink), np.nan)
+    documents = [index for index, span in enumerate(context.spans) if span.kind == "document"]
+    rest = 1.0 - sink
+    mass = spans[documents].sum(axis=0)
+    return np.divide(mass, rest, out=np.full_like(rest, np.nan), where=rest > 0)

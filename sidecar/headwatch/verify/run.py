@@ -1,0 +1,168 @@
+"""``headwatch verify`` from end to end: serve, attend again, compare, judge."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from typing import TYPE_CHECKING
+
+from headwatch.errors import CommandError
+from headwatch.verify.cases import REQUESTS, WAVES
+from headwatch.verify.comparison import Comparison
+from headwatch.verify.eager import EagerModel, layer_rules
+from headwatch.verify.engine import CHUNK_TOKENS, run_engine
+from headwatch.verify.engine_attention import EngineAttention
+from headwatch.verify.report import BOUND, Coverage, VerifyReport, worst_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headwatch.verify.comparison import CapturedRow
+    from headwatch.verify.eager import LayerRule
+    from headwatch.verify.engine import EngineRun, Progress, ServedRequest
+
+DEFAULT_ROWS = 200
+MAX_GENERATED_TOKENS = 512
+PREFILL_STRIDE = 24
+"""Of the prompts, every so many rows one is compared, beside all generated ones."""
+
+
+def verify(model: Path, dtype: str, rows: int, progress: Progress = lambda _: None) -> VerifyReport:
+    """Return how far what capture exports of *model* lies from its reference, over at least *rows* rows.
+
+    Raises:
+        CommandError: *rows* or *dtype* is out of range, or the engine or the model cannot be had.
+    """
+    started = time.monotonic()
+    if dtype not in BOUND:
+        raise CommandError(f"dtype {dtype!r} has no bound; choose from {', '.join(BOUND)}")
+    rules = layer_rules(model)
+    observer = EngineAttention(rules) if dtype != "float32" else None
+    served = run_engine(
+        model,
+        dtype,
+        WAVES,
+        generated_tokens=generated_tokens(rows),
+        prefill_stride=PREFILL_STRIDE,
+        observer=observer,
+        progress=progress,
+    )
+    gc.collect()  # the engine's cache, before a second copy of the weights is loaded
+    return judge(served, model, dtype, rules, observer, started, progress)
+
+
+def generated_tokens(rows: int) -> int:
+    """Return how many tokens each request must generate for *rows* generated rows.
+
+    The last token is never fed back, so it gives no row.
+
+    Raises:
+        CommandError: *rows* is out of range.
+    """
+    tokens = math.ceil(rows / REQUESTS) + 1
+    if rows < 1 or tokens > MAX_GENERATED_TOKENS:
+        raise CommandError(f"rows must lie between 1 and {(MAX_GENERATED_TOKENS - 1) * REQUESTS}, not {rows}")
+    return tokens
+
+
+def judge(  # noqa: PLR0913 - what was served, and everything that it is judged by
+    served: EngineRun,
+    model: Path,
+    dtype: str,
+    rules: Sequence[LayerRule],
+    observer: EngineAttention | None,
+    started: float,
+    progress: Progress = lambda _: None,
+) -> VerifyReport:
+    """Return the report on what was *served*.
+
+    Without *observer* the reference is transformers; with it, the attention that it recorded, and the distance to
+    transformers is reported beside.
+    """
+    eager = EagerModel(model, dtype)
+    to_transformers, to_engine = Comparison(), Comparison()
+    comparison = to_transformers if observer is None else to_engine
+    compared: list[CapturedRow] = []
+    missing = unexpected = 0
+    for number, request in enumerate(served.requests, 1):
+        progress(f"comparing request {number} of {len(served.requests)}: {request.case.name}")
+        tokens = request.prompt_ids + request.generated_ids
+        captured = served.rows.get(request.request_id, [])
+        known = [row for row in captured if row.position < len(tokens)]
+        unexpected += len(captured) - len(known)
+        missing += len(_expected_positions(request) - {row.position for row in known})
+        compared += known
+        if not known:
+            continue
+        attention = eager.attention(tokens)
+
+        def from_transformers(
+            layer: int, position: int, attention: list[NDArray[np.float32]] = attention
+        ) -> NDArray[np.floating]:
+            return attention[layer][:, position, : position + 1]
+
+        for row in known:
+            to_transformers.add(request.case.name, row, rules, from_transformers)
+            if observer is not None:
+                engine_id = row.context.engine_id
+
+                def from_engine(layer: int, position: int, engine_id: str = engine_id) -> NDArray[np.floating]:
+                    return observer.weights(layer, engine_id, position)
+
+                to_engine.add(request.case.name, row, rules, from_engine)
+
+    layers = {layer for row in compared for layer in row.layers}
+    bound = BOUND[dtype]
+    return VerifyReport(
+        rows=sum(set(row.layers) == layers for row in compared),
+        layers=len(layers),
+        heads=max((row.features.shape[1] for row in compared), default=0),
+        dtype=dtype,
+        max_abs_error=comparison.max_abs_error,
+        refused_layers=served.status.refused_layers,
+        passed=comparison.passes(bound)
+        and not served.status.refused_layers
+        and not missing
+        and not unexpected
+        and len(layers) == len(rules),
+        bound=bound,
+        reference="transformers" if observer is None else "engine_qk",
+        compared=comparison.compared,
+        undefined_mismatches=comparison.undefined_mismatches,
+        missing_rows=missing,
+        unexpected_rows=unexpected,
+        failing_layers=comparison.layers_over(bound),
+        distance_to_transformers=None if observer is None else to_transformers.max_abs_error,
+        worst=worst_values(comparison.worst),
+        coverage=_coverage(served.requests, compared),
+        model=str(model),
+        engine_version=served.status.worker.engine_version,
+        backend=served.status.backend,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _expected_positions(request: ServedRequest) -> set[int]:
+    """Return the rows that must be there: the last of the prompt, and every generated token that was fed back."""
+    prompt = len(request.prompt_ids)
+    return set(range(prompt - 1, prompt + len(request.generated_ids) - 1))
+
+
+def _coverage(requests: Sequence[ServedRequest], rows: Sequence[CapturedRow]) -> Coverage:
+    decode = sum(row.position >= row.context.prompt_tokens for row in rows)
+    return Coverage(
+        requests=len(requests),
+        batches=len(WAVES),
+        chunked_prefills=sum(len(item.prompt_ids) - item.cached_tokens > CHUNK_TOKENS for item in requests),
+        prefix_cache_hits=sum(item.cached_tokens > 0 for item in requests),
+        multi_turn=sum(role == "assistant" for item in requests for role, _ in item.case.messages[-2:]),
+        with_documents=sum(bool(item.case.documents) for item in requests),
+        span_kinds=sorted({span.kind for row in rows for span in row.context.spans}),
+        rows_prefill=len(rows) - decode,
+        rows_decode=decode,
+    )
