@@ -51,7 +51,7 @@ class WireError(HeadwatchError):
         self.reason = reason
 
 
-class CaptureRefused(HeadwatchError):
+class CaptureRefused(HeadwatchError):  # noqa: N818 - a refusal is no error of ours
     """A layer, cache layout or engine version that capture does not understand, and so does not touch."""
 
     def __init__(self, reason: str, message: str) -> None:

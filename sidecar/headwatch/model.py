@@ -181,7 +181,7 @@ class Stratum:
     @property
     def label(self) -> str:
         """Return one string for attributes: the fields joined by ``|``."""
-        return "|".join((self.model, self.revision, self.adapter, self.route, self.context_band, self.phase))
+        return f"{self.model}|{self.revision}|{self.adapter}|{self.route}|{self.context_band}|{self.phase}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,8 @@ def _save_tokenizer(folder: Path) -> None:
     tokenizer.train_from_iterator(_TEXT.splitlines(), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",  # noqa: S106 - a token of the vocabulary, no secret
-        pad_token="<|endoftext|>",  # noqa: S106
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
         additional_special_tokens=SPECIAL_TOKENS[1:2],
         model_max_length=CONTEXT_TOKENS,
     )

@@ -32,8 +32,8 @@ def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int64]:
     with np.errstate(divide="ignore"):
         exponent = np.log2(np.maximum(values, 0.0, dtype=np.float32))
     exponent = np.maximum(exponent, np.float32(-64.0))
-    index = np.ceil(exponent * (1 << SCALE)).astype(np.int64) - 1 - OFFSET
-    return np.clip(index, -1, BUCKETS - 1)
+    index: NDArray[np.int64] = np.ceil(exponent * (1 << SCALE)).astype(np.int64) - 1 - OFFSET
+    return index.clip(-1, BUCKETS - 1)
 
 
 class HistogramBlock:

@@ -63,7 +63,7 @@ class SpanTable:
         by_document = (self.document @ flat).reshape(-1, layers, heads)
         together = by_document.sum(0)
         rest = 1.0 - scalars[_SINK]
-        undefined = (rest < 1.0 - SINK_SATURATED) | (not self.document.any())
+        undefined = (rest < 1.0 - SINK_SATURATED) | (not self.document[:, visible].any())
         with np.errstate(divide="ignore", invalid="ignore"):
             document_mass = np.where(undefined, np.float32(np.nan), together / rest)
             share = np.where(undefined | (together <= 0), np.float32(np.nan), by_document / together)

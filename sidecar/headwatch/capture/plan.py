@@ -84,7 +84,7 @@ def parse_context(extra_args: dict[str, object] | None, engine_id: str, adapter:
     return SampledRequest(context, RowSpans(index, len(context.spans), document))
 
 
-def plan_step(  # noqa: PLR0913 - one argument for each fact of the batch
+def plan_step(
     requests: dict[str, SampledRequest],
     batch_ids: Iterable[str],
     query_starts: list[int],

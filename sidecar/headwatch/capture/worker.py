@@ -184,7 +184,7 @@ class Capture:
             self.config.capture,
         )
 
-    def _summarise(  # noqa: PLR0913 - the engine's own arguments
+    def _summarise(
         self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, metadata: Any, output: Tensor
     ) -> None:
         assert item.reader is not None
@@ -236,7 +236,7 @@ class Capture:
 
             self.sender.offer(build, rows)
 
-    def _frame(  # noqa: PLR0913
+    def _frame(
         self, step: StepPlan, heads: int, numbers: list[int], sequence: int, time_ns: int, finished: list[str]
     ) -> SummaryBatch:
         planned = step.rows if numbers else []
@@ -281,7 +281,7 @@ def wrap_layers(capture: Capture) -> None:
 def _wrapped(capture: Capture, item: CapturedLayer) -> Callable[..., Any]:
     original = item.layer.impl.forward
 
-    def forward(  # noqa: PLR0913 - the engine's signature
+    def forward(
         layer: Any, query: Any, key: Any, value: Any, kv_cache: Any, attn_metadata: Any, output: Any,
         *args: Any, **kwargs: Any,
     ) -> Any:

@@ -47,8 +47,8 @@ LIGHTHOUSE = NamedDocument(
     "keeper wrote down the weather four times a day. The logs are kept in the museum of the harbour, together with the "
     "oldest map of the coast, which is drawn with ink on the skin of a calf.",
 )
-MEMORY = NamedDocument("memory", "The visitor travels with a bicycle and two children, and prefers the morning.", "memory")
-TOOL = NamedDocument("timetable", '{"line": "north", "departures": ["07:15", "12:40", "18:05"], "delay_minutes": 10}', "tool")
+MEMORY = NamedDocument("memory", "The visitor travels with a bicycle and two children, and likes mornings.", "memory")
+TOOL = NamedDocument("timetable", '{"line": "north", "departures": ["07:15", "12:40"], "delay_minutes": 10}', "tool")
 ABSENT = NamedDocument("absent", "The lifeboat station was closed in the spring of that year and never opened again.")
 
 SYSTEM = "You are a careful assistant. Answer from the documents, and say so when they do not answer."
@@ -60,7 +60,7 @@ CONVERSATION = (
     ("user", f"And in winter? I found this: {HARBOUR.text}"),
     ("assistant", "In winter the harbour freezes, so only the pilot boats can leave."),
 )
-SHORT = (("system", "You are a helpful assistant."), ("user", "Name three colours, and say which of them is the warmest."))
+SHORT = (("system", "You are a helpful assistant."), ("user", "Name three colours, and say which is the warmest."))
 
 FIRST_WAVE = (
     Case("plain", SHORT),

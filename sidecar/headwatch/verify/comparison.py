@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.model import FEATURES, RequestContext
-from headwatch.verify.reference import Ratio, RowReference, row_reference
+from headwatch.aggregate.values import SpanTable
+from headwatch.model import FEATURES, REQUEST_FEATURES
+from headwatch.verify.reference import Ratio, row_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from headwatch.model import RequestContext
     from headwatch.verify.eager import LayerRule
 
     Weights = Callable[[int, int], NDArray[np.floating]]
     """Layer and position to attention weights [H, position + 1]."""
 
 COMPARED = (*FEATURES, "span_mass", "document_mass")
-"""``document_mass`` is what the sidecar makes of a row's span masses and sink mass."""
+"""``document_mass`` is what the sidecar's aggregation makes of a row's span masses and sink mass."""
 MIN_DENOMINATOR = 0.01
 """Below it a quotient magnifies rounding, and is not compared."""
 
@@ -62,6 +64,8 @@ class Comparison:
 
     def add(self, name: str, row: CapturedRow, rules: Sequence[LayerRule], weights: Weights) -> None:
         """Compare *row* of the request called *name* with what its reference *weights* give."""
+        table = SpanTable(row.context).values(row.features, row.span_mass, row.position)
+        document_mass = table.request[REQUEST_FEATURES.index("document_mass")].astype(np.float64)  # [L, H]
         for place, layer in enumerate(row.layers):
             expected = row_reference(weights(layer, row.position), row.position, row.context, rules[layer].window)
             features = row.features[place].astype(np.float64)  # [H, F]
@@ -69,9 +73,7 @@ class Comparison:
             for index, feature in enumerate(FEATURES):
                 self._value(feature, name, row.position, layer, features[:, index], getattr(expected, feature))
             self._value("span_mass", name, row.position, layer, spans, expected.span_mass)
-            sink = features[:, FEATURES.index("sink_mass")]
-            document_mass = _document_mass(row.context, spans, sink, expected)
-            self._value("document_mass", name, row.position, layer, document_mass, expected.document_mass)
+            self._value("document_mass", name, row.position, layer, document_mass[place], expected.document_mass)
 
     def layers_over(self, bound: float) -> list[int]:
         """Return the layers in which any feature errs by more than *bound*, ascending."""
@@ -84,7 +86,7 @@ class Comparison:
             and not any(self.undefined_mismatches.values())
         )
 
-    def _value(  # noqa: PLR0913 - where a value stands is part of it
+    def _value(
         self, feature: str, name: str, position: int, layer: int,
         captured: NDArray[np.float64], expected: NDArray[np.float64] | Ratio,
     ) -> None:
@@ -109,14 +111,3 @@ class Comparison:
                 name, position, layer, int(where[-1]), float(captured[where]), float(expected[where])
             )
 
-
-def _document_mass(
-    context: RequestContext, spans: NDArray[np.float64], sink: NDArray[np.float64], expected: RowReference
-) -> NDArray[np.float64]:
-    """Return Σ document spans / (1 - sink mass) [H] from what was captured; NaN where no document is visible."""
-    if np.isnan(expected.document_mass.value).all():
-        return np.full(len(sink), np.nan)
-    documents = [index for index, span in enumerate(context.spans) if span.kind == "document"]
-    rest = 1.0 - sink
-    mass = spans[documents].sum(axis=0)
-    return np.divide(mass, rest, out=np.full_like(rest, np.nan), where=rest > 0)

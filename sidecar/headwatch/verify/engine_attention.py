@@ -29,28 +29,28 @@ class EngineAttention:
 
     def __init__(self, rules: Sequence[LayerRule]) -> None:
         self._rules = rules
-        self._weights: dict[tuple[int, str, int], NDArray[np.float64]] = {}
+        self._weights: dict[tuple[str, int, int], NDArray[np.float64]] = {}
 
     def observe(
         self, layer: int, rows: list[tuple[str, int]], query: Tensor, keys: list[Tensor], _scale: float
     ) -> None:
-        """Take one layer of one step: *rows* are (engine id, position), *query* [R, H, D], *keys* [n, KV, D] a request."""
+        """Take one layer of one step: R rows (engine id, position), *query* [R, H, D], *keys* [n, KV, D] a request."""
         queries = query.double().numpy()
         by_request = groupby(enumerate(rows), key=lambda item: item[1][0])
         for (engine_id, members), cached in zip(by_request, keys, strict=True):
             request_keys = cached.double().numpy()
             for row, (_, position) in members:
-                self._weights[layer, engine_id, position] = attend(
+                self._weights[engine_id, layer, position] = attend(
                     queries[row], request_keys[: position + 1], self._rules[layer]
                 )
 
-    def weights(self, layer: int, engine_id: str, position: int) -> NDArray[np.float64]:
+    def weights(self, engine_id: str, layer: int, position: int) -> NDArray[np.float64]:
         """Return the weights [H, position + 1] of one row.
 
         Raises:
             KeyError: The row was not observed.
         """
-        return self._weights[layer, engine_id, position]
+        return self._weights[engine_id, layer, position]
 
 
 def attend(query: NDArray[np.float64], keys: NDArray[np.float64], rule: LayerRule) -> NDArray[np.float64]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from headwatch.verify.comparison import Worst
+from headwatch.verify.comparison import Worst
 
 BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
 """Largest accepted absolute error of any feature, by dtype."""
@@ -28,17 +27,6 @@ class Coverage(msgspec.Struct, frozen=True):
     span_kinds: list[str]
     rows_prefill: int
     rows_decode: int
-
-
-class WorstValue(msgspec.Struct, frozen=True):
-    """Where a feature's largest error was seen."""
-
-    request: str
-    position: int
-    layer: int
-    head: int
-    captured: float
-    expected: float
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
@@ -65,7 +53,8 @@ class VerifyReport(msgspec.Struct, frozen=True):
     failing_layers: list[int]
     distance_to_transformers: dict[str, float] | None
     """Largest difference from transformers, where that is not the reference."""
-    worst: dict[str, WorstValue]
+    worst: dict[str, Worst]
+    """Where the largest error of each feature was seen."""
     coverage: Coverage
     model: str
     engine_version: str
@@ -73,18 +62,11 @@ class VerifyReport(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def worst_values(worst: dict[str, Worst]) -> dict[str, WorstValue]:
-    """Return *worst* as it is printed."""
-    return {
-        feature: WorstValue(w.request, w.position, w.layer, w.head, w.captured, w.expected) for feature, w in worst.items()
-    }
-
-
 def render(report: VerifyReport) -> str:
     """Return *report* for people, in at most thirty lines."""
     lines = [
-        f"{report.rows} rows x {report.layers} layers x {report.heads} heads of {report.model}, {report.dtype}, "
-        f"against {'transformers' if report.reference == 'transformers' else 'the queries and keys of the engine'}",
+        (f"{report.rows} rows x {report.layers} layers x {report.heads} heads of {report.model}, {report.dtype}, "
+         f"against {'transformers' if report.reference == 'transformers' else 'the queries and keys of the engine'}"),
         "",
         f"{'feature':<16}{'largest error':>14}{'compared':>12}{'to transformers':>18}",
     ]

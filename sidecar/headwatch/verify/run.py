@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headwatch.errors import CommandError
@@ -13,7 +14,7 @@ from headwatch.verify.comparison import Comparison
 from headwatch.verify.eager import EagerModel, layer_rules
 from headwatch.verify.engine import CHUNK_TOKENS, run_engine
 from headwatch.verify.engine_attention import EngineAttention
-from headwatch.verify.report import BOUND, Coverage, VerifyReport, worst_values
+from headwatch.verify.report import BOUND, Coverage, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ def generated_tokens(rows: int) -> int:
     return tokens
 
 
-def judge(  # noqa: PLR0913 - what was served, and everything that it is judged by
+def judge(
     served: EngineRun,
     model: Path,
     dtype: str,
@@ -99,22 +100,11 @@ def judge(  # noqa: PLR0913 - what was served, and everything that it is judged 
         compared += known
         if not known:
             continue
-        attention = eager.attention(tokens)
-
-        def from_transformers(
-            layer: int, position: int, attention: list[NDArray[np.float32]] = attention
-        ) -> NDArray[np.floating]:
-            return attention[layer][:, position, : position + 1]
-
+        from_transformers = partial(_eager_row, eager.attention(tokens))
         for row in known:
             to_transformers.add(request.case.name, row, rules, from_transformers)
             if observer is not None:
-                engine_id = row.context.engine_id
-
-                def from_engine(layer: int, position: int, engine_id: str = engine_id) -> NDArray[np.floating]:
-                    return observer.weights(layer, engine_id, position)
-
-                to_engine.add(request.case.name, row, rules, from_engine)
+                to_engine.add(request.case.name, row, rules, partial(observer.weights, row.context.engine_id))
 
     layers = {layer for row in compared for layer in row.layers}
     bound = BOUND[dtype]
@@ -138,13 +128,17 @@ def judge(  # noqa: PLR0913 - what was served, and everything that it is judged 
         unexpected_rows=unexpected,
         failing_layers=comparison.layers_over(bound),
         distance_to_transformers=None if observer is None else to_transformers.max_abs_error,
-        worst=worst_values(comparison.worst),
+        worst=comparison.worst,
         coverage=_coverage(served.requests, compared),
         model=str(model),
         engine_version=served.status.worker.engine_version,
         backend=served.status.backend,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _eager_row(attention: Sequence[NDArray[np.float32]], layer: int, position: int) -> NDArray[np.floating]:
+    return attention[layer][:, position, : position + 1]
 
 
 def _expected_positions(request: ServedRequest) -> set[int]:
@@ -160,7 +154,7 @@ def _coverage(requests: Sequence[ServedRequest], rows: Sequence[CapturedRow]) ->
         batches=len(WAVES),
         chunked_prefills=sum(len(item.prompt_ids) - item.cached_tokens > CHUNK_TOKENS for item in requests),
         prefix_cache_hits=sum(item.cached_tokens > 0 for item in requests),
-        multi_turn=sum(role == "assistant" for item in requests for role, _ in item.case.messages[-2:]),
+        multi_turn=sum(any(role == "assistant" for role, _ in item.case.messages) for item in requests),
         with_documents=sum(bool(item.case.documents) for item in requests),
         span_kinds=sorted({span.kind for row in rows for span in row.context.spans}),
         rows_prefill=len(rows) - decode,
