@@ -1,0 +1,153 @@
+"""From frames to windows and requests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headwatch.aggregate.strata import context_band
+from headwatch.aggregate.windows import GRACE_NS, Aggregator
+from headwatch.config import WindowConfig
+from headwatch.errors import WireError
+from headwatch.model import WINDOW_FEATURES
+from headwatch.wire.columns import view
+
+from .frames import HEADS, LAYERS, SECOND, context, summary, worker
+
+NAN = float("nan")
+MASS = [0.2, 0.3, 0.1, 0.1, 0.3]
+DECODE = {"entropy": 0.5, "max_weight": 0.3, "sink_mass": 0.2, "local_mass": 0.6, "distance": 0.4, "lookback": 0.25}
+
+
+def aggregator(mask: np.ndarray | None = None, **settings: object) -> Aggregator:
+    config = WindowConfig(seconds=60.0, request_idle_seconds=120.0, **settings)  # type: ignore[arg-type]
+    return Aggregator(config, {} if mask is None else {"model": mask})
+
+
+def add(target: Aggregator, batch: object) -> None:
+    target.add(batch, view(batch))  # type: ignore[arg-type]
+
+
+def feature(window: object, name: str) -> np.ndarray:
+    return window.total[:, WINDOW_FEATURES.index(name)] / window.count[:, WINDOW_FEATURES.index(name)]  # type: ignore[attr-defined]
+
+
+def test_rows_of_one_window_and_stratum_become_one_histogram_a_head() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS), (11, {**DECODE, "entropy": 0.7}, MASS)]))
+    assert made.collect(101 * SECOND) == ([], []), "the window is still open"
+    (window,), _ = made.collect(120 * SECOND + GRACE_NS)
+    assert (window.start_ns, window.end_ns) == (60 * SECOND, 120 * SECOND)
+    assert window.strata[0].label == "model|rev||support|<256|decode"
+    assert window.rows.tolist() == [2]
+    assert window.count.shape == (1, len(WINDOW_FEATURES), LAYERS, HEADS)
+    np.testing.assert_allclose(feature(window, "entropy"), 0.6)
+    np.testing.assert_allclose(feature(window, "document_mass"), 0.4 / 0.8, rtol=1e-6)
+    np.testing.assert_allclose(feature(window, "span_mass.document"), 0.4, rtol=1e-6)
+    np.testing.assert_allclose(feature(window, "span_mass.generated"), 0.3, rtol=1e-6)
+    assert window.count[0, WINDOW_FEATURES.index("span_mass.tool")].sum() == 0, "no tool span: undefined, not 0"
+
+
+def test_prefill_rows_form_a_stratum_of_their_own_and_do_not_count_as_grounding() -> None:
+    made = aggregator()
+    add(made, summary([(9, {**DECODE, "lookback": NAN}, [0.2, 0.4, 0.2, 0.2, 0.0]), (10, DECODE, MASS)], finished=["r-1"]))
+    (window,), (record,) = made.collect(500 * SECOND)
+    assert {stratum.phase for stratum in window.strata} == {"prefill", "decode"}
+    assert (record.rows_prefill, record.rows_decode) == (1, 1)
+    assert record.grounding_ratio == pytest.approx(0.25)
+
+
+def test_a_request_s_grounding_is_averaged_over_rows_and_heads_and_its_shares_add_up() -> None:
+    mask = np.zeros((LAYERS, HEADS), bool)
+    mask[1, 2] = True
+    made = aggregator(mask)
+    add(made, summary([(10, DECODE, MASS)]))
+    add(made, summary([(11, {**DECODE, "lookback": 0.75}, MASS)], sequence=1, finished=["r-1"]))
+    _, (record,) = made.collect(101 * SECOND)
+    assert record.state == "measured"
+    assert record.grounding_ratio == pytest.approx(0.5)
+    assert record.grounding_ratio_retrieval_heads == pytest.approx(0.5)
+    assert record.document_mass == pytest.approx(0.5)
+    assert record.document_share == (pytest.approx(0.75), pytest.approx(0.25))
+    assert record.head_means.shape == (7, LAYERS, HEADS)
+
+
+def test_a_request_without_documents_is_absent_and_has_no_ratio() -> None:
+    made = aggregator()
+    batch = summary([(10, {**DECODE, "lookback": NAN}, [0.2, 0.4, 0.1, 0.3])], request=context(documents=0), finished=["r-1"])
+    add(made, batch)
+    _, (record,) = made.collect(101 * SECOND)
+    assert record.state == "absent"
+    assert record.grounding_ratio is None
+    assert record.document_mass is None
+    assert record.undefined == LAYERS * HEADS
+
+
+def test_a_head_that_sees_nothing_but_the_sink_has_no_document_mass() -> None:
+    made = aggregator()
+    add(made, summary([(10, {**DECODE, "sink_mass": 0.9995}, [0.9995, 0.0002, 0.0001, 0.0001, 0.0001])], finished=["r-1"]))
+    _, (record,) = made.collect(101 * SECOND)
+    assert record.document_mass is None
+    assert record.document_share == (None, None)
+
+
+def test_an_idle_request_ends_by_itself() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)]))
+    assert made.collect(219 * SECOND)[1] == []
+    assert len(made.collect(221 * SECOND)[1]) == 1
+
+
+def test_a_later_frame_closes_the_window_before_it_and_a_late_one_is_counted() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)], time_ns=100 * SECOND))
+    add(made, summary([(11, DECODE, MASS)], time_ns=130 * SECOND))
+    add(made, summary([(12, DECODE, MASS)], time_ns=119 * SECOND))
+    windows, _ = made.collect(131 * SECOND)
+    assert [window.start_ns for window in windows] == [60 * SECOND]
+    windows, _ = made.collect(131 * SECOND, everything=True)
+    assert windows[0].rows.tolist() == [2]
+    assert made.counters["late_rows"] == 1
+
+
+def test_engines_do_not_mix() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)]))
+    add(made, summary([(10, DECODE, MASS)], identity=worker("engine-2")))
+    windows, records = made.collect(0, everything=True)
+    assert sorted(window.worker.instance for window in windows) == ["engine-1", "engine-2"]
+    assert len(records) == 2
+
+
+def test_strata_over_the_limit_are_counted_together() -> None:
+    made = aggregator(max_strata=2)
+    for number in range(5):
+        add(made, summary([(10, DECODE, MASS)], request=context(f"r-{number}", route=f"route-{number}"), sequence=number))
+    (window,), _ = made.collect(0, everything=True)
+    assert [stratum.route for stratum in window.strata] == ["route-0", "route-1", "other"]
+    assert window.rows.tolist() == [1, 1, 3]
+
+
+def test_open_requests_are_bounded_and_the_rest_counted() -> None:
+    made = aggregator(max_open_requests=2)
+    for number in range(5):
+        add(made, summary([(10, DECODE, MASS)], request=context(f"r-{number}"), sequence=number))
+    (window,), records = made.collect(0, everything=True)
+    assert len(records) == 2
+    assert made.counters["dropped_requests"] == 3
+    assert window.rows.tolist() == [5], "windows still count every row"
+
+
+def test_a_frame_with_layers_that_its_model_does_not_have_is_refused() -> None:
+    import msgspec
+
+    batch = msgspec.structs.replace(summary([(10, DECODE, MASS)]), layers=[0, 7])
+    with pytest.raises(WireError, match="does not have"):
+        add(aggregator(), batch)
+
+
+@pytest.mark.parametrize(
+    ("visible", "band"), [(1, "<256"), (255, "<256"), (256, "256-512"), (1023, "512-1k"), (1024, "1k-2k"), (8192, "8k-16k")]
+)
+def test_context_bands(visible: int, band: str) -> None:
+    assert context_band(visible) == band
