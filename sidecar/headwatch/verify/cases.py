@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class NamedDocument:
-    """A document as a client names it."""
+    """A document as a client names it: by its text, or by token offsets."""
 
     id: str
-    text: str
+    text: str = ""
     kind: str = "document"
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ LIGHTHOUSE = NamedDocument(
 )
 MEMORY = NamedDocument("memory", "The visitor travels with a bicycle and two children, and likes mornings.", "memory")
 TOOL = NamedDocument("timetable", '{"line": "north", "departures": ["07:15", "12:40"], "delay_minutes": 10}', "tool")
+OFFSETS = NamedDocument("offsets", start=9, end=21)
 ABSENT = NamedDocument("absent", "The lifeboat station was closed in the spring of that year and never opened again.")
 
 SYSTEM = "You are a careful assistant. Answer from the documents, and say so when they do not answer."
@@ -81,7 +84,7 @@ SECOND_WAVE = (
     Case("plain-again", SHORT),
     Case("absent", (("system", SYSTEM), ("user", f"{HARBOUR.text}\nWhen was the lifeboat station closed?")),
          (HARBOUR, ABSENT)),
-    Case("no-documents", (("system", SYSTEM), ("user", "What is a lighthouse for? Answer in one sentence."))),
+    Case("offsets", (("system", SYSTEM), ("user", "What is a lighthouse for? Answer in one sentence.")), (OFFSETS,)),
 )
 WAVES = (FIRST_WAVE, SECOND_WAVE)
 REQUESTS = sum(map(len, WAVES))

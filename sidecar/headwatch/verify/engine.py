@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from headwatch.client import request_field
 from headwatch.config import load
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
@@ -207,7 +206,7 @@ def _serve(llm: Any, wave: Sequence[Case], generated_tokens: int) -> list[Served
                 temperature=0.0,
                 max_tokens=generated_tokens,
                 ignore_eos=True,  # rows are wanted, not answers
-                extra_args={"headwatch": _field(case)},
+                extra_args=dict(request_field(documents=case.documents, route="verify", capture="always")),
             )
             for case in wave
         ],
@@ -223,11 +222,6 @@ def _serve(llm: Any, wave: Sequence[Case], generated_tokens: int) -> list[Served
         )
         for case, output in zip(wave, outputs, strict=True)
     ]
-
-
-def _field(case: Case) -> str:
-    documents = [{"id": item.id, "text": item.text, "kind": item.kind} for item in case.documents]
-    return msgspec.json.encode({"route": "verify", "documents": documents}).decode()
 
 
 def _await_frames(registry: WorkerRegistry, after_ns: int) -> WorkerHealth:

@@ -23,7 +23,9 @@ class Coverage(msgspec.Struct, frozen=True):
     """Prompts longer than one engine step takes."""
     prefix_cache_hits: int
     multi_turn: int
-    with_documents: int
+    documents_found: int
+    documents_missing: int
+    """Named by a client and not in the prompt; one on purpose."""
     span_kinds: list[str]
     rows_prefill: int
     rows_decode: int

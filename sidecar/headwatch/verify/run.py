@@ -148,6 +148,7 @@ def _expected_positions(request: ServedRequest) -> set[int]:
 
 
 def _coverage(requests: Sequence[ServedRequest], rows: Sequence[CapturedRow]) -> Coverage:
+    contexts = {row.context.engine_id: row.context for row in rows}.values()
     decode = sum(row.position >= row.context.prompt_tokens for row in rows)
     return Coverage(
         requests=len(requests),
@@ -155,8 +156,9 @@ def _coverage(requests: Sequence[ServedRequest], rows: Sequence[CapturedRow]) ->
         chunked_prefills=sum(len(item.prompt_ids) - item.cached_tokens > CHUNK_TOKENS for item in requests),
         prefix_cache_hits=sum(item.cached_tokens > 0 for item in requests),
         multi_turn=sum(any(role == "assistant" for role, _ in item.case.messages) for item in requests),
-        with_documents=sum(bool(item.case.documents) for item in requests),
-        span_kinds=sorted({span.kind for row in rows for span in row.context.spans}),
+        documents_found=sum(document.found for context in contexts for document in context.documents),
+        documents_missing=sum(not document.found for context in contexts for document in context.documents),
+        span_kinds=sorted({span.kind for context in contexts for span in context.spans}),
         rows_prefill=len(rows) - decode,
         rows_decode=decode,
     )
