@@ -16,6 +16,7 @@ or msgspec can use it, or can write the JSON itself.
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headwatch.errors import RequestFieldError
@@ -32,7 +33,7 @@ DOCUMENT_KEYS: tuple[DocumentKey, ...] = get_args(DocumentKey)
 SPAN_KEYS: tuple[SpanKey, ...] = get_args(SpanKey)
 
 
-def request_field(  # noqa: PLR0913 - one keyword for each key of the field
+def request_field(
     *,
     documents: Iterable[Mapping[str, Any] | object] = (),
     route: str = "",
@@ -70,7 +71,7 @@ def _document(item: Mapping[str, Any] | object) -> dict[str, Any]:
     if not document.get("id"):
         raise RequestFieldError("missing_id", f"a document needs an id: {sorted(document)}")
     retrieved_at = document.get("retrieved_at")
-    if hasattr(retrieved_at, "isoformat"):
+    if isinstance(retrieved_at, date):  # a datetime is one too
         document["retrieved_at"] = retrieved_at.isoformat()
     if "labels" in document:
         document["labels"] = {str(name): str(value) for name, value in document["labels"].items()}

@@ -32,7 +32,7 @@ class CPUAttentionBackendImpl:
         self.scale = scale
         self.forwards = 0
 
-    def forward(  # noqa: PLR0913
+    def forward(
         self, layer: Any, query: Any, key: Any, value: Any, kv_cache: Any, attn_metadata: Any, output: Any
     ) -> Any:
         self.forwards += 1

@@ -38,7 +38,9 @@ def test_a_value_lies_in_the_bucket_that_opentelemetry_says(value: float) -> Non
     assert base**index * (1 - 1e-6) <= value <= base ** (index + 1) * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(("value", "bucket"), [(0.0, -1), (-1e-9, -1), (2.0**-17, -1), (1.0, BUCKETS - 1), (1.0001, BUCKETS - 1)])
+@pytest.mark.parametrize(
+    ("value", "bucket"), [(0.0, -1), (-1e-9, -1), (2.0**-17, -1), (1.0, BUCKETS - 1), (1.0001, BUCKETS - 1)]
+)
 def test_the_ends_of_the_range(value: float, bucket: int) -> None:
     assert bucket_index(np.array([value], np.float32))[0] == bucket
 

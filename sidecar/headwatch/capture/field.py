@@ -97,12 +97,12 @@ def parse(text: object, config: CaptureConfig) -> Field:
             raise RequestFieldError(
                 f"too_many_{noun}", f"request field has {len(items)} {noun}; capture.max_documents is {config.max_documents}"
             )
-    for document in field.documents:
-        if (document.start is None) != (document.end is None):
-            raise RequestFieldError("bad_offsets", f"document {document.id!r} has only one of start and end")
-    for item in (*field.documents, *field.spans):
-        if item.start is not None and item.end is not None and item.end <= item.start:
-            raise RequestFieldError("bad_offsets", f"start {item.start} is not before end {item.end}")
+    offsets = [(item.start, item.end) for item in field.documents] + [(item.start, item.end) for item in field.spans]
+    for start, end in offsets:
+        if (start is None) != (end is None):
+            raise RequestFieldError("bad_offsets", f"a document has start {start} and end {end}: both or neither")
+        if start is not None and end is not None and end <= start:
+            raise RequestFieldError("bad_offsets", f"start {start} is not before end {end}")
     return field
 
 

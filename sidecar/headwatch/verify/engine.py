@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,26 +75,23 @@ class EngineRun:
     requests: tuple[ServedRequest, ...]
     rows: dict[str, list[CapturedRow]]
     """By ``RequestContext.request_id``; rows of one request ascend by position."""
-    engine_ids: dict[str, str]
     status: StatusFrame
 
 
 @dataclass(slots=True)
 class _Inbox:
-    """Collects rows on the receiver's thread."""
+    """Collects rows on the receiver's thread; read once that has ended."""
 
     rows: dict[tuple[str, int], CapturedRow] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def consume(self, batch: SummaryBatch, columns: Columns) -> None:
-        with self.lock:
-            for index, (request, position) in enumerate(
-                zip(columns.request.tolist(), columns.position.tolist(), strict=True)
-            ):
-                context = batch.requests[request]
-                self.rows[context.engine_id, position] = CapturedRow(
-                    context, position, tuple(batch.layers), columns.features[index], columns.span_mass[index]
-                )
+        for index, (request, position) in enumerate(
+            zip(columns.request.tolist(), columns.position.tolist(), strict=True)
+        ):
+            context = batch.requests[request]
+            self.rows[context.engine_id, position] = CapturedRow(
+                context, position, tuple(batch.layers), columns.features[index], columns.span_mass[index]
+            )
 
 
 def run_engine(
@@ -241,8 +237,6 @@ def _await_frames(registry: WorkerRegistry, after_ns: int) -> WorkerHealth:
 
 def _sorted(requests: Sequence[ServedRequest], inbox: _Inbox, health: WorkerHealth) -> EngineRun:
     rows: dict[str, list[CapturedRow]] = {}
-    engine_ids: dict[str, str] = {}
-    for (engine_id, _), row in sorted(inbox.rows.items()):
+    for _, row in sorted(inbox.rows.items(), key=lambda item: item[0]):
         rows.setdefault(row.context.request_id, []).append(row)
-        engine_ids[row.context.request_id] = engine_id
-    return EngineRun(tuple(requests), rows, engine_ids, health.status)
+    return EngineRun(tuple(requests), rows, health.status)

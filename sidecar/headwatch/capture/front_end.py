@@ -1,0 +1,182 @@
+"""The hook in vLLM's front end: which requests are sampled, and what their prompts consist of.
+
+It wraps ``InputProcessor.process_inputs`` (vLLM 0.32, v1/engine/input_processor.py), the one place that has a request's
+token ids and parameters together.  A request that is not sampled pays a hash, and a skim of its request field where it
+has one.  A sampled one is traced and resolved here, and the result travels to the workers in its ``extra_args``.
+
+Nothing raises into vLLM.  What is wrong with a request's field is recorded in its context and counted; what is wrong
+with us is counted and logged once, and the request goes on unsampled.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headwatch.capture.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
+from headwatch.capture.sampling import is_sampled
+from headwatch.capture.spans import resolve
+from headwatch.capture.template import RoleMarkers, derive
+from headwatch.errors import RequestFieldError
+from headwatch.model import RequestContext, Span
+
+if TYPE_CHECKING:
+    from headwatch.config import CaptureConfig
+    from headwatch.model import SpanKind
+
+logger = logging.getLogger("headwatch.capture")
+
+_TRACE_PARTS = 4
+_MEDIA: dict[str, SpanKind] = {"image": "image", "video": "image", "audio": "audio"}
+
+
+class Reader:
+    """A tokenizer of our own with the roles of its template.
+
+    Our own, because a Rust tokenizer that one thread uses refuses another thread that changes its truncation ("Already
+    borrowed"), and vLLM's threads do: sharing theirs could fail their request.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.source = tokenizer
+        self.tokenizer = copy.deepcopy(tokenizer)
+        self.roles: RoleMarkers | None = derive(self.tokenizer)
+        self.lock = threading.Lock()
+
+
+class FrontEnd:
+    """All of headwatch's state in one front-end process."""
+
+    def __init__(self, config: CaptureConfig) -> None:
+        self.config = config
+        self.errors: Counter[str] = Counter()
+        """Reasons, with how often they occurred since the start."""
+        self.sampled = 0
+        self._reader: Reader | None = None
+        self._lock = threading.Lock()
+
+    def install(self, processor_class: Any) -> None:
+        """Wrap ``process_inputs`` of *processor_class*, once, however often it is called."""
+        original = processor_class.process_inputs
+        if getattr(original, "__headwatch__", False):
+            return
+
+        @functools.wraps(original)
+        def process_inputs(processor: Any, *args: Any, **kwargs: Any) -> Any:
+            request = original(processor, *args, **kwargs)
+            try:
+                tokenizer = processor.tokenizer
+            except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
+                self._failed(error)
+            else:
+                self.annotate(request, tokenizer)
+            return request
+
+        process_inputs.__headwatch__ = True  # type: ignore[attr-defined] # functions take attributes
+        processor_class.process_inputs = process_inputs
+
+    def annotate(self, request: Any, tokenizer: Any) -> None:
+        """Leave the context of *request* (vLLM ``EngineCoreRequest``) in its parameters, if it is sampled.
+
+        The parameters' ``extra_args`` are replaced, never changed: vLLM's clone of them may be shallow
+        (``SamplingParams.skip_clone``).  Never raises.
+        """
+        try:
+            self._annotate(request, tokenizer)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
+            self._failed(error)
+
+    def _annotate(self, request: Any, tokenizer: Any) -> None:
+        params = request.sampling_params
+        if params is None:  # pooling
+            return
+        extra = params.extra_args or {}
+        if CONTEXT_KEY in extra:  # only we may write it: the workers trust it
+            self.errors["forged_context"] += 1
+            params.extra_args = extra = {key: value for key, value in extra.items() if key != CONTEXT_KEY}
+        head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
+        if head.capture is False:
+            return
+        traceparent = head.traceparent or (request.trace_headers or {}).get("traceparent", "")
+        trace_id, parent_span_id = _trace(traceparent)
+        request_id = request.external_req_id or request.request_id
+        if head.capture != "always" and not is_sampled(trace_id or request_id, self.config.sample_rate):
+            return
+        ids = request.prompt_token_ids
+        if not ids or request.prompt_embeds is not None:  # part of the prompt has no tokens
+            self.errors["prompt_embeds"] += 1
+            return
+        if request.resumable:  # the prompt goes on in later requests: its positions are not these
+            self.errors["resumable"] += 1
+            return
+        context = self._context(request, ids, tokenizer, extra)
+        context = msgspec.structs.replace(
+            context, request_id=request_id, trace_id=trace_id, parent_span_id=parent_span_id
+        )
+        params.extra_args = {**extra, CONTEXT_KEY: msgspec.json.encode(context).decode()}
+        self.sampled += 1
+
+    def _context(self, request: Any, ids: list[int], tokenizer: Any, extra: dict[str, Any]) -> RequestContext:
+        errors: list[str] = []
+        field = Field()
+        if FIELD_KEY in extra:
+            try:
+                field = parse(extra[FIELD_KEY], self.config)
+            except RequestFieldError as error:
+                errors.append(error.reason)
+        media = _media(request.mm_features or [], len(ids))
+        if tokenizer is None:  # vLLM's skip_tokenizer_init
+            spans = [Span("user", 0, len(ids))]
+            return RequestContext("", len(ids), spans, route=field.route, arm=field.arm, errors=[*errors, "no_tokenizer"])
+        reader = self._reader_of(tokenizer)
+        with reader.lock:
+            resolution = resolve(ids, reader.tokenizer, field, roles=reader.roles, config=self.config, media=media)
+        errors += resolution.errors
+        self.errors.update(errors)
+        return RequestContext(
+            request_id="",
+            prompt_tokens=len(ids),
+            spans=resolution.spans,
+            documents=resolution.documents,
+            route=field.route,
+            arm=field.arm,
+            adapter=request.lora_request.lora_name if request.lora_request is not None else "",
+            errors=errors,
+        )
+
+    def _reader_of(self, tokenizer: Any) -> Reader:
+        with self._lock:  # requests may be processed on several threads (process_inputs_async)
+            if self._reader is None or self._reader.source is not tokenizer:
+                self._reader = Reader(tokenizer)
+            return self._reader
+
+    def _failed(self, error: Exception) -> None:
+        reason = type(error).__name__
+        self.errors[reason] += 1
+        if self.errors[reason] == 1:
+            logger.error("headwatch could not resolve a request: %s: %s", reason, error, exc_info=error)
+
+
+def _trace(traceparent: str) -> tuple[str, str]:
+    """Return (trace id, parent span id) of a W3C ``traceparent``; empty where it is none."""
+    parts = traceparent.split("-")
+    if len(parts) < _TRACE_PARTS or len(parts[1]) != 32 or len(parts[2]) != 16:  # noqa: PLR2004 - W3C Trace Context
+        return "", ""
+    return parts[1], parts[2]
+
+
+def _media(features: list[Any], prompt_tokens: int) -> list[Span]:
+    """Return the placeholders of images and sounds (vLLM ``MultiModalFeatureSpec.mm_position``) as spans."""
+    spans = []
+    for feature in features:
+        kind = _MEDIA.get(feature.modality)
+        start, length = feature.mm_position.offset, feature.mm_position.length
+        if kind is not None and start >= 0 and start + length <= prompt_tokens:
+            spans.append(Span(kind, start, start + length))
+    return spans

@@ -1,0 +1,139 @@
+"""Which servers the demo starts, and how: the real vLLM OpenAI server with the plugin, and the sidecar beside it.
+
+Both read one configuration file, which is written into the work folder; nothing else is needed to put headwatch beside
+another server.  ``HEADWATCH_*`` variables of the caller are not handed on, so that the file says all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwatch.demo.processes import Server, free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SERVED_MODEL = "smollm2-135m-instruct"
+MAX_MODEL_TOKENS = 2048
+WINDOW_SECONDS = 10
+VLLM_START_SECONDS = 600.0
+SIDECAR_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the pair is reached."""
+
+    vllm: str
+    """``http://127.0.0.1:<port>``."""
+    sidecar: str
+    wire: str
+    """ZeroMQ endpoint."""
+
+    @classmethod
+    def free(cls) -> Addresses:
+        """Return addresses on loopback ports that nobody listens on."""
+        vllm, sidecar, wire = free_ports(3)
+        return cls(f"http://127.0.0.1:{vllm}", f"http://127.0.0.1:{sidecar}", f"tcp://127.0.0.1:{wire}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The running servers."""
+
+    addresses: Addresses
+    vllm: Server
+    sidecar: Server
+
+    def check(self) -> None:
+        """Return if both are alive.
+
+        Raises:
+            CommandError: One has ended.
+        """
+        self.sidecar.check()
+        self.vllm.check()
+
+
+def config_text(addresses: Addresses, store: Path, head_map: Path | None) -> str:
+    """Return the configuration file of the pair: everything is sampled, windows are short."""
+    sections: dict[str, dict[str, object]] = {
+        "capture": {"sample_rate": 1.0, "step_stride": 1},
+        "wire": {"endpoint": addresses.wire},
+        "http": {"host": "127.0.0.1", "port": _port(addresses.sidecar)},
+        "window": {"seconds": WINDOW_SECONDS, "request_idle_seconds": 20},
+        "grounding": {"head_map": str(head_map)} if head_map else {},
+        "store": {"url": f"chdb://{store}"},
+        "service": {"name": "headwatch-demo"},
+    }
+    lines = ["# Written by `headwatch demo`; read by the plugin inside vLLM and by the sidecar (HEADWATCH_CONFIG)."]
+    for section, values in sections.items():
+        # A JSON string, number or boolean is a TOML one as well.
+        lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def running_pair(
+    model: Path, work_dir: Path, head_map: Path | None, on_wait: Callable[[str, float], None]
+) -> Iterator[Pair]:
+    """Start both servers, hand them over once they answer, and end them whatever happens.
+
+    *on_wait* is told which server is waited for (``sidecar``, ``vllm``) and for how many seconds so far.
+
+    Raises:
+        CommandError: A server does not start; the message shows the end of its log.
+    """
+    addresses = Addresses.free()
+    config = work_dir / "headwatch.toml"
+    config.write_text(config_text(addresses, work_dir / "store", head_map))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATCH_")}
+    environ["HEADWATCH_CONFIG"] = str(config)
+    sidecar_command = [sys.executable, "-m", "headwatch.cli.main", "sidecar"]
+    with (
+        Server("the sidecar", sidecar_command, work_dir / "sidecar.log", environ) as sidecar,
+        # Started second and so ended first: what the engine still sends on its way down is received.
+        Server("vLLM", vllm_command(model, addresses), work_dir / "vllm.log", vllm_environ(environ)) as vllm,
+    ):
+        pair = Pair(addresses, vllm, sidecar)
+        sidecar.wait_until_healthy(f"{addresses.sidecar}/healthz", SIDECAR_START_SECONDS,
+                                   lambda seconds: on_wait("sidecar", seconds))
+
+        def waiting_for_vllm(seconds: float) -> None:
+            sidecar.check()
+            on_wait("vllm", seconds)
+
+        vllm.wait_until_healthy(f"{addresses.vllm}/health", VLLM_START_SECONDS, waiting_for_vllm)
+        yield pair
+
+
+def vllm_command(model: Path, addresses: Addresses) -> list[str]:
+    """Return the command line of the OpenAI server.  Eager: compiling costs more time than it saves here."""
+    return [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "--model", str(model), "--served-model-name", SERVED_MODEL,
+        "--host", "127.0.0.1", "--port", str(_port(addresses.vllm)),
+        "--dtype", "float32", "--max-model-len", str(MAX_MODEL_TOKENS), "--max-num-seqs", "8", "--enforce-eager",
+    ]  # fmt: skip
+
+
+def vllm_environ(environ: dict[str, str]) -> dict[str, str]:
+    """Return *environ* for vLLM: no hub, no usage statistics, a small cache, and the plugin not filtered out."""
+    own = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
+    return {name: value for name, value in environ.items() if name != "VLLM_PLUGINS"} | own
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
