@@ -86,7 +86,7 @@ def main():
         if mode == "faults-unchecked":
             selfcheck.LayerTrust.check = trust_blindly
         result = plain(model, Path(sys.argv[3])) if mode == "plain" else report(model)
-    print(msgspec.json.encode(result).decode())
+    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
 
 
 if __name__ == "__main__":

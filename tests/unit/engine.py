@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import torch
 
+from headwatch.capture.field import CONTEXT_KEY
 from headwatch.capture.oracle import AttentionRule, weights
-from headwatch.capture.plan import CONTEXT_KEY
 from headwatch.model import Document, RequestContext, Span
 
 HEADS, KV_HEADS, DIM, BLOCK = 4, 2, 8, 16

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.plan import CONTEXT_KEY, SampledRequest, parse_context, plan_step
+from headwatch.capture.field import CONTEXT_KEY
+from headwatch.capture.plan import SampledRequest, parse_context, plan_step
 from headwatch.config import CaptureConfig
 from headwatch.model import Document, RequestContext, Span
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.aggregate.values import RowValues, SpanTable
-from headwatch.model import FEATURES, REQUEST_FEATURES, GroundingState, RequestRecord
+from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, GroundingState, RequestRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,6 +92,7 @@ class OpenRequest:
         return float(self._sum[feature][chosen].sum() / count) if count else None
 
     def _state(self, ratio: float | None) -> GroundingState:
-        if not any(document.kind == "document" for document in self.context.documents):
+        named = any(document.kind == "document" for document in self.context.documents)
+        if not named and FIELD_REJECTED.isdisjoint(self.context.errors):
             return "absent"
         return "unresolved" if ratio is None else "measured"

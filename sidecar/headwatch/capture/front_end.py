@@ -21,7 +21,7 @@ import msgspec
 
 from headwatch.capture.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
 from headwatch.capture.sampling import is_sampled
-from headwatch.capture.spans import resolve
+from headwatch.capture.spans import Resolution, resolve
 from headwatch.capture.template import RoleMarkers, derive
 from headwatch.errors import RequestFieldError
 from headwatch.model import RequestContext, Span
@@ -100,6 +100,8 @@ class FrontEnd:
         if CONTEXT_KEY in extra:  # only we may write it: the workers trust it
             self.errors["forged_context"] += 1
             params.extra_args = extra = {key: value for key, value in extra.items() if key != CONTEXT_KEY}
+        if FIELD_KEY in extra:  # the texts of documents go no further than this process
+            params.extra_args = {key: value for key, value in extra.items() if key != FIELD_KEY}
         head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
         if head.capture is False:
             return
@@ -119,7 +121,7 @@ class FrontEnd:
         context = msgspec.structs.replace(
             context, request_id=request_id, trace_id=trace_id, parent_span_id=parent_span_id
         )
-        params.extra_args = {**extra, CONTEXT_KEY: msgspec.json.encode(context).decode()}
+        params.extra_args = {**(params.extra_args or {}), CONTEXT_KEY: msgspec.json.encode(context).decode()}
         self.sampled += 1
 
     def _context(self, request: Any, ids: list[int], tokenizer: Any, extra: dict[str, Any]) -> RequestContext:
@@ -130,13 +132,13 @@ class FrontEnd:
                 field = parse(extra[FIELD_KEY], self.config)
             except RequestFieldError as error:
                 errors.append(error.reason)
-        media = _media(request.mm_features or [], len(ids))
         if tokenizer is None:  # vLLM's skip_tokenizer_init
-            spans = [Span("user", 0, len(ids))]
-            return RequestContext("", len(ids), spans, route=field.route, arm=field.arm, errors=[*errors, "no_tokenizer"])
-        reader = self._reader_of(tokenizer)
-        with reader.lock:
-            resolution = resolve(ids, reader.tokenizer, field, roles=reader.roles, config=self.config, media=media)
+            resolution = Resolution([Span("user", 0, len(ids))], [], ["no_tokenizer"])
+        else:
+            media = _media(request.mm_features or [], len(ids))
+            reader = self._reader_of(tokenizer)
+            with reader.lock:
+                resolution = resolve(ids, reader.tokenizer, field, roles=reader.roles, config=self.config, media=media)
         errors += resolution.errors
         self.errors.update(errors)
         return RequestContext(

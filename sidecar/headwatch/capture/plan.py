@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from headwatch.capture.field import CONTEXT_KEY
 from headwatch.capture.oracle import RowSpans
 from headwatch.model import RequestContext
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headwatch.config import CaptureConfig
-
-CONTEXT_KEY = "headwatch.context"
-"""Where the front end leaves the resolved context in ``SamplingParams.extra_args``."""
 
 _decode_context = msgspec.json.Decoder(RequestContext).decode
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from headwatch.capture.locate import TracedPrompt, find_texts, trace
-from headwatch.capture.template import RoleMarkers, Turn, split
+from headwatch.capture.template import RoleMarkers, split
 from headwatch.errors import RequestFieldError, SpanError
 from headwatch.model import Document, Span
 
@@ -99,12 +99,12 @@ def resolve(
             painter.paint(*prompt.tokens(turn.start, turn.end), turn.kind, age=turn.age)
         placed = {span.document for span in explicit}
         searched = [number for number, item in enumerate(field.documents) if item.text and number not in placed]
+        taken = [(span.start, span.end) for span in (*explicit, *media)]
         try:
-            found = _paint_documents(painter, prompt, field, searched)
+            taken += _paint_documents(painter, prompt, field, searched)
         except RequestFieldError as error:
             errors.append(error.reason)
-            found = []
-        errors += _paint_markers(painter, prompt, found, documents, config)
+        errors += _paint_markers(painter, prompt, taken, documents, config)
     for span in (*explicit, *media):
         age = span.age if span.kind in {"history", "tool"} and span.document < 0 else None
         painter.paint(span.start, span.end, span.kind, span.document, age)
@@ -151,8 +151,10 @@ def _explicit(field: Field, prompt_tokens: int) -> list[Span]:
     return spans
 
 
-def _paint_documents(painter: _Painter, prompt: TracedPrompt, field: Field, searched: list[int]) -> list[Turn]:
-    """Paint the documents *searched* (indices) where their texts are, and return their places.
+def _paint_documents(
+    painter: _Painter, prompt: TracedPrompt, field: Field, searched: list[int]
+) -> list[tuple[int, int]]:
+    """Paint the documents *searched* (indices) where their texts are, and return their tokens.
 
     Raises:
         RequestFieldError: With reason ``search_budget``.
@@ -161,37 +163,40 @@ def _paint_documents(painter: _Painter, prompt: TracedPrompt, field: Field, sear
     places = find_texts(prompt.text, [field.documents[number].text for number in searched])
     for number, place in zip(searched, places, strict=True):
         if place is not None:
-            kind = field.documents[number].kind
-            painter.paint(*prompt.tokens(*place), kind, number)
-            found.append(Turn(kind, *place))
+            tokens = prompt.tokens(*place)
+            painter.paint(*tokens, field.documents[number].kind, number)
+            found.append(tokens)
     return found
 
 
 def _paint_markers(
-    painter: _Painter, prompt: TracedPrompt, found: list[Turn], documents: list[Document], config: CaptureConfig
+    painter: _Painter,
+    prompt: TracedPrompt,
+    taken: list[tuple[int, int]],
+    documents: list[Document],
+    config: CaptureConfig,
 ) -> list[str]:
     """Paint what the operator's markers enclose, and return the reasons of what was left out.
 
-    Where the client named a document inside the markers, the document stands for them.  A document, memory or tool
-    result that is known by its markers alone is entered in *documents* as ``marker-1``, ``marker-2``, …
+    Where tokens inside the markers are *taken*, as by a document that the client named, those stand for the markers.  A
+    document or memory that is known by its markers alone is added to *documents* as ``marker-1``, ``marker-2``, …
     """
-    budget = config.max_documents - len(documents)
+    named = len(documents)
+    room = config.max_documents - named
     for marker in config.markers:
-        for start, end in _enclosed(prompt.text, marker):
-            if any(turn.start < end and start < turn.end for turn in found):
+        for place in _enclosed(prompt.text, marker):
+            start, end = prompt.tokens(*place)
+            if start >= end or any(start < other_end and other_start < end for other_start, other_end in taken):
                 continue
-            first, stop = prompt.tokens(start, end)
-            if first >= stop:
-                continue
-            if budget <= 0:
+            if room <= 0:
                 return ["too_many_spans"]
-            budget -= 1
+            room -= 1
             number = -1
             if marker.kind in {"document", "memory"}:
                 number = len(documents)
-                documents.append(Document(id=f"marker-{number + 1}", kind=marker.kind, source="marker"))
-            painter.paint(first, stop, marker.kind, number)
-            found.append(Turn(marker.kind, start, end))
+                documents.append(Document(id=f"marker-{number - named + 1}", kind=marker.kind, source="marker"))
+            painter.paint(start, end, marker.kind, number)
+            taken.append((start, end))
     return []
 
 

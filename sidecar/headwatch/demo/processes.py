@@ -59,17 +59,17 @@ class Server:
             raise CommandError(f"{self.name} ended with exit code {code}; the end of {self.log}:\n{tail(self.log)}")
 
     def wait_until_healthy(
-        self, url: str, timeout_seconds: float, on_wait: Callable[[float], None] = lambda _: None
+        self, url: str, timeout_seconds: float, check_others: Callable[[], None] = lambda: None
     ) -> None:
-        """Return as soon as ``GET url`` is answered by 200; *on_wait* is told the seconds waited so far.
+        """Return as soon as ``GET url`` is answered by 200; *check_others* is called while waiting and may raise.
 
         Raises:
             CommandError: The server ended, or did not answer in *timeout_seconds*.
         """
-        started = time.monotonic()
-        while (waited := time.monotonic() - started) < timeout_seconds:
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
             self.check()
-            on_wait(waited)
+            check_others()
             try:
                 if httpx.get(url, timeout=2.0, trust_env=False).status_code == httpx.codes.OK:
                     return

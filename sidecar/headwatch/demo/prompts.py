@@ -1,4 +1,4 @@
-"""What the demo sends: a chat with documents in its system message, and the field that names them to headwatch."""
+"""What the demo sends: a chat with documents before its question, and the field that names them to headwatch."""
 
 from __future__ import annotations
 
@@ -57,11 +57,14 @@ class DemoRequest:
 
 
 def messages(question: str, documents: tuple[CorpusDocument, ...]) -> list[dict[str, str]]:
-    """Return the chat: instruction and documents as the system message, the question as the user's."""
-    passages = [f"Document {number}: {document.passage}" for number, document in enumerate(documents, 1)]
+    """Return the chat: the instruction, then documents and question as the user's message, the best document last.
+
+    Small models read best what stands next to the question.
+    """
+    passages = [f"Document {number}: {document.passage}" for number, document in enumerate(reversed(documents), 1)]
     return [
-        {"role": "system", "content": "\n\n".join([_INSTRUCTION, *passages])},
-        {"role": "user", "content": question},
+        {"role": "system", "content": _INSTRUCTION},
+        {"role": "user", "content": "\n\n".join([*passages, f"Question: {question}"])},
     ]
 
 

@@ -89,18 +89,16 @@ def wait_for_requests(
 
 
 def wait_until_settled(
-    api: SidecarApi, window_seconds: float, on_wait: Callable[[float], None] = lambda _: None,
-    *, timeout_seconds: float = _TIMEOUT_SECONDS,
-) -> None:  # fmt: skip
+    api: SidecarApi, window_seconds: float, *, timeout_seconds: float = _TIMEOUT_SECONDS
+) -> None:
     """Return once the last window has closed and every exporter has delivered.
 
-    *on_wait* is told the seconds waited so far.  A figure that keeps changing is not waited for beyond *timeout_seconds*.
+    A figure that keeps changing is not waited for beyond *timeout_seconds*.
     """
     started = time.monotonic()
     before: object = None
     same = 0
     while same < _SETTLED_POLLS and (waited := time.monotonic() - started) < timeout_seconds:
-        on_wait(waited)
         if waited > window_seconds:
             now = (api.get("counts"), _head_summaries(api.scrape()), _queued(api.get("status")))
             same = same + 1 if now == before and not now[2] else 0

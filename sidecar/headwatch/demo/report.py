@@ -11,6 +11,7 @@ import jinja2
 
 from headwatch.demo import figures
 from headwatch.demo.colours import diverging, viridis
+from headwatch.demo.timeline import Point, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,13 +77,16 @@ def render_report(data: ReportData) -> str:
                                      lstrip_blocks=True)
     template = resources.files("headwatch.demo").joinpath("data", "report.html.j2").read_text(encoding="utf-8")
     phases = [phase.name for phase in data.result.phases]
+    colours = dict(zip(phases, PHASE_COLOURS, strict=True))
     difference = _difference(data.healthy.mean, data.wrong.mean)
     bound = max((abs(value) for row in difference for value in row if value is not None), default=0.0) or 0.1
-    shared = figures.Scale(0.0, 1.0, viridis)
+    highest = max((value for row in data.healthy.mean + data.wrong.mean for value in row if value is not None), default=1.0)
+    shared = figures.Scale(0.0, highest or 1.0, viridis)
     signed = figures.Scale(-bound, bound, diverging)
     step = figures.ticks_between(0.0, bound, 2)[-1]
     return environment.from_string(template).render(
         result=data.result,
+        verdict=verdict(data.result),
         states=data.states,
         about=data.about,
         examples=data.examples,
@@ -94,12 +98,11 @@ def render_report(data: ReportData) -> str:
             _safe(figures.heatmap("right minus wrong", data.healthy.layers, difference, signed, data.retrieval_heads)),
         ],
         keys=[
-            _safe(figures.colour_key("lookback (both phases)", shared, (0, 0.25, 0.5, 0.75, 1))),
+            _safe(figures.colour_key("lookback (both phases)", shared, figures.ticks_between(0.0, shared.high, 4))),
             _safe(figures.colour_key("difference of lookback", signed, (-step, 0, step))),
         ],
         timelines=[
-            (title, _safe(figures.timeline(title, _points(data.requests, column, phases), phases,
-                                           PHASE_COLOURS[: len(phases)])))
+            (title, _safe(timeline(title, _points(data.requests, column, phases), colours)))
             for title, column in _timelines(data)
         ],
     )  # fmt: skip
@@ -108,6 +111,21 @@ def render_report(data: ReportData) -> str:
 def read_requests(api: SidecarApi, phases: Sequence[str]) -> list[Mapping[str, Any]]:
     """Return the rows of all requests of *phases*."""
     return [row for phase in phases for row in api.get("requests", arm=phase, limit=_MAX_REQUESTS)]
+
+
+def verdict(result: DemoResult) -> str:
+    """Return what the 95 % intervals of the phases say, in one sentence."""
+    phases = {phase.name: phase for phase in result.phases}
+    told = []
+    columns = {"the retrieval heads": "grounding_ratio_retrieval_heads_ci95", "all heads": "grounding_ratio_ci95"}
+    for words, column in columns.items():
+        right, wrong = (getattr(phases.get(name), column, None) for name in (HEALTHY, WRONG))
+        if right and wrong and (wrong[1] < right[0] or right[1] < wrong[0]):
+            told.append(words)
+    if not told:
+        return "The 95 % intervals of right and wrong documents overlap: this run does not tell them apart."
+    return ("Right and wrong documents are told apart, with 95 % intervals that do not overlap, by the grounding ratio over "
+            + " and over ".join(told) + ".")
 
 
 def worst_heads(
@@ -141,14 +159,14 @@ def _timelines(data: ReportData) -> list[tuple[str, str]]:
     return titles
 
 
-def _points(requests: Sequence[Mapping[str, Any]], column: str, phases: Sequence[str]) -> list[figures.Point]:
+def _points(requests: Sequence[Mapping[str, Any]], column: str, phases: Sequence[str]) -> list[Point]:
     points = []
     for row in requests:
         if row["arm"] in phases:
             value = row[column]
             shown = row["state"] if value is None else f"{value:.3f}"
             label = f"{row['request_id']} · {row['route']} · {row['arm']}: {shown}"
-            points.append(figures.Point(int(row["time_ns"]), value, row["arm"], label))
+            points.append(Point(int(row["time_ns"]), value, row["arm"], label))
     return points
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headwatch.demo.processes import Server, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 SERVED_MODEL = "smollm2-135m-instruct"
@@ -80,12 +80,8 @@ def config_text(addresses: Addresses, store: Path, head_map: Path | None) -> str
 
 
 @contextmanager
-def running_pair(
-    model: Path, work_dir: Path, head_map: Path | None, on_wait: Callable[[str, float], None]
-) -> Iterator[Pair]:
+def running_pair(model: Path, work_dir: Path, head_map: Path | None) -> Iterator[Pair]:
     """Start both servers, hand them over once they answer, and end them whatever happens.
-
-    *on_wait* is told which server is waited for (``sidecar``, ``vllm``) and for how many seconds so far.
 
     Raises:
         CommandError: A server does not start; the message shows the end of its log.
@@ -102,14 +98,8 @@ def running_pair(
         Server("vLLM", vllm_command(model, addresses), work_dir / "vllm.log", vllm_environ(environ)) as vllm,
     ):
         pair = Pair(addresses, vllm, sidecar)
-        sidecar.wait_until_healthy(f"{addresses.sidecar}/healthz", SIDECAR_START_SECONDS,
-                                   lambda seconds: on_wait("sidecar", seconds))
-
-        def waiting_for_vllm(seconds: float) -> None:
-            sidecar.check()
-            on_wait("vllm", seconds)
-
-        vllm.wait_until_healthy(f"{addresses.vllm}/health", VLLM_START_SECONDS, waiting_for_vllm)
+        sidecar.wait_until_healthy(f"{addresses.sidecar}/healthz", SIDECAR_START_SECONDS)
+        vllm.wait_until_healthy(f"{addresses.vllm}/health", VLLM_START_SECONDS, sidecar.check)
         yield pair
 
 

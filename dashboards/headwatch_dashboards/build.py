@@ -1,0 +1,57 @@
+"""Write the generated files.  ``python -m headwatch_dashboards.build [FOLDER]``; the same input gives the same bytes.
+
+The folder has the layout of Grafana's provisioning folder, so that it can be copied or mounted as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from headwatch_dashboards.dashboard import build_dashboard, panel_id
+from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
+from headwatch_dashboards.provisioning import alert_yaml, datasource_yaml, provider_yaml
+
+DEFAULT_FOLDER = Path("dashboards/grafana")
+DASHBOARD_FILE = "dashboards/headwatch/grounding.json"
+
+
+def generated_files() -> dict[str, str]:
+    """Return what is generated: path below the folder to text."""
+    dashboard = build_dashboard()
+    alert_panel = panel_id(dashboard, GROUNDING_OVER_TIME)
+    return {
+        DASHBOARD_FILE: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n",
+        "dashboards/headwatch.yaml": provider_yaml(),
+        "datasources/headwatch.yaml": datasource_yaml(),
+        "alerting/headwatch.yaml": alert_yaml(alert_panel),
+    }
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the generated files below *folder* and return their paths."""
+    written = []
+    for name, text in generated_files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def differences(folder: Path) -> list[str]:
+    """Return what is wrong with the files below *folder*: missing, or not what is generated now."""
+    found = []
+    for name, text in generated_files().items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path}: missing; `headwatch dashboards build` writes it")
+        elif path.read_text(encoding="utf-8") != text:
+            found.append(f"{path}: not what the code generates; run `headwatch dashboards build`")
+    return found
+
+
+if __name__ == "__main__":
+    for written_path in write(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER):
+        sys.stdout.write(f"{written_path}\n")

@@ -1,0 +1,38 @@
+"""Every name that a panel, a query or a rule shares with something outside this package.
+
+Tables and columns are those of the store (docs/architecture.md), metric names come from :mod:`headwatch.metrics`,
+versions are those of the Grafana and of the plugin whose formats are written.
+"""
+
+from __future__ import annotations
+
+GRAFANA_VERSION = "13.2.3"
+SCHEMA_VERSION = 42
+DATASOURCE_TYPE = "grafana-clickhouse-datasource"
+DATASOURCE_PLUGIN_VERSION = "4.20.0"
+
+DATASOURCE_UID = "headwatch-store"
+"""Pinned: dashboards and alert rules point to it, so it must not be left to Grafana."""
+DASHBOARD_UID = "headwatch-grounding"
+ALERT_UID = "headwatch-grounding-fell"
+FOLDER = "headwatch"
+RUNBOOK = "docs/runbooks/grounding.md"
+
+REQUESTS = "headwatch_requests"
+DOCUMENTS = "headwatch_documents"
+REQUEST_HEADS = "headwatch_request_heads"
+GAUGES = "otel_metrics_gauge"
+SUMS = "otel_metrics_sum"
+EXP_HISTOGRAMS = "otel_metrics_exp_histogram"
+
+ROUTE_VARIABLE = "route"
+MODEL_VARIABLE = "model"
+PHASE_VARIABLE = "phase"
+
+UNNAMED_ROUTE = "unnamed"
+"""Shown for requests whose client named no route."""
+NO_ARM = "no arm"
+NO_SOURCE = "no source"
+
+RETRIEVAL_HEADS = "retrieval heads"
+ALL_HEADS = "all heads"

@@ -1,0 +1,79 @@
+"""Which heads read documents, and which stopped?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headwatch_dashboards.grafana import override, panel, table_options, thresholds
+from headwatch_dashboards.queries import heads
+
+if TYPE_CHECKING:
+    from headwatch_dashboards.grafana import Json
+
+MATRIX_CORNER = "layer\\head"
+"""How Grafana's groupingToMatrix names the column of row labels: row field, backslash, column field."""
+
+
+def head_grounding() -> Json:
+    """Return the layer × head heatmap.
+
+    It is a table whose cells are coloured: Grafana's heatmap and status history panels have time on their x axis, and its
+    xy chart has points instead of cells.  ``groupingToMatrix`` turns (layer, head, value) rows into one row for each layer
+    and one column for each head, however many a model has.
+    """
+    return panel(
+        "table",
+        "Grounding by layer and head",
+        "Mean lookback of each head over the sampled rows of the range: attention per document token, over that plus "
+        "attention per generated token. One row for each layer, one column for each head; route, model and phase as "
+        "chosen above. A few bright heads carry retrieval; most heads never read documents, and are none the worse for it. "
+        "Choose one model: heads of different models have nothing in common but their number. Heatmap panels of Grafana "
+        "need time on one axis, so this one is a coloured table.",
+        heads.head_grounding(),
+        unit="none",
+        no_value="no row with documents in this range: see 'Could grounding be measured?'",
+        options=table_options(),
+        defaults={"decimals": 2, "min": 0, "max": 1, "color": {"mode": "continuous-BlYlRd"}},
+        custom={"cellOptions": {"type": "color-background", "mode": "gradient"}, "align": "center", "minWidth": 50},
+        transformations=[
+            {
+                "id": "groupingToMatrix",
+                "options": {"columnField": "head", "rowField": "layer", "valueField": "lookback", "emptyValue": "null"},
+            }
+        ],
+        overrides=[
+            override(
+                MATRIX_CORNER,
+                {"custom.cellOptions": {"type": "auto"}, "custom.width": 90, "decimals": 0, "displayName": "layer"},
+            )
+        ],
+    )
+
+
+def worst_heads() -> Json:
+    """Return the heads whose lookback fell most within the range."""
+    return panel(
+        "table",
+        "Heads that fell most",
+        "Lookback of each head in the later half of the measured requests of the range against the earlier half; effect is "
+        "the change in standard deviations of single requests. Choose a range that spans the moment you suspect. There are "
+        "always heads at the top of such a list: below -1 is worth a look, and only if routes and prompt lengths are the "
+        "same in both halves. Heads are ranked, not tested.",
+        heads.worst_heads(),
+        unit="none",
+        no_value="fewer than four measured requests in this range",
+        options=table_options(),
+        overrides=[
+            override("before", {"decimals": 3}),
+            override("after", {"decimals": 3}),
+            override(
+                "effect",
+                {
+                    "decimals": 2,
+                    "color": {"mode": "thresholds"},
+                    "thresholds": thresholds("red", (-1, "orange"), (-0.5, "text")),
+                    "custom.cellOptions": {"type": "color-text"},
+                },
+            ),
+        ],
+    )

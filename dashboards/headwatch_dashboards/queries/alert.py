@@ -1,0 +1,62 @@
+"""The query behind the alert rule: has the grounding of a route fallen?
+
+For each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in pooled
+standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
+least 3.2 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  The
+retrieval heads are taken where both sides have them, else all heads: the two are never mixed.
+
+It compares a route with its own past and nothing else: longer prompts or other questions on the same route move the ratio
+too, and requests without documents have none.  docs/runbooks/grounding.md says how to tell.
+"""
+
+from __future__ import annotations
+
+from headwatch_dashboards.names import REQUESTS, UNNAMED_ROUTE
+from headwatch_dashboards.queries.scope import named
+
+RECENT_SECONDS = 10 * 60
+RANGE_SECONDS = 6 * 60 * 60 + RECENT_SECONDS
+MINIMUM_REQUESTS = 20
+SMALLEST_DEVIATION = 0.01
+"""A route whose requests hardly differ would otherwise alarm at a drop that nobody could notice."""
+ALWAYS_ROUTE = "(none)"
+"""Label of a row that is always there, with a drop of 0: a rule whose query returns no row fails instead of resting."""
+
+
+def grounding_drop() -> str:
+    """Return for each model and route by how many standard deviations its grounding fell (0 where it cannot be told)."""
+    recent = f"$__toTime - INTERVAL {RECENT_SECONDS} SECOND"
+    return f"""SELECT $__toTime AS time, model, route, coalesce(anyIf(fell, heads = 1), anyIf(fell, heads = 0), 0) AS fell_by
+FROM (
+  SELECT
+    model,
+    route,
+    heads,
+    if(
+      n_before >= {MINIMUM_REQUESTS} AND n_now >= {MINIMUM_REQUESTS},
+      (before - now_mean) / greatest(
+        sqrt(((n_before - 1) * var_before + (n_now - 1) * var_now) / (n_before + n_now - 2)), {SMALLEST_DEVIATION}
+      ),
+      NULL
+    ) AS fell
+  FROM (
+    SELECT
+      toString(r.model) AS model,
+      {named("r.route", UNNAMED_ROUTE)} AS route,
+      heads,
+      countIf(r.time >= {recent}) AS n_now,
+      countIf(r.time < {recent}) AS n_before,
+      avgIf(assumeNotNull(ratio), r.time >= {recent}) AS now_mean,
+      avgIf(assumeNotNull(ratio), r.time < {recent}) AS before,
+      varSampIf(toFloat64(assumeNotNull(ratio)), r.time >= {recent}) AS var_now,
+      varSampIf(toFloat64(assumeNotNull(ratio)), r.time < {recent}) AS var_before
+    FROM {REQUESTS} AS r
+    ARRAY JOIN [0, 1] AS heads, [r.grounding_ratio, r.grounding_ratio_retrieval_heads] AS ratio
+    WHERE $__timeFilter(r.time)
+      AND ratio IS NOT NULL
+    GROUP BY model, route, heads
+  )
+)
+GROUP BY model, route
+UNION ALL
+SELECT $__toTime AS time, '' AS model, '{ALWAYS_ROUTE}' AS route, 0 AS fell_by"""

@@ -1,0 +1,58 @@
+"""What single heads say of grounding."""
+
+from __future__ import annotations
+
+from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_PHASE, ATTR_ROUTE
+from headwatch_dashboards.names import EXP_HISTOGRAMS, PHASE_VARIABLE, REQUEST_HEADS, REQUESTS, ROUTE_VARIABLE, UNNAMED_ROUTE
+from headwatch_dashboards.queries.scope import chosen, evidence, metrics, named
+
+
+def head_grounding() -> str:
+    """Return the mean lookback of each layer and head, exact (sum over count of the histograms)."""
+    route = chosen(named(f"m.Attributes['{ATTR_ROUTE}']", UNNAMED_ROUTE), ROUTE_VARIABLE)
+    return f"""SELECT
+  toUInt16(m.Attributes['{ATTR_LAYER}']) AS layer,
+  concat('H', m.Attributes['{ATTR_HEAD}']) AS head,
+  sum(m.Sum) / sum(m.Count) AS lookback
+FROM {EXP_HISTOGRAMS} AS m
+WHERE {metrics("attention.lookback")}
+  AND {route}
+  AND m.Attributes['{ATTR_PHASE}'] = ${{{PHASE_VARIABLE}:singlequote}}
+GROUP BY layer, m.Attributes['{ATTR_HEAD}'], head
+HAVING sum(m.Count) > 0
+ORDER BY layer, toUInt16(m.Attributes['{ATTR_HEAD}'])"""
+
+
+def worst_heads() -> str:
+    """Return the heads whose lookback fell most from the earlier to the later half of the measured requests."""
+    return f"""WITH (
+  SELECT quantileExact(0.5)(r.time)
+  FROM {REQUESTS} AS r
+  WHERE {evidence("r")}
+    AND r.state = 'measured'
+) AS middle
+SELECT
+  layer,
+  head,
+  before,
+  after,
+  (after - before) / sqrt(((n_before - 1) * var_before + (n_after - 1) * var_after) / (n_before + n_after - 2)) AS effect,
+  n_before + n_after AS requests
+FROM (
+  SELECT
+    h.layer AS layer,
+    h.head AS head,
+    countIf(h.time < middle) AS n_before,
+    countIf(h.time >= middle) AS n_after,
+    avgIf(h.lookback, h.time < middle) AS before,
+    avgIf(h.lookback, h.time >= middle) AS after,
+    varSampIf(toFloat64(h.lookback), h.time < middle) AS var_before,
+    varSampIf(toFloat64(h.lookback), h.time >= middle) AS var_after
+  FROM {REQUEST_HEADS} AS h
+  WHERE {evidence("h")}
+    AND isFinite(h.lookback)
+  GROUP BY layer, head
+)
+WHERE n_before >= 2 AND n_after >= 2
+ORDER BY effect, layer, head
+LIMIT 20"""

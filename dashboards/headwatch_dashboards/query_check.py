@@ -1,0 +1,144 @@
+"""Run every query of a dashboard and of the alert rule on a store, and see that each returns rows.
+
+A query can be valid and still show nothing: a misspelt metric, an attribute that nobody writes, a column that a panel
+names and the query does not return.  Only real data tells.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headwatch.errors import CommandError, StoreError
+from headwatch_dashboards.lint import panels
+from headwatch_dashboards.macros import ALL, QueryRange, expand
+from headwatch_dashboards.names import MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
+from headwatch_dashboards.queries.alert import RANGE_SECONDS, grounding_drop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DEFAULT_VARIABLES = {ROUTE_VARIABLE: ALL, MODEL_VARIABLE: ALL, PHASE_VARIABLE: ("decode",)}
+
+
+class Result(Protocol):
+    """What a query returned."""
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Return the names of the columns."""
+        ...
+
+    @property
+    def result_rows(self) -> Sequence[Sequence[object]]:
+        """Return the rows."""
+        ...
+
+
+class Client(Protocol):
+    """A ClickHouse client, embedded or not."""
+
+    def query(self, query: str) -> Result:
+        """Run *query*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReport:
+    """What one query came to.  *problem* is empty where all is well."""
+
+    where: str
+    rows: int
+    seconds: float
+    problem: str
+
+
+def connect(url: str) -> Client:
+    """Return a client of the store at *url* (``chdb:///path`` or ``http://user:password@host:8123/database``).
+
+    Raises:
+        StoreError: The store cannot be opened.
+        CommandError: clickhouse-connect is not installed.
+    """
+    try:
+        import clickhouse_connect  # noqa: PLC0415 - wanted for this check alone
+    except ImportError as error:
+        raise CommandError("clickhouse-connect is not installed: pip install 'headwatch[sidecar]'") from error
+    try:
+        client: Client = clickhouse_connect.get_client(dsn=url)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StoreError(f"the store cannot be opened (an embedded one by one process at a time): {reason}") from error
+    return client
+
+
+def run_queries(
+    dashboard: dict[str, Any],
+    client: Client,
+    query_range: QueryRange,
+    variables: dict[str, tuple[str, ...]] | None = None,
+) -> list[QueryReport]:
+    """Run the queries of variables, panels and the alert rule; return a report of each.
+
+    The alert rule has a range of its own, which ends where *query_range* ends.
+    """
+    chosen = {**DEFAULT_VARIABLES, **(variables or {})}
+    reports = [
+        _run(f"variable {variable['name']}", variable["query"]["rawSql"], client, query_range, {}, ())
+        for variable in dashboard.get("templating", {}).get("list", [])
+        if isinstance(variable.get("query"), dict)
+    ]
+    for panel in panels(dashboard):
+        wanted = tuple(_columns_named(panel))
+        reports += [
+            _run(f"panel {panel['id']} {panel['title']!r}", query["rawSql"], client, query_range, chosen, wanted)
+            for query in panel.get("targets", [])
+        ]
+    alert_range = QueryRange(query_range.to_seconds - RANGE_SECONDS, query_range.to_seconds)
+    return [*reports, _run("alert rule", grounding_drop(), client, alert_range, {}, ("time", "route", "model"))]
+
+
+def _run(
+    where: str, sql: str, client: Client, query_range: QueryRange, variables: dict[str, tuple[str, ...]], wanted: Sequence[str]
+) -> QueryReport:
+    started = time.perf_counter()
+    try:
+        result = client.query(expand(sql, query_range, variables))
+    except CommandError as error:
+        return QueryReport(where, 0, 0.0, str(error))
+    except Exception as error:  # noqa: BLE001 - the client's errors have no common root
+        return QueryReport(where, 0, time.perf_counter() - started, f"refused by the store: {_first_line(error)}")
+    rows = sum(any(_says_something(value) for value in row) for row in result.result_rows)
+    missing = [column for column in wanted if column not in result.column_names]
+    problem = ""
+    if missing:
+        problem = f"names columns that the query does not return: {', '.join(missing)}"
+    elif rows == 0:
+        problem = "returned no rows"
+    return QueryReport(where, rows, time.perf_counter() - started, problem)
+
+
+def _columns_named(panel: dict[str, Any]) -> Iterator[str]:
+    """Yield the columns that a panel counts on by name."""
+    matrix = {"columnField", "rowField", "valueField"}
+    for transformation in panel.get("transformations", []):
+        yield from (value for key, value in transformation.get("options", {}).items() if key in matrix)
+    if not panel.get("transformations"):  # after one, columns have other names
+        for override in panel.get("fieldConfig", {}).get("overrides", []):
+            if override["matcher"]["id"] == "byName":
+                yield override["matcher"]["options"]
+    if column := panel.get("options", {}).get("xField"):
+        yield column
+    if panel.get("type") == "timeseries":
+        yield "time"
+
+
+def _says_something(value: object) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:400] if text else type(error).__name__

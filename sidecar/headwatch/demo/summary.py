@@ -1,0 +1,92 @@
+"""What the demo prints when it is done: the table of phases, and what to open and ask next."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from headwatch.client import request_field
+from headwatch.demo.servers import SERVED_MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from headwatch.demo.readback import DemoResult
+    from headwatch.demo.servers import Addresses
+
+_NONE = "none"
+
+
+def print_result(result: DemoResult, output: Console) -> None:
+    """Print the phases as a table, and the totals in one line."""
+    table = Table(title="Does the model still read its documents?", title_justify="left")
+    table.add_column("phase")
+    for name in ("requests", "retrieval heads", "95 %", "all heads", "95 %", "document mass"):
+        table.add_column(name, justify="right")
+    for phase in result.phases:
+        table.add_row(
+            phase.name.replace("_", " "),
+            str(phase.requests),
+            _number(phase.grounding_ratio_retrieval_heads_mean),
+            _interval(phase.grounding_ratio_retrieval_heads_ci95),
+            _number(phase.grounding_ratio_mean),
+            _interval(phase.grounding_ratio_ci95),
+            _number(phase.document_mass_mean),
+        )
+    output.print()
+    output.print(table)
+    output.print("Grounding ratio over calibrated retrieval heads and over all heads; none: the requests had no documents.")
+    output.print(f"{result.requests} requests, {result.sampled_rows:,} rows, {result.head_summaries:,} head summaries, "
+                 f"{result.dropped_frames} frames dropped, {result.otel_rows:,} OpenTelemetry rows, "
+                 f"{result.prometheus_samples} Prometheus samples")  # fmt: skip
+
+
+def print_invitation(output: Console, addresses: Addresses, work_dir: Path) -> None:
+    """Print what to open and what to ask while the servers stay up."""
+    lines = [
+        "",
+        "The servers stay up; Ctrl-C ends them.",
+        f"  open   {addresses.sidecar}/metrics",
+        f"         {addresses.sidecar}/api/v1/arms",
+        f"         {addresses.sidecar}/api/v1/requests?limit=5",
+        f"         {addresses.sidecar}/api/v1/heads?arm=healthy&feature=lookback",
+        f"  logs   {work_dir}/vllm.log and {work_dir}/sidecar.log",
+        "",
+        "Ask something yourself, and name the document that the answer should come from:",
+        "",
+        curl_example(addresses),
+        "",
+        "then look at its grounding ratio:",
+        "",
+        f"curl -s '{addresses.sidecar}/api/v1/requests?arm=mine&limit=1'",
+    ]
+    for line in lines:
+        output.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def curl_example(addresses: Addresses) -> str:
+    """Return a shell command that asks one question about one named document."""
+    text = "The ferry to the northern island leaves the old quay at a quarter past seven. On Sundays it leaves at nine."
+    body = {
+        "model": SERVED_MODEL,
+        "max_tokens": 24,
+        "messages": [
+            {"role": "system", "content": f"Answer from the document. Document: {text}"},
+            {"role": "user", "content": "When does the ferry leave on Sundays?"},
+        ],
+        "vllm_xargs": request_field(documents=[{"id": "ferry", "text": text}], route="try", arm="mine"),
+    }
+    return (f"curl -s {addresses.vllm}/v1/chat/completions -H 'Content-Type: application/json' -d '"
+            + json.dumps(body, indent=1) + "'")  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
