@@ -34,7 +34,7 @@ def target(sql: str, *, query_type: Literal["timeseries", "table"], ref_id: str 
     }
 
 
-def panel(
+def panel(  # noqa: PLR0913 - a panel has so many parts; all but the first four by name
     kind: PanelKind,
     title: str,
     description: str,

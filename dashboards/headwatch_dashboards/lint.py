@@ -49,7 +49,8 @@ def bound_problems(sql: str) -> list[str]:
         return ["the query is empty"]
     tables, filters = _TABLE.findall(sql), sql.count("$__timeFilter(")
     if filters < len(tables):
-        return [f"not bounded in time: {len(tables)} tables are read ({', '.join(tables)}) and $__timeFilter stands {filters} times"]
+        read = ", ".join(tables)
+        return [f"not bounded in time: {len(tables)} tables are read ({read}) and $__timeFilter stands {filters} times"]
     return []
 
 

@@ -18,7 +18,13 @@ from headwatch_dashboards.names import (
     FOLDER,
     RUNBOOK,
 )
-from headwatch_dashboards.queries.alert import ALWAYS_ROUTE, MINIMUM_REQUESTS, RANGE_SECONDS, RECENT_SECONDS, grounding_drop
+from headwatch_dashboards.queries.alert import (
+    ALWAYS_ROUTE,
+    MINIMUM_REQUESTS,
+    RANGE_SECONDS,
+    RECENT_SECONDS,
+    grounding_drop,
+)
 
 if TYPE_CHECKING:
     from headwatch_dashboards.grafana import Json
@@ -57,7 +63,7 @@ datasources:
     #   queryTimeout: "60"
     # secureJsonData:
     #   password: $HEADWATCH_CLICKHOUSE_PASSWORD
-"""
+"""  # noqa: S608 - YAML that happens to say SELECT
 
 
 def provider_yaml() -> str:

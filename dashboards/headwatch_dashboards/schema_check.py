@@ -36,9 +36,18 @@ def schema_problems(dashboard: dict[str, Any]) -> list[str]:
     for panel in panels(dashboard):
         kind, where = panel.get("type"), f"panel {panel.get('id')} {panel.get('title', '')!r}"
         problems += _problems(f"{kind}_options", panel.get("options", {}), f"{where} options")
-        custom = panel.get("fieldConfig", {}).get("defaults", {}).get("custom")
+        fields = panel.get("fieldConfig", {})
+        custom = fields.get("defaults", {}).get("custom")
         if custom is not None:
             problems += _problems(f"{kind}_custom", custom, f"{where} custom")
+        for override in fields.get("overrides", []):
+            settings = {item["id"]: item["value"] for item in override["properties"]}
+            own = {key.removeprefix("custom."): value for key, value in settings.items() if key.startswith("custom.")}
+            common = {key: value for key, value in settings.items() if not key.startswith("custom.")}
+            name = f"{where} override of {override['matcher'].get('options')!r}"
+            problems += _problems("FieldConfig", common, name)
+            if own:
+                problems += _problems(f"{kind}_custom", own, name)
     return problems
 
 
@@ -48,14 +57,16 @@ def _problems(definition: str, value: Any, where: str) -> Iterator[str]:
         from jsonschema.exceptions import best_match  # noqa: PLC0415
     except ImportError as error:
         raise CommandError("jsonschema is not installed: pip install 'headwatch[dashboards]'") from error
-    schema = grafana_schema()
-    if definition not in schema["definitions"]["Grafana"]["properties"]:
+    definitions = grafana_schema()["definitions"]
+    if definition in definitions:
+        reference = definition
+    elif definition in definitions["Grafana"]["properties"]:
+        reference = f"Grafana/properties/{definition}"
+    else:
         yield f"{where}: Grafana's schema has no {definition}"
         return
-    validator = Draft7Validator(
-        {"$ref": f"#/definitions/Grafana/properties/{definition}", "definitions": schema["definitions"]}
-    )
-    for error in validator.iter_errors(value):
-        deepest = best_match([error]) or error
+    validator = Draft7Validator({"$ref": f"#/definitions/{reference}", "definitions": definitions})
+    for found in validator.iter_errors(value):
+        deepest = best_match([found]) or found
         path = "/".join(str(part) for part in deepest.absolute_path)
         yield f"{where}: {path or '.'}: {deepest.message[:300]}"

@@ -74,6 +74,8 @@ METRICS: tuple[Metric, ...] = (
            "Attention of a head on all documents, over 1 - sink mass.", _HEAD),
     Metric("headwatch.attention.span_mass", "exp_histogram", "1",
            "Attention of a head on the spans of one kind.", (*_HEAD, ATTR_SPAN_KIND)),
+    Metric("headwatch.attention.worst_lookback", "gauge", "1",
+           "Mean lookback since the start of the heads that look back least.", (ATTR_MODEL, ATTR_ROUTE, ATTR_LAYER, ATTR_HEAD)),
     Metric("headwatch.grounding.ratio", "exp_histogram", "1",
            "Lookback of a request, averaged over generated rows and heads.", (*_REQUEST, ATTR_HEADS)),
     Metric("headwatch.grounding.document_mass", "exp_histogram", "1",

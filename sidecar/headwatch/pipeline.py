@@ -63,7 +63,7 @@ class Sidecar:
             exporters.append(OtlpExporter(config.otlp))
         self._threads = [ExporterThread(exporter) for exporter in exporters]
         self._receiver = Receiver(config.wire, self._registry, self._consume)
-        self._http = HttpServer(create_app(self), config.http.host, config.http.port)
+        self._http = HttpServer(create_app(self, config.http.host), config.http.host, config.http.port)
         self._last_delivery = 0.0
 
     @property

@@ -58,7 +58,7 @@ def test_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path):
 def test_cache_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     """The path that offends is in the message."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(CommandError, match="cannot prepare the model in .*file"):
+    with pytest.raises(CommandError, match=r"cannot prepare the model in .*file"):
         model.prepare_model(tmp_path / "file" / "cache")
 
 

@@ -15,7 +15,7 @@ MATRIX_CORNER = "layer\\head"
 
 
 def head_grounding() -> Json:
-    """Return the layer × head heatmap.
+    """Return the heatmap of layers and heads.
 
     It is a table whose cells are coloured: Grafana's heatmap and status history panels have time on their x axis, and its
     xy chart has points instead of cells.  ``groupingToMatrix`` turns (layer, head, value) rows into one row for each layer
@@ -33,7 +33,7 @@ def head_grounding() -> Json:
         unit="none",
         no_value="no row with documents in this range: see 'Could grounding be measured?'",
         options=table_options(),
-        defaults={"decimals": 2, "min": 0, "max": 1, "color": {"mode": "continuous-BlYlRd"}},
+        defaults={"decimals": 2, "min": 0, "max": 1, "color": {"mode": "continuous-viridis"}},
         custom={"cellOptions": {"type": "color-background", "mode": "gradient"}, "align": "center", "minWidth": 50},
         transformations=[
             {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from headwatch.model import GroundingState
 from headwatch_dashboards.names import ALL_HEADS, DOCUMENTS, NO_ARM, NO_SOURCE, REQUESTS, RETRIEVAL_HEADS, UNNAMED_ROUTE
 from headwatch_dashboards.queries.scope import evidence, named
 
@@ -26,7 +29,7 @@ def request_count() -> str:
 
 def state_shares() -> str:
     """Return the share of requests in each grounding state, one column each."""
-    columns = ",\n  ".join(f"countIf(r.state = '{state}') / count() AS {state}" for state in ("measured", "absent", "unresolved"))
+    columns = ",\n  ".join(f"countIf(r.state = '{state}') / count() AS {state}" for state in get_args(GroundingState))
     return f"SELECT\n  {columns}\nFROM {REQUESTS} AS r\nWHERE {evidence('r')}\nHAVING count() > 0"
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_PHASE, ATTR_ROUTE
-from headwatch_dashboards.names import EXP_HISTOGRAMS, PHASE_VARIABLE, REQUEST_HEADS, REQUESTS, ROUTE_VARIABLE, UNNAMED_ROUTE
+from headwatch_dashboards.names import (
+    EXP_HISTOGRAMS,
+    PHASE_VARIABLE,
+    REQUEST_HEADS,
+    REQUESTS,
+    ROUTE_VARIABLE,
+    UNNAMED_ROUTE,
+)
 from headwatch_dashboards.queries.scope import chosen, evidence, metrics, named
 
 

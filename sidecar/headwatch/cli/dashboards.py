@@ -37,9 +37,8 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _build(namespace: argparse.Namespace) -> int:
-    from headwatch_dashboards.build import write
-
     from headwatch.errors import CommandError
+    from headwatch_dashboards.build import write
 
     try:
         written = write(namespace.out)
@@ -53,10 +52,9 @@ def _build(namespace: argparse.Namespace) -> int:
 
 
 def _check(namespace: argparse.Namespace) -> int:
+    from headwatch.errors import CommandError
     from headwatch_dashboards.build import DASHBOARD_FILE
     from headwatch_dashboards.check import check_files, check_store
-
-    from headwatch.errors import CommandError
 
     if not (namespace.out / DASHBOARD_FILE).is_file():
         raise CommandError(f"--out {namespace.out}: no dashboard there; `headwatch dashboards build` writes it")

@@ -1,0 +1,25 @@
+-- One row for each sampled request and head: means over its generated rows.  NaN where undefined.
+CREATE TABLE IF NOT EXISTS headwatch_request_heads
+(
+    time DateTime64(9) CODEC(Delta, ZSTD(1)),
+    service LowCardinality(String),
+    model LowCardinality(String),
+    route LowCardinality(String),
+    arm LowCardinality(String),
+    request_id String,
+    engine_id String,
+    layer UInt16,
+    head UInt16,
+    entropy Float32 CODEC(ZSTD(1)),
+    max_weight Float32 CODEC(ZSTD(1)),
+    sink_mass Float32 CODEC(ZSTD(1)),
+    local_mass Float32 CODEC(ZSTD(1)),
+    distance Float32 CODEC(ZSTD(1)),
+    lookback Float32 CODEC(ZSTD(1)),
+    document_mass Float32 CODEC(ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toDate(time)
+ORDER BY (service, route, layer, head, time)
+TTL toDateTime(time) + toIntervalDay({evidence_ttl_days})
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;

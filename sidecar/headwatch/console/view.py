@@ -1,0 +1,53 @@
+"""What the HTTP surface may ask: the seam between the console and the pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from headwatch.model import Health
+
+
+class Reader(Protocol):
+    """Reads results back from the store.  Every method returns plain values, ready for JSON, and may block."""
+
+    def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
+        """Return one row for each arm: requests by state, mean ratios with 95 % intervals."""
+        ...
+
+    def requests(self, arm: str = "", route: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the latest requests, newest first."""
+        ...
+
+    def heads(self, arm: str = "", feature: str = "lookback") -> dict[str, Any]:
+        """Return the mean and spread of *feature* for each layer and head over the requests of *arm*."""
+        ...
+
+    def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return how often each document was given, and its mean share."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows the store holds."""
+        ...
+
+
+class SidecarView(Protocol):
+    """The running sidecar, as the console sees it."""
+
+    @property
+    def reader(self) -> Reader | None:
+        """Return the store's reader, or None where the store is off."""
+        ...
+
+    def health(self) -> Health:
+        """Return the state of the pair now."""
+        ...
+
+    def readiness(self) -> list[str]:
+        """Return why the sidecar is not ready; empty where it is."""
+        ...
+
+    def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
+        """Return the Prometheus exposition and its content type."""
+        ...

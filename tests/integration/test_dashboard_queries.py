@@ -1,0 +1,198 @@
+"""Every query of the dashboard, and of the alert rule, on a real store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import clickhouse_connect
+import pytest
+
+from headwatch.cli import dashboards as command
+from headwatch_dashboards.build import write
+from headwatch_dashboards.dashboard import build_dashboard
+from headwatch_dashboards.lint import panels
+from headwatch_dashboards.macros import QueryRange, expand
+from headwatch_dashboards.queries import alert, grounding, heads, health
+from headwatch_dashboards.query_check import DEFAULT_VARIABLES, run_queries
+
+from .dashboard_rows import HEADS, LAYERS, MINUTES, REQUESTS_A_MINUTE, fill
+
+pytestmark = pytest.mark.store
+
+NOW = int(time.time())
+RANGE = QueryRange(NOW - 3600, NOW + 1)
+
+
+def open_store(path):
+    client = clickhouse_connect.get_client(dsn=f"chdb://{path}")
+    for statement in (Path(__file__).parent / "dashboard_schema.sql").read_text().split(";"):
+        if statement.strip():
+            client.command(statement)
+    return client
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "filled"
+    client = open_store(path)
+    fill(client, NOW)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def dashboard():
+    return json.loads(json.dumps(build_dashboard()))
+
+
+def rows(store, sql, query_range=RANGE, **variables):
+    result = store.query(expand(sql, query_range, {**DEFAULT_VARIABLES, **variables}))
+    return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+
+def titled(dashboard, title):
+    return next(panel for panel in panels(dashboard) if panel["title"] == title)
+
+
+def problems(dashboard, store, **options):
+    return [f"{report.where}: {report.problem}" for report in run_queries(dashboard, store, RANGE, **options) if report.problem]
+
+
+def test_every_query_returns_rows(dashboard, store):
+    """On a store with half an hour of traffic no panel, no variable and no rule stays empty."""
+    reports = run_queries(dashboard, store, RANGE)
+    assert [report for report in reports if report.problem] == []
+    assert len(reports) == len(list(panels(dashboard))) + 3  # two variables that query, and the alert rule
+
+
+def test_choosing_route_model_and_phase_narrows(dashboard, store):
+    """A chosen route and model still give rows in every panel; a route that does not exist empties those about requests."""
+    assert problems(dashboard, store, variables={"route": ("qa", "it's"), "model": ("tiny",), "phase": ("decode",)}) == []
+    empty = problems(dashboard, store, variables={"route": ("nowhere",)})
+    assert any("Grounding ratio by route" in problem for problem in empty)
+    assert not any("Query rows" in problem for problem in empty)
+
+
+def test_a_column_that_does_not_exist_is_found(dashboard, store):
+    """A misspelt column is reported with its panel."""
+    query = titled(dashboard, "Grounding ratio by route")["targets"][0]
+    query["rawSql"] = query["rawSql"].replace("r.grounding_ratio]", "r.grounding_ration]")
+    assert any("Grounding ratio by route" in problem and "refused by the store" in problem for problem in problems(dashboard, store))
+
+
+def test_a_metric_that_nobody_writes_is_found(dashboard, store):
+    """A query that is valid and can never return anything is reported."""
+    query = titled(dashboard, "Overhead of capture")["targets"][0]
+    query["rawSql"] = query["rawSql"].replace("capture.overhead", "capture.overheat")
+    assert problems(dashboard, store) == ["panel 20 'Overhead of capture': returned no rows"]
+
+
+def test_settings_for_a_column_that_the_query_does_not_return_are_found(dashboard, store):
+    """A panel that names a column which its query does not have would silently lose its settings."""
+    titled(dashboard, "Exporters")["fieldConfig"]["overrides"][0]["matcher"]["options"] = "healthy"
+    titled(dashboard, "Document share by source")["options"]["xField"] = "origin"
+    titled(dashboard, "Grounding by layer and head")["transformations"][0]["options"]["rowField"] = "depth"
+    found = problems(dashboard, store)
+    assert [column for problem in found for column in ("healthy", "origin", "depth") if column in problem] == [
+        "origin", "depth", "healthy",
+    ]
+
+
+def test_shares_of_states_add_up(store):
+    """measured, absent and unresolved are shares of all sampled requests."""
+    (shares,) = rows(store, grounding.state_shares())
+    assert shares == pytest.approx({"measured": 0.9, "absent": 0.1, "unresolved": 0.0})
+    (total,) = rows(store, grounding.request_count())
+    assert total["requests"] == MINUTES * REQUESTS_A_MINUTE
+
+
+def test_document_share_stands_beside_its_equal_split(store):
+    """Three documents a request: each source is shown with its own share and a third."""
+    shares = {row["source"]: (row["share of a document"], row["equal split"]) for row in rows(store, grounding.document_share())}
+    assert list(shares) == ["wiki", "handbook", "no source"]
+    assert shares["wiki"] == pytest.approx((0.5, 1 / 3), abs=1e-6)
+
+
+def test_heatmap_has_a_cell_for_each_head_in_order(store):
+    """Layers ascend, heads ascend within a layer, and a cell is the exact mean."""
+    cells = rows(store, heads.head_grounding())
+    assert [(cell["layer"], cell["head"]) for cell in cells] == [
+        (layer, f"H{head}") for layer in range(LAYERS) for head in range(HEADS)
+    ]
+    assert [cell["lookback"] for cell in cells] == pytest.approx([0.1 * (cell["layer"] + 1) for cell in cells])
+    assert rows(store, heads.head_grounding(), phase=("prefill",)) == []
+
+
+def test_heads_that_fell_are_ranked_by_effect(store):
+    """The later half of the requests lies well below the earlier one, the worst head first."""
+    effects = [row["effect"] for row in rows(store, heads.worst_heads())]
+    assert effects == sorted(effects)
+    assert len(effects) == LAYERS * HEADS
+    assert effects[-1] < -1
+
+
+def test_counters_are_shown_as_what_they_grew_by(store):
+    """Cumulative counters become growth in each interval, from zero where the worker started inside the range."""
+    grown = rows(store, health.rows_over_time())
+    sent = [row["rows"] for row in grown if row["fate"] == "sent"]
+    assert sent == pytest.approx([38.0] * MINUTES)
+    total, reason = rows(store, health.errors_by_reason())
+    assert (total["reason"], reason["reason"]) == ("total", "document_not_in_prompt")
+    assert total["errors"] == reason["errors"] == 2 * (MINUTES - 1)
+
+
+def alert_values(store, end=NOW):
+    query_range = QueryRange(end - alert.RANGE_SECONDS, end)
+    return {row["route"]: row["fell_by"] for row in rows(store, alert.grounding_drop(), query_range)}
+
+
+def test_alert_sees_the_fall_and_nothing_before_it(store):
+    """The fall of the last ten minutes crosses the threshold; ten minutes earlier the same route was at rest."""
+    values = alert_values(store)
+    assert values[alert.ALWAYS_ROUTE] == 0
+    assert values["qa"] > 3
+    assert abs(alert_values(store, NOW - 600)["qa"]) < 1
+
+
+def test_alert_is_silent_on_few_requests(store):
+    """With fewer than 20 requests on one side nothing is said, whatever they show."""
+    assert alert_values(store, NOW - 600 - 17 * 60)["qa"] == 0
+
+
+def test_an_empty_store_gives_no_false_figures(tmp_path, store, dashboard):
+    """Outside of all traffic panels are empty, not 0, and the rule still has its row."""
+    past = QueryRange(NOW - 90_000, NOW - 80_000)
+    reports = run_queries(dashboard, store, past)
+    empty = {report.where for report in reports if report.problem == "returned no rows"}
+    kept = {report.where for report in reports if not report.problem}
+    assert kept == {"panel 19 'Errors by reason'", "alert rule"}
+    assert len(empty) == len(reports) - 2
+    assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(list(arguments)))
+
+
+def test_command_checks_a_store_and_says_what_is_wrong(tmp_path, capsys, store):
+    """`check --store` prints one JSON document, and exits with 1 where a panel has no rows."""
+    write(tmp_path / "grafana")
+    path = tmp_path / "store"
+    store.close()
+    client = open_store(path)
+    fill(client, NOW)
+    client.close()
+    arguments = ("check", "--out", str(tmp_path / "grafana"), "--store", f"chdb://{path}", "--json")
+    assert run(*arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["problems"] == []
+    assert all(query["rows"] > 0 for query in document["queries"])
+
+    assert run(*arguments, "--hours", "0.0001") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert any("returned no rows" in problem for problem in document["problems"])

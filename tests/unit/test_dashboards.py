@@ -1,0 +1,211 @@
+"""The generated Grafana files: what is committed, what an operator sees in them, and that planted errors are found."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headwatch.metrics import BY_NAME
+from headwatch_dashboards import build, names
+from headwatch_dashboards.check import check_dashboard, check_files
+from headwatch_dashboards.dashboard import build_dashboard
+from headwatch_dashboards.lint import panels
+from headwatch_dashboards.macros import QueryRange, expand
+from headwatch_dashboards.queries.alert import grounding_drop
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "dashboards" / "grafana"
+
+
+@pytest.fixture
+def dashboard():
+    return json.loads(json.dumps(build_dashboard()))
+
+
+@pytest.fixture(scope="module")
+def rule():
+    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    (group,) = document["groups"]
+    (only,) = group["rules"]
+    return only
+
+
+def titled(dashboard, title):
+    return next(panel for panel in panels(dashboard) if panel["title"] == title)
+
+
+def test_committed_files_are_those_the_code_generates():
+    """What is committed is what `make dashboards` writes, and passes every check that needs no store."""
+    assert check_files(COMMITTED) == []
+
+
+def test_generating_twice_gives_the_same_bytes(tmp_path):
+    """A second run changes nothing."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    build.write(first)
+    build.write(second)
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert [str(file) for file in files] == sorted(build.generated_files())
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+
+
+def test_a_changed_or_missing_file_is_reported(tmp_path):
+    """A file edited by hand, and one that is not there, are each named with what to do."""
+    build.write(tmp_path)
+    edited, missing = tmp_path / "alerting/headwatch.yaml", tmp_path / "datasources/headwatch.yaml"
+    edited.write_text(edited.read_text().replace("for: 5m", "for: 1s"))
+    missing.unlink()
+    problems = check_files(tmp_path)
+    assert len(problems) == 2
+    assert any(str(edited) in problem and "headwatch dashboards build" in problem for problem in problems)
+    assert any(str(missing) in problem and "missing" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("wanted", [
+    "Requests sampled", "Could grounding be measured?", "Capture", "Grounding ratio by route", "Grounding by layer and head",
+    "Document share by source", "Heads that fell most", "Query rows", "Frames lost", "Errors by reason",
+    "Overhead of capture", "Exporter lag",
+])
+def test_the_panels_an_operator_needs_are_there(dashboard, wanted):
+    """Each question of the on-call engineer has its panel."""
+    assert titled(dashboard, wanted)
+
+
+def test_every_metric_named_in_a_query_exists(dashboard):
+    """No query asks for a metric or an attribute that nothing exports."""
+    attributes = {attribute for metric in BY_NAME.values() for attribute in metric.attributes}
+    for panel in panels(dashboard):
+        for query in panel["targets"]:
+            listed = re.findall(r"MetricName (?:IN \(([^)]*)\)|= '([^']+)')", query["rawSql"])
+            used = {name for group in listed for part in group for name in re.findall(r"headwatch\.[\w.]+", part)}
+            assert used <= set(BY_NAME), panel["title"]
+            assert set(re.findall(r"m\.Attributes\['([^']+)'\]", query["rawSql"])) <= attributes, panel["title"]
+
+
+def test_variables_choose_route_model_and_phase(dashboard):
+    """Route and model start at All and follow the time range; phase starts at decode."""
+    route, model, phase = dashboard["templating"]["list"]
+    assert (route["name"], model["name"], phase["name"]) == ("route", "model", "phase")
+    for variable in (route, model):
+        assert variable["multi"]
+        assert variable["includeAll"]
+        assert variable["current"]["value"] == ["$__all"]
+        assert variable["refresh"] == 2
+    assert phase["current"]["value"] == "decode"
+
+
+def plant(dashboard, title, change):
+    broken = copy.deepcopy(dashboard)
+    change(titled(broken, title))
+    return check_dashboard(broken)
+
+
+def _drop(*path):
+    def change(panel):
+        place = panel
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+    return change
+
+
+def _set(value, *path):
+    def change(panel):
+        place = panel
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+    return change
+
+
+PLANTED = {
+    "missing unit": (_drop("fieldConfig", "defaults", "unit"), "has no unit"),
+    "missing description": (_drop("description"), "has no description"),
+    "description that says nothing": (_set("The ratio.", "description"), "has no description"),
+    "no text for an empty panel": (_drop("fieldConfig", "defaults", "noValue"), "noValue"),
+    "unbounded time": (
+        lambda panel: panel["targets"][0].update(rawSql=panel["targets"][0]["rawSql"].replace("$__timeFilter", "1 = 1 OR (")),
+        "not bounded in time",
+    ),
+    "one of two tables unbounded": (
+        lambda panel: panel["targets"][0].update(rawSql=panel["targets"][0]["rawSql"] + " UNION ALL SELECT * FROM otel_metrics_sum"),
+        "not bounded in time",
+    ),
+    "bad panel type": (_set("layerheadmap", "type"), "type 'layerheadmap' is none"),
+    "duplicate id": (_set(2, "id"), "id 2 is given to 2 panels"),
+    "overlap": (_set({"x": 0, "y": 0, "w": 4, "h": 4}, "gridPos"), "lies over"),
+    "key that Grafana does not know": (_set("x", "descripton"), "descripton"),
+    "option that the panel type does not know": (_set(True, "options", "showLegendd"), "showLegendd"),
+    "custom field that the panel type does not know": (_set(3, "fieldConfig", "defaults", "custom", "lineWeight"), "lineWeight"),
+    "value of the wrong type": (_set("3", "fieldConfig", "defaults", "decimals"), "'3'"),
+    "unknown draw style": (_set("dots", "fieldConfig", "defaults", "custom", "drawStyle"), "drawStyle"),
+    "wrong data source": (_set({"type": "prometheus", "uid": "x"}, "targets", 0, "datasource"), "data source"),
+    "format of the other kind": (_set(1, "targets", 0, "format"), "format 1"),
+}
+
+
+@pytest.mark.parametrize("error", PLANTED)
+def test_a_planted_error_is_found(dashboard, error):
+    """Each kind of mistake in a panel is found and described; the panel without it passes."""
+    change, expected = PLANTED[error]
+    assert check_dashboard(dashboard) == []
+    problems = plant(dashboard, "Grounding ratio by route", change)
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_an_override_for_a_setting_that_does_not_exist_is_found(dashboard):
+    """Overrides are held against Grafana's types as well."""
+    problems = plant(dashboard, "Exporters", lambda panel: panel["fieldConfig"]["overrides"][0]["properties"].append(
+        {"id": "custom.widht", "value": 3}))
+    assert any("widht" in problem for problem in problems), problems
+
+
+def test_data_source_is_the_one_that_dashboard_and_rule_point_to(dashboard, rule):
+    """The uid is pinned, and points to the sidecar's own port on loopback."""
+    document = yaml.safe_load((COMMITTED / "datasources" / "headwatch.yaml").read_text(encoding="utf-8"))
+    (source,) = document["datasources"]
+    assert source["uid"] == names.DATASOURCE_UID
+    assert source["type"] == "grafana-clickhouse-datasource"
+    assert (source["jsonData"]["host"], source["jsonData"]["port"]) == ("127.0.0.1", 9464)
+    assert (source["jsonData"]["protocol"], source["jsonData"]["path"]) == ("http", "clickhouse")
+    assert all(panel["datasource"]["uid"] == source["uid"] for panel in panels(dashboard))
+    assert rule["data"][0]["datasourceUid"] == source["uid"]
+
+
+def test_commented_alternative_for_a_server_is_valid_when_uncommented():
+    """An operator who takes the commented lines gets a file that Grafana reads, with the password from the environment."""
+    text = (COMMITTED / "datasources" / "headwatch.yaml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    start = lines.index("    # jsonData:")
+    alternative = yaml.safe_load("\n".join(line.replace("    # ", "", 1) for line in lines[start:]))
+    assert set(alternative) == {"jsonData", "secureJsonData"}
+    assert alternative["secureJsonData"]["password"].startswith("$")
+
+
+def test_alert_rule_reduces_then_thresholds_and_opens_a_panel(rule, dashboard):
+    """The rule is a query, a reduction and a threshold with hysteresis, and leads to its panel and its runbook."""
+    query, reduced, threshold = rule["data"]
+    assert query["model"]["rawSql"] == grounding_drop()
+    assert query["relativeTimeRange"] == {"from": 22200, "to": 0}
+    assert (reduced["datasourceUid"], reduced["model"]["type"], reduced["model"]["expression"]) == ("__expr__", "reduce", "A")
+    assert (threshold["model"]["type"], threshold["model"]["expression"], rule["condition"]) == ("threshold", "B", "C")
+    (condition,) = threshold["model"]["conditions"]
+    assert condition["evaluator"] == {"type": "gt", "params": [1]}
+    assert condition["unloadEvaluator"] == {"type": "lt", "params": [0.5]}
+    assert rule["noDataState"] in {"Alerting", "NoData", "OK", "KeepLast"}
+    assert rule["execErrState"] in {"Alerting", "Error", "OK", "KeepLast"}
+    assert rule["dashboardUid"] == dashboard["uid"]
+    assert titled(dashboard, "Grounding ratio by route")["id"] == rule["panelId"]
+    assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
+
+
+def test_alert_query_uses_no_dashboard_variable():
+    """Grafana expands no variables in alert queries: one that needs any would fail at every evaluation."""
+    expanded = expand(grounding_drop(), QueryRange(0, 22200), {})
+    assert "$" not in expanded
