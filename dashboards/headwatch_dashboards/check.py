@@ -46,4 +46,8 @@ def check_store(folder: Path, url: str, hours: float) -> list[QueryReport]:
     """
     dashboard: dict[str, Any] = json.loads((folder / DASHBOARD_FILE).read_text(encoding="utf-8"))
     now = int(time.time()) + 1
-    return run_queries(dashboard, connect(url), QueryRange(now - int(hours * 3600), now))
+    client = connect(url)
+    try:
+        return run_queries(dashboard, client, QueryRange(now - int(hours * 3600), now))
+    finally:
+        client.close()

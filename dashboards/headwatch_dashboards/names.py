@@ -18,6 +18,8 @@ ALERT_UID = "headwatch-grounding-fell"
 FOLDER = "headwatch"
 RUNBOOK = "docs/runbooks/grounding.md"
 
+DATABASE = "default"
+"""Of the embedded store.  On a server it is the one in store.url."""
 REQUESTS = "headwatch_requests"
 DOCUMENTS = "headwatch_documents"
 REQUEST_HEADS = "headwatch_request_heads"

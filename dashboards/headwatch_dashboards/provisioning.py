@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from headwatch_dashboards.names import (
     ALERT_UID,
     DASHBOARD_UID,
+    DATABASE,
     DATASOURCE_PLUGIN_VERSION,
     DATASOURCE_TYPE,
     DATASOURCE_UID,
@@ -48,6 +49,7 @@ datasources:
       protocol: http
       path: clickhouse
       secure: false
+      defaultDatabase: {DATABASE}
       dialTimeout: "10"
       queryTimeout: "60"
     # A ClickHouse server (store.url = "http://user:password@host:8123/database" in headwatch.toml): take these lines
@@ -58,7 +60,7 @@ datasources:
     #   protocol: http
     #   secure: false
     #   username: grafana
-    #   defaultDatabase: default
+    #   defaultDatabase: database  # as in store.url
     #   dialTimeout: "10"
     #   queryTimeout: "60"
     # secureJsonData:
@@ -111,13 +113,13 @@ groups:
         title: "headwatch: grounding of a route fell"
         # The mean grounding ratio of a route over the last {RECENT_SECONDS // 60} minutes lies more than one standard
         # deviation of single requests below that of the six hours before, with at least {MINIMUM_REQUESTS} measured
-        # requests on both sides. That is 3.2 standard errors or more. Longer prompts or other questions on the same
+        # requests on both sides. That is 3.1 standard errors or more. Longer prompts or other questions on the same
         # route can do it too: see the runbook.
         condition: C
         for: 5m
         keepFiringFor: 10m
-        # The query always returns the row of route "{ALWAYS_ROUTE}", so no data means that something else is broken;
-        # that is said by the data source's own alert, and does not resolve what was firing.
+        # The query always returns the row of route "{ALWAYS_ROUTE}", so no data means that something else is broken:
+        # that must not resolve what was firing.
         noDataState: KeepLast
         # An error of the store must not look like a model that stopped reading.
         execErrState: Error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwatch.errors import CommandError, StoreError
@@ -44,6 +45,10 @@ class Client(Protocol):
         """Run *query*."""
         ...
 
+    def close(self) -> None:
+        """Release the store."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class QueryReport:
@@ -66,6 +71,8 @@ def connect(url: str) -> Client:
         import clickhouse_connect  # noqa: PLC0415 - wanted for this check alone
     except ImportError as error:
         raise CommandError("clickhouse-connect is not installed: pip install 'headwatch[sidecar]'") from error
+    if url.startswith("chdb://") and not Path(url.removeprefix("chdb://")).is_dir():
+        raise StoreError(f"{url}: no store there")
     try:
         client: Client = clickhouse_connect.get_client(dsn=url)
     except Exception as error:
@@ -113,10 +120,10 @@ def _run(
     rows = sum(any(_says_something(value) for value in row) for row in result.result_rows)
     missing = [column for column in wanted if column not in result.column_names]
     problem = ""
-    if missing:
-        problem = f"names columns that the query does not return: {', '.join(missing)}"
-    elif rows == 0:
+    if rows == 0:  # an embedded store then returns no column names either
         problem = "returned no rows"
+    elif missing:
+        problem = f"names columns that the query does not return: {', '.join(missing)}"
     return QueryReport(where, rows, time.perf_counter() - started, problem)
 
 

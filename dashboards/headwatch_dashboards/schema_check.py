@@ -32,9 +32,14 @@ def schema_problems(dashboard: dict[str, Any]) -> list[str]:
     Raises:
         CommandError: jsonschema is not installed.
     """
-    problems = list(_problems("dashboard", dashboard, "dashboard"))
+    problems = list(_problems("dashboard", {**dashboard, "panels": []}, "dashboard"))
+    # Each panel against the type that it claims to be: against either, a message would speak of the other one.
+    rows = [panel for panel in dashboard.get("panels", []) if panel.get("type") == "row"]
+    for row in rows:
+        problems += _problems("RowPanel", row, f"row {row.get('id')} {row.get('title', '')!r}")
     for panel in panels(dashboard):
         kind, where = panel.get("type"), f"panel {panel.get('id')} {panel.get('title', '')!r}"
+        problems += _problems("Panel", panel, where)
         problems += _problems(f"{kind}_options", panel.get("options", {}), f"{where} options")
         fields = panel.get("fieldConfig", {})
         custom = fields.get("defaults", {}).get("custom")

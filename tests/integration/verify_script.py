@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from headwatch.capture import selfcheck, worker
-from headwatch.cli.verify import _stdout_to_stderr
+from headwatch.cli.output import stdout_to_stderr
 from headwatch.verify import engine
 from headwatch.verify.cases import WAVES
 from headwatch.verify.eager import layer_rules
@@ -80,7 +80,7 @@ def plain(model, folder):
 
 def main():
     mode, model = sys.argv[1], Path(sys.argv[2])
-    with _stdout_to_stderr():
+    with stdout_to_stderr():
         if mode.startswith("faults"):
             plant_faults()
         if mode == "faults-unchecked":

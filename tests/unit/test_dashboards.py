@@ -49,8 +49,8 @@ def test_generating_twice_gives_the_same_bytes(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     build.write(first)
     build.write(second)
-    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert [str(file) for file in files] == sorted(build.generated_files())
+    files = {str(path.relative_to(first)) for path in first.rglob("*") if path.is_file()}
+    assert files == set(build.generated_files())
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes()
 
@@ -133,8 +133,8 @@ PLANTED = {
         lambda panel: panel["targets"][0].update(rawSql=panel["targets"][0]["rawSql"].replace("$__timeFilter", "1 = 1 OR (")),
         "not bounded in time",
     ),
-    "one of two tables unbounded": (
-        lambda panel: panel["targets"][0].update(rawSql=panel["targets"][0]["rawSql"] + " UNION ALL SELECT * FROM otel_metrics_sum"),
+    "second query unbounded": (
+        lambda panel: panel["targets"].append(panel["targets"][0] | {"rawSql": "SELECT 1 FROM otel_metrics_sum"}),
         "not bounded in time",
     ),
     "bad panel type": (_set("layerheadmap", "type"), "type 'layerheadmap' is none"),
@@ -142,7 +142,7 @@ PLANTED = {
     "overlap": (_set({"x": 0, "y": 0, "w": 4, "h": 4}, "gridPos"), "lies over"),
     "key that Grafana does not know": (_set("x", "descripton"), "descripton"),
     "option that the panel type does not know": (_set(True, "options", "showLegendd"), "showLegendd"),
-    "custom field that the panel type does not know": (_set(3, "fieldConfig", "defaults", "custom", "lineWeight"), "lineWeight"),
+    "field that the panel type does not know": (_set(3, "fieldConfig", "defaults", "custom", "lineWeight"), "lineWeight"),
     "value of the wrong type": (_set("3", "fieldConfig", "defaults", "decimals"), "'3'"),
     "unknown draw style": (_set("dots", "fieldConfig", "defaults", "custom", "drawStyle"), "drawStyle"),
     "wrong data source": (_set({"type": "prometheus", "uid": "x"}, "targets", 0, "datasource"), "data source"),

@@ -2,7 +2,7 @@
 
 For each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in pooled
 standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
-least 3.2 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  The
+least 3.1 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  The
 retrieval heads are taken where both sides have them, else all heads: the two are never mixed.
 
 It compares a route with its own past and nothing else: longer prompts or other questions on the same route move the ratio

@@ -18,7 +18,6 @@ from headwatch.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DATABASE = "headwatch"
 SETTINGS = {
     "async_insert": 0,  # chDB's default of 1 makes each small insert wait
     "deduplicate_blocks_in_dependent_materialized_views": 1,
@@ -87,7 +86,7 @@ class Connection:
 
 
 def connect(config: StoreConfig) -> Connection:
-    """Return a connection to the store of *config*, whose database exists afterwards.
+    """Return a connection to the store of *config*; the database that its URL names must exist.
 
     Raises:
         StoreError: The path is in use by another process, cannot be written, or the server cannot be reached.
@@ -103,8 +102,6 @@ def connect(config: StoreConfig) -> Connection:
         if url.startswith("chdb://"):
             _make_folder(Path(url.removeprefix("chdb://")))
             client = clickhouse_connect.get_client(dsn=url, settings=SETTINGS)
-            client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-            client.command(f"USE {DATABASE}")
         else:
             client = clickhouse_connect.get_client(dsn=url, settings=SETTINGS, connect_timeout=5, send_receive_timeout=60)
     except StoreError:

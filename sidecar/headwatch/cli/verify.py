@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwatch.cli.output import print_json, stdout_to_stderr
+
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,7 @@ def run(namespace: argparse.Namespace) -> int:
     Raises:
         CommandError: The model or the engine cannot be had.
     """
-    with _stdout_to_stderr():
+    with stdout_to_stderr():
         from headwatch.errors import CommandError
         from headwatch.verify.report import render
         from headwatch.verify.run import verify
@@ -41,9 +40,7 @@ def run(namespace: argparse.Namespace) -> int:
             raise CommandError(f"--model {model}: there is no config.json in it; name the folder of a model")
         report = verify(Path(model), namespace.dtype, namespace.rows, progress=_say)
     if namespace.json:
-        import msgspec
-
-        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        print_json(report)
     else:
         print(render(report))
     return 0 if report.passed else 1
@@ -51,17 +48,3 @@ def run(namespace: argparse.Namespace) -> int:
 
 def _say(message: str) -> None:
     print(f"verify: {message}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Send what the engine, its threads and its libraries write to stdout to stderr: stdout is for the result alone."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
