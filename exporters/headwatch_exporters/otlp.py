@@ -59,10 +59,9 @@ class OtlpExporter:
         ]
         if not points:
             return 0
-        instance = next((worker.status.worker.instance for worker in delivery.health.workers), "")
         try:
             result = self._exporter.export(
-                metrics_data(points, delivery.service, instance), timeout_millis=self._config.timeout_seconds * 1000
+                metrics_data(points, delivery.service), timeout_millis=self._config.timeout_seconds * 1000
             )
         except Exception as error:  # the SDK's transports have no common root
             raise ExportError(f"OTLP receiver {self._config.endpoint}: {error}") from error
@@ -76,17 +75,22 @@ class OtlpExporter:
         self._exporter.shutdown(timeout_millis=1000)
 
 
-def metrics_data(points: list[Point], service: str, instance: str) -> MetricsData:
-    """Return *points* as the SDK's own objects, grouped by metric."""
-    by_name: dict[str, list[Point]] = {}
+def metrics_data(points: list[Point], service: str) -> MetricsData:
+    """Return *points* as the SDK's own objects: a resource for each engine, grouped by metric in it."""
+    engines: dict[str, dict[str, list[Point]]] = {}
     for point in points:
-        by_name.setdefault(point.metric.name, []).append(point)
-    metrics = [
-        Metric(name, group[0].metric.description, group[0].metric.unit, _data(group)) for name, group in by_name.items()
-    ]
-    resource = Resource({"service.name": service, "service.instance.id": instance, "service.version": __version__})
-    scope = ScopeMetrics(InstrumentationScope("headwatch", __version__), metrics, "")
-    return MetricsData([ResourceMetrics(resource, [scope], "")])
+        engines.setdefault(point.instance, {}).setdefault(point.metric.name, []).append(point)
+    resources = []
+    for instance, by_name in engines.items():
+        metrics = [
+            Metric(name, group[0].metric.description, group[0].metric.unit, _data(group)) for name, group in by_name.items()
+        ]
+        attributes = {"service.name": service, "service.version": __version__}
+        if instance:
+            attributes["service.instance.id"] = instance
+        scope = ScopeMetrics(InstrumentationScope("headwatch", __version__), metrics, "")
+        resources.append(ResourceMetrics(Resource(attributes), [scope], ""))
+    return MetricsData(resources)
 
 
 def _data(points: list[Point]) -> Sum | Gauge | ExponentialHistogram:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,8 @@ class Point:
     start_ns: int
     time_ns: int
     value: float | HistogramValue
+    instance: str = ""
+    """``service.instance.id`` of the engine that it speaks of; empty for the sidecar's own."""
 
 
 def histogram_of(values: list[float]) -> HistogramValue:
@@ -91,14 +94,14 @@ def request_values(record: RequestRecord) -> Iterator[tuple[Metric, tuple[tuple[
 
 def request_points(delivery: Delivery) -> list[Point]:
     """Return the grounding histograms of the requests that ended."""
-    values: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
+    values: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[float]] = {}
     for record in delivery.requests:
         for item, attributes, value in request_values(record):
-            values.setdefault((item.name, attributes), []).append(value)
+            values.setdefault((record.worker.instance, item.name, attributes), []).append(value)
     start = min((record.started_ns for record in delivery.requests), default=delivery.time_ns)
     return [
-        Point(metric(name), dict(attributes), start, delivery.time_ns, histogram_of(found))
-        for (name, attributes), found in values.items()
+        Point(metric(name), dict(attributes), start, delivery.time_ns, histogram_of(found), instance)
+        for (instance, name, attributes), found in values.items()
     ]
 
 
@@ -122,14 +125,16 @@ def band_points(window: WindowBatch, bands: int) -> list[Point]:
                     float(np.nanmax(window.maximum[cell])), int(window.zero_count[cell].sum()),
                     window.buckets[cell].sum(axis=(0, 1), dtype=np.uint32), window.scale, window.offset,
                 )  # fmt: skip
-                points.append(Point(item, attributes, window.start_ns, window.end_ns, value))
+                points.append(Point(item, attributes, window.start_ns, window.end_ns, value, window.worker.instance))
     return points
 
 
 def layer_bands(layers: int, bands: int) -> list[tuple[str, slice]]:
     """Return at most *bands* runs of layers of about equal size, named by their first and last layer."""
-    edges = np.unique(np.linspace(0, layers, min(bands, layers) + 1).round().astype(int)) if layers else []
-    return [(f"{low}-{high - 1}", slice(int(low), int(high))) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    if not layers:
+        return []
+    edges: list[int] = np.unique(np.linspace(0, layers, min(bands, layers) + 1).round().astype(int)).tolist()
+    return [(f"{low}-{high - 1}", slice(low, high)) for low, high in pairwise(edges)]
 
 
 class Totals:
@@ -183,20 +188,26 @@ class Totals:
     def _worker(self, worker: WorkerHealth, now: int) -> Iterator[Point]:
         status = worker.status
         attributes = {ATTR_MODEL: status.worker.model, ATTR_RANK: str(status.worker.rank)}
-        up = status.up and now - worker.received_ns < SILENT_NS
-        yield self._point("capture.up", attributes, up, now)
+
+        def point(name: str, value: float, **extra: str) -> Point:
+            labels = {**attributes, **{_EXTRA[key]: text for key, text in extra.items()}}
+            # A worker counts from its own start: a restarted sidecar must not make that look like growth.
+            return Point(metric(name), labels, status.worker.start_ns, now, float(value), status.worker.instance)
+
+        yield point("capture.up", status.up and now - worker.received_ns < SILENT_NS)
         for state in ("planned", "sent", "dropped", "refused"):
-            count = status.counters.get(f"rows_{state}", 0)
-            yield self._point("capture.rows", {**attributes, ATTR_STATE: state}, count, now)
-        yield self._point("capture.dropped", attributes, status.counters.get("frames_dropped", 0), now)
+            yield point("capture.rows", status.counters.get(f"rows_{state}", 0), state=state)
+        yield point("capture.dropped", status.counters.get("frames_dropped", 0))
         for reason, count in status.errors.items():
-            yield self._point("capture.errors", {**attributes, ATTR_REASON: reason}, count, now)
-        yield self._point("capture.duration", attributes, status.capture_seconds, now)
-        share = status.capture_seconds / status.step_seconds if status.step_seconds else 0.0
-        yield self._point("capture.overhead", attributes, share, now)
-        yield self._point("capture.refused_layers", attributes, len(status.refused_layers), now)
-        yield self._point("ingest.missing", attributes, worker.frames_missing, now)
-        yield self._point("ingest.clock_skew", attributes, worker.clock_skew_seconds, now)
+            yield point("capture.errors", count, reason=reason)
+        yield point("capture.duration", status.capture_seconds)
+        yield point("capture.overhead", status.capture_seconds / status.step_seconds if status.step_seconds else 0.0)
+        yield point("capture.refused_layers", len(status.refused_layers))
+        yield point("ingest.missing", worker.frames_missing)
+        yield point("ingest.clock_skew", worker.clock_skew_seconds)
 
     def _point(self, name: str, attributes: dict[str, str], value: float, now: int) -> Point:
         return Point(metric(name), attributes, self._start_ns or now, now, float(value))
+
+
+_EXTRA = {"state": ATTR_STATE, "reason": ATTR_REASON}

@@ -128,6 +128,8 @@ class PrometheusExporter(Collector):
     def _collect_points(self) -> list[Family]:
         families: dict[str, Any] = {}
         for point in self._points:
+            if isinstance(point.value, HistogramValue):
+                continue
             family = families.get(point.metric.name)
             if family is None:
                 kind = CounterMetricFamily if point.metric.instrument == "sum" else GaugeMetricFamily

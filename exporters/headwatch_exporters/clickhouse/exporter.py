@@ -46,14 +46,13 @@ class ClickHouseExporter:
         Raises:
             ExportError: The store refuses or cannot be reached.
         """
-        instance = next((worker.status.worker.instance for worker in delivery.health.workers), "")
         points = [*request_points(delivery), *self._totals.points(delivery)]
         rows = 0
         try:
             for window in delivery.windows:
                 token = f"{window.worker.instance}:{window.worker.start_ns}:{window.start_ns}:{delivery.time_ns}"
                 rows += self._insert("otel_metrics_exp_histogram", window_columns(window, delivery.service), token)
-            for table, columns in point_columns(points, delivery.service, instance).items():
+            for table, columns in point_columns(points, delivery.service).items():
                 rows += self._insert(table, columns, f"points:{delivery.time_ns}")
             for table, columns in request_columns(delivery.requests, delivery.service).items():
                 rows += self._insert(table, columns, f"requests:{delivery.time_ns}")

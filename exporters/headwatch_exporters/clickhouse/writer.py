@@ -56,7 +56,7 @@ def window_columns(window: WindowBatch, service: str) -> Columns:
     first, trimmed = _trim(buckets)
     rows = len(cells)
     return {
-        **_common(rows, service, window.worker.instance, names, descriptions, units, attributes),
+        **_common(service, [window.worker.instance] * rows, names, descriptions, units, attributes),
         "StartTimeUnix": [window.start_ns] * rows,
         "TimeUnix": [window.end_ns] * rows,
         "Count": window.count[index].tolist(),
@@ -73,7 +73,7 @@ def window_columns(window: WindowBatch, service: str) -> Columns:
     }
 
 
-def point_columns(points: Sequence[Point], service: str, instance: str) -> dict[str, Columns]:
+def point_columns(points: Sequence[Point], service: str) -> dict[str, Columns]:
     """Return *points* by table."""
     histograms = [point for point in points if isinstance(point.value, HistogramValue)]
     sums = [point for point in points if point.metric.instrument == "sum"]
@@ -82,7 +82,7 @@ def point_columns(points: Sequence[Point], service: str, instance: str) -> dict[
     for table, chosen in (("gauge", gauges), ("sum", sums), ("exp_histogram", histograms)):
         columns = {
             **_common(
-                len(chosen), service, instance, [point.metric.name for point in chosen],
+                service, [point.instance for point in chosen], [point.metric.name for point in chosen],
                 [point.metric.description for point in chosen], [point.metric.unit for point in chosen],
                 [point.attributes for point in chosen],
             ),
@@ -109,12 +109,15 @@ def request_columns(records: Sequence[RequestRecord], service: str) -> dict[str,
 
 
 def _common(  # noqa: PLR0913, PLR0917 - the columns that every table of the Collector has
-    rows: int, service: str, instance: str, names: list[str], descriptions: list[str], units: list[str],
+    service: str, instances: list[str], names: list[str], descriptions: list[str], units: list[str],
     attributes: list[dict[str, str]],
 ) -> Columns:
-    resource = {"service.name": service, "service.instance.id": instance, "service.version": __version__}
+    rows = len(names)
+    resource = {"service.name": service, "service.version": __version__}
     return {
-        "ResourceAttributes": [resource] * rows,
+        "ResourceAttributes": [
+            {**resource, "service.instance.id": instance} if instance else resource for instance in instances
+        ],
         "ScopeName": ["headwatch"] * rows,
         "ScopeVersion": [__version__] * rows,
         "ServiceName": [service] * rows,

@@ -42,6 +42,12 @@ class Breaker:
         """Return whether the breaker has not opened."""
         return self._opened_at is None
 
+    def refused(self, error: HeadwatchError) -> None:
+        """Count the refusal of one layer; the others go on, so it does not bring the breaker nearer to opening."""
+        self.errors[error.reason] += 1
+        if self.errors[error.reason] == 1:
+            logger.warning("headwatch capture refuses a layer: %s: %s", error.reason, error)
+
     def failed(self, error: BaseException) -> None:
         """Count *error*; never raises."""
         reason = error.reason if isinstance(error, HeadwatchError) else type(error).__name__

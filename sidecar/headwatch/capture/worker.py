@@ -94,7 +94,7 @@ class Capture:
                 self._summarise(item, self.step, query, cache, metadata, output)
         except CaptureRefused as refusal:
             item.refused = f"{refusal.reason}: {refusal}"
-            self.breaker.failed(refusal)
+            self.breaker.refused(refusal)
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
             if self.step is not None:
                 self.step.failed = True

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("check", "show"))
-    parser.add_argument("--config", metavar="FILE", help="TOML file (default: HEADWATCH_CONFIG)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{check,show}")
+    check = actions.add_parser("check", help="is it right: keys, values, addresses, head map")
+    show = actions.add_parser("show", help="every setting, its value (secrets masked) and where it comes from")
+    for action in (check, show):
+        action.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
+        action.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    show.add_argument("--changed", action="store_true", help="only settings that a file, a variable or a flag has set")
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -23,36 +27,55 @@ def run(namespace: argparse.Namespace) -> int:
     Raises:
         ConfigError: It is not.
     """
-    from headwatch.cli.output import print_json
     from headwatch.config import load
 
     loaded = load(path=namespace.config)
     if namespace.action == "check":
-        if namespace.json:
-            print_json({"ok": True, "origins": loaded.origins})
-        else:
-            print(f"configuration: in order, {len(loaded.origins)} values differ from their defaults")
-        return 0
-    values = settings(loaded)
-    if namespace.json:
-        print_json(values)
-        return 0
-    width = max(len(name) for name in values)
-    for name, item in values.items():
-        print(f"{name:<{width}}  {item['value']!r:<40}  {item['origin']}")
-    return 0
+        return _check(loaded, as_json=namespace.json)
+    return _show(settings(loaded), changed=namespace.changed, as_json=namespace.json)
 
 
 def settings(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """Return every setting as ``section.key`` to its value, with secrets masked, and its origin."""
+    """Return every setting as ``section.key`` to its value in force, with secrets masked, and its origin."""
     import msgspec
 
-    from headwatch.config import mask_url
+    from headwatch.config import mask_url, store_url
 
     shown = {}
     for section, values in msgspec.to_builtins(loaded.config).items():
-        for key, value in values.items():
+        for key, given in values.items():
             name = f"{section}.{key}"
+            value = store_url(loaded.config.store) if name == "store.url" else given
             masked = mask_url(value) if isinstance(value, str) and "://" in value else value
             shown[name] = {"value": masked, "origin": loaded.origins.get(name, "default")}
     return shown
+
+
+def _check(loaded: Loaded, *, as_json: bool) -> int:
+    from headwatch.cli.output import print_json
+
+    if loaded.config.grounding.head_map:
+        from headwatch.aggregate.head_map import load_head_map
+
+        load_head_map(loaded.config.grounding.head_map)
+    if as_json:
+        print_json({"ok": True, "origins": loaded.origins})
+    else:
+        count = len(loaded.origins)
+        print(f"configuration: in order, {count} {'value is' if count == 1 else 'values are'} set")
+    return 0
+
+
+def _show(shown: dict[str, dict[str, Any]], *, changed: bool, as_json: bool) -> int:
+    import json
+
+    from headwatch.cli.output import print_json, print_table
+
+    if changed:
+        shown = {name: item for name, item in shown.items() if item["origin"] != "default"}
+    if as_json:
+        print_json(shown)
+    else:  # values as TOML has them: for these types JSON's form is the same
+        rows = [(name, json.dumps(item["value"], ensure_ascii=False), item["origin"]) for name, item in shown.items()]
+        print_table(("setting", "value", "from"), rows)
+    return 0

@@ -2,7 +2,7 @@
 
 A command's module is imported when it is chosen, so ``headwatch --help`` loads neither torch nor a telemetry library.
 Whatever headwatch raises on purpose becomes one line on stderr and an exit code: 2 for a wrong configuration or command
-line, 1 for what failed.
+line, 1 for what failed.  Stdout then stays empty, with ``--json`` too.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from headwatch import __version__
-from headwatch.errors import ConfigError, HeadwatchError
+from headwatch.errors import CommandError, ConfigError, HeadwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,17 +23,34 @@ if TYPE_CHECKING:
 COMMANDS = {
     "sidecar": "run the sidecar beside a vLLM server",
     "demo": "watch a real model stop reading its documents when retrieval breaks",
-    "doctor": "say what is wrong with an installation or a running pair",
+    "doctor": "say what is wrong with an installation or a running pair, and what to do",
     "verify": "prove, on a model, that every exported number is the model's own attention",
     "config": "check the configuration, or show what is in force and where it comes from",
     "dashboards": "write the Grafana files, or check them",
+    "version": "print the version",
 }
+FAILED = 1
+MISUSED = 2
 INTERRUPTED = 130
 
 
-def parser_for(chosen: str | None) -> argparse.ArgumentParser:
+class UsageError(CommandError):
+    """The command line is wrong."""
+
+    reason = "usage"
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises where argparse would print its usage and end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise *message* as :class:`UsageError`."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def parser_for(chosen: str | None) -> Parser:
     """Return the parser, with the arguments of the *chosen* command filled in."""
-    parser = argparse.ArgumentParser(prog="headwatch", description="Attention observability for LLM inference servers.")
+    parser = Parser(prog="headwatch", description="Attention observability for LLM inference servers.")
     parser.add_argument("--version", action="version", version=f"headwatch {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, text in COMMANDS.items():
@@ -45,19 +63,29 @@ def parser_for(chosen: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in *argv* (default: the process's) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in arguments if word in COMMANDS), None)
-    namespace = parser_for(chosen).parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        code: int = importlib.import_module(f"headwatch.cli.{namespace.command}").run(namespace)
+        code = _run(arguments)
+        sys.stdout.flush()
     except HeadwatchError as error:
-        print(f"headwatch: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        print(f"headwatch: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return MISUSED if isinstance(error, (ConfigError, UsageError)) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `headwatch … | head`
-        sys.stderr.close()
-        return 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush does not fail as well
+        return FAILED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        namespace = parser_for(chosen).parse_args(arguments)
+    except SystemExit as ended:  # --help and --version have printed what they are asked for
+        return int(ended.code or 0)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request is noise
+    code: int = importlib.import_module(f"headwatch.cli.{namespace.command}").run(namespace)
     return code
 
 

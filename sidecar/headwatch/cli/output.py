@@ -1,4 +1,4 @@
-"""One JSON document on stdout, and nothing else: logs, ours and those of engines and libraries, go to stderr."""
+"""What a command writes to stdout: one JSON document or one table.  Logs, an engine's included, go to stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+_GAP = "  "
 
 
 @contextmanager
@@ -30,3 +32,12 @@ def stdout_to_stderr() -> Iterator[None]:
 def print_json(document: Any) -> None:
     """Write *document* (plain values, structs or dataclasses) to stdout as indented JSON."""
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write *rows* under *heads*, columns aligned; the last column is not padded."""
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=True))
+        print(_GAP.join((*padded, line[-1])))

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file (default: HEADWATCH_CONFIG)")
+    parser.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
+    parser.add_argument("--json", action="store_true", help="at the end, print one JSON document on stdout")
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -21,12 +22,20 @@ def run(namespace: argparse.Namespace) -> int:
         CommandError: A port is in use, or the extra is not installed.
         StoreError: The store cannot be opened.
     """
+    import time
+
+    from headwatch.cli.output import print_json, stdout_to_stderr
     from headwatch.config import load
     from headwatch.errors import CommandError
 
     loaded = load(path=namespace.config)
-    try:
-        from headwatch.pipeline import run_sidecar
-    except ImportError as error:
-        raise CommandError(f"the sidecar needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
-    return run_sidecar(loaded)
+    started = time.monotonic()
+    with stdout_to_stderr():
+        try:
+            from headwatch.pipeline import run_sidecar
+        except ImportError as error:
+            raise CommandError(f"the sidecar needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
+        code = run_sidecar(loaded)
+    if namespace.json:
+        print_json({"exit_code": code, "seconds": round(time.monotonic() - started, 3)})
+    return code

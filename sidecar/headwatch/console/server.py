@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -25,8 +26,8 @@ class HttpServer:
         self.host = host
         self.port = port
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", limit_concurrency=_CONCURRENCY,
-            timeout_keep_alive=5, timeout_graceful_shutdown=2, server_header=False,
+            app, log_config=None, log_level="warning", access_log=False, lifespan="off", ws="none",
+            limit_concurrency=_CONCURRENCY, timeout_keep_alive=5, timeout_graceful_shutdown=2, server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._socket: socket.socket | None = None
@@ -46,7 +47,10 @@ class HttpServer:
             bound.listen(128)
         except OSError as error:
             bound.close()
-            raise CommandError(f"cannot listen on {self.host}:{self.port}: {error.strerror} (http.host, http.port)") from error
+            hint = "; is another sidecar running?" if error.errno == errno.EADDRINUSE else ""
+            raise CommandError(
+                f"cannot listen on {self.host}:{self.port}: {error.strerror}{hint} (http.host, http.port)"
+            ) from error
         self.port = bound.getsockname()[1]
         self._socket = bound
         self._thread = threading.Thread(target=self._server.run, args=([bound],), name="headwatch-http", daemon=True)
@@ -54,11 +58,12 @@ class HttpServer:
         deadline = time.monotonic() + _START_SECONDS
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
+                self.stop()
                 raise CommandError(f"the HTTP server did not start within {_START_SECONDS:.0f} s")
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End open requests and free the port."""
+        """Let open requests end, for at most two seconds, and free the port.  Does nothing where it was not started."""
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(5.0)

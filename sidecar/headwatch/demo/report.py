@@ -24,7 +24,7 @@ HEALTHY, WRONG = "healthy", "wrong_documents"
 PHASE_COLOURS = ("#0072b2", "#d55e00", "#666666")
 """Blue and vermillion of the Okabe-Ito palette, and grey."""
 _WORST_HEADS = 12
-_MAX_REQUESTS = 2000
+_MAX_REQUESTS = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+"""A sidecar that does not change: the HTTP surface over values given once, for previews, probes and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwatch.console.view import Reader
+    from headwatch.model import Health
+
+
+@dataclass(frozen=True, slots=True)
+class StaticReader:
+    """Answers every read with what it was given; *limit* is kept, filters by arm and route are."""
+
+    arm_rows: list[dict[str, Any]] = field(default_factory=list)
+    request_rows: list[dict[str, Any]] = field(default_factory=list)
+    head_table: dict[str, Any] = field(default_factory=dict)
+    document_rows: list[dict[str, Any]] = field(default_factory=list)
+    row_counts: dict[str, int] = field(default_factory=dict)
+
+    def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
+        """Return the rows of arms that were seen at or after *since_ns*."""
+        return [row for row in self.arm_rows if row.get("last_time_ns", since_ns) >= since_ns]
+
+    def requests(self, arm: str = "", route: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the requests of *arm* and *route*; an empty one stands for all."""
+        rows = (row for row in self.request_rows if arm in {"", row.get("arm")} and route in {"", row.get("route")})
+        return list(rows)[:limit]
+
+    def heads(self, arm: str = "", feature: str = "lookback") -> dict[str, Any]:
+        """Return the head table under the name *feature*."""
+        return {**self.head_table, "feature": feature, "arm": arm}
+
+    def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the documents of *arm*; an empty one stands for all."""
+        return [row for row in self.document_rows if arm in {"", row.get("arm")}][:limit]
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts."""
+        return self.row_counts
+
+
+@dataclass(frozen=True, slots=True)
+class StaticView:
+    """A ``SidecarView`` over fixed values."""
+
+    state: Health
+    reasons: tuple[str, ...] = ()
+    exposition: bytes = b""
+    reader: Reader | None = None
+
+    def health(self) -> Health:
+        """Return the state."""
+        return self.state
+
+    def readiness(self) -> list[str]:
+        """Return the reasons."""
+        return list(self.reasons)
+
+    def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
+        """Return the exposition as Prometheus text, whatever is *accept*-ed."""
+        del accept
+        return self.exposition, "text/plain; version=0.0.4; charset=utf-8"
