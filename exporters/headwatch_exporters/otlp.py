@@ -2,36 +2,23 @@
 
 The points are built here and handed to the exporter as ``MetricsData``: instruments would cap attribute sets at 2,000 and
 cannot be given whole histograms.  Only the low-cardinality set goes this way; series of single heads go to ClickHouse.
+Everything is cumulative, so a delivery that is lost or sent twice changes no total.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Buckets,
-    ExponentialHistogram,
-    ExponentialHistogramDataPoint,
-    Gauge,
-    Metric,
-    MetricExportResult,
-    MetricsData,
-    NumberDataPoint,
-    ResourceMetrics,
-    ScopeMetrics,
-    Sum,
-)
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-from headwatch import __version__
-from headwatch.errors import ExportError
-from headwatch_exporters.points import HistogramValue, Point, Totals, band_points, request_points
+from headwatch.errors import ConfigError, ExportError
+from headwatch_exporters.cumulative import CumulativeHistograms
+from headwatch_exporters.grounding import Grounding
+from headwatch_exporters.layer_bands import band_points
+from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
     from headwatch.config import OtlpConfig
     from headwatch.model import Delivery
+    from headwatch_exporters.points import Point
 
 LAYER_BANDS = 4
 
@@ -42,97 +29,69 @@ class OtlpExporter:
     name = "otlp"
 
     def __init__(self, config: OtlpConfig) -> None:
+        """Prepare the connection; the receiver is first needed by :meth:`export`.
+
+        Raises:
+            ConfigError: The OpenTelemetry libraries are not installed.
+        """
         self._config = config
-        self._exporter = _sdk_exporter(config)
+        try:
+            self._exporter = _sdk_exporter(config)
+        except ImportError as error:
+            raise ConfigError(f"otlp.endpoint needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
         self._totals = Totals()
+        self._grounding = Grounding()
+        self._histograms = CumulativeHistograms()
+        self._last_ns = -1
+        self._points: list[Point] = []
 
     def export(self, delivery: Delivery) -> int:
-        """Send *delivery* and return the number of data points.
+        """Send *delivery* and return the number of data points.  A delivery that is given again is sent, not counted, again.
 
         Raises:
             ExportError: The receiver cannot be reached or refuses.
         """
-        points = [
-            *(point for window in delivery.windows for point in band_points(window, LAYER_BANDS)),
-            *request_points(delivery),
-            *self._totals.points(delivery),
-        ]
-        if not points:
+        from opentelemetry.sdk.metrics.export import MetricExportResult  # noqa: PLC0415 - heavy; only where OTLP is on
+
+        from headwatch_exporters.otlp_data import metrics_data  # noqa: PLC0415 - the same
+
+        if delivery.time_ns != self._last_ns:
+            self._points = self._build(delivery)
+            self._last_ns = delivery.time_ns
+        if not self._points:
             return 0
         try:
-            result = self._exporter.export(
-                metrics_data(points, delivery.service), timeout_millis=self._config.timeout_seconds * 1000
-            )
+            result = self._exporter.export(metrics_data(self._points, delivery.service))
         except Exception as error:  # the SDK's transports have no common root
             raise ExportError(f"OTLP receiver {self._config.endpoint}: {error}") from error
         if result is not MetricExportResult.SUCCESS:
-            raise ExportError(f"OTLP receiver {self._config.endpoint} cannot be reached or refused the data "
-                              f"({self._config.protocol})")
-        return len(points)
+            raise ExportError(
+                f"OTLP receiver {self._config.endpoint} cannot be reached or refused the data ({self._config.protocol})"
+            )
+        return len(self._points)
 
     def close(self) -> None:
         """Close the connection."""
         self._exporter.shutdown(timeout_millis=1000)
 
-
-def metrics_data(points: list[Point], service: str) -> MetricsData:
-    """Return *points* as the SDK's own objects: a resource for each engine, grouped by metric in it."""
-    engines: dict[str, dict[str, list[Point]]] = {}
-    for point in points:
-        engines.setdefault(point.instance, {}).setdefault(point.metric.name, []).append(point)
-    resources = []
-    for instance, by_name in engines.items():
-        metrics = [
-            Metric(name, group[0].metric.description, group[0].metric.unit, _data(group)) for name, group in by_name.items()
+    def _build(self, delivery: Delivery) -> list[Point]:
+        windows = (
+            point for window in delivery.windows for point in band_points(window, LAYER_BANDS, self._grounding.route)
+        )
+        return [
+            *self._histograms.add((*windows, *self._grounding.points(delivery)), delivery.time_ns),
+            *self._totals.points(delivery),
         ]
-        attributes = {"service.name": service, "service.version": __version__}
-        if instance:
-            attributes["service.instance.id"] = instance
-        scope = ScopeMetrics(InstrumentationScope("headwatch", __version__), metrics, "")
-        resources.append(ResourceMetrics(Resource(attributes), [scope], ""))
-    return MetricsData(resources)
-
-
-def _data(points: list[Point]) -> Sum | Gauge | ExponentialHistogram:
-    instrument = points[0].metric.instrument
-    if instrument == "exp_histogram":
-        return ExponentialHistogram([_histogram(point) for point in points], AggregationTemporality.DELTA)
-    numbers = [
-        NumberDataPoint(point.attributes, point.start_ns, point.time_ns, point.value)
-        for point in points
-        if isinstance(point.value, float)
-    ]
-    if instrument == "sum":
-        return Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
-    return Gauge(numbers)
-
-
-def _histogram(point: Point) -> ExponentialHistogramDataPoint:
-    value = point.value
-    assert isinstance(value, HistogramValue)
-    return ExponentialHistogramDataPoint(
-        attributes=point.attributes,
-        start_time_unix_nano=point.start_ns,
-        time_unix_nano=point.time_ns,
-        count=value.count,
-        sum=value.total,
-        scale=value.scale,
-        zero_count=value.zero_count,
-        positive=Buckets(value.offset, value.buckets.tolist()),
-        negative=Buckets(0, []),
-        flags=0,
-        min=value.minimum,
-        max=value.maximum,
-    )
 
 
 def _sdk_exporter(config: OtlpConfig) -> Any:
+    """Return the SDK's exporter.  It retries by itself, for at most ``timeout_seconds``."""
     if config.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415 - one of two
 
         return grpc.OTLPMetricExporter(
-            endpoint=config.endpoint, insecure=config.insecure, timeout=int(config.timeout_seconds)
+            endpoint=config.endpoint, insecure=config.insecure, timeout=config.timeout_seconds
         )
-    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - one of two
 
-    return http.OTLPMetricExporter(endpoint=config.endpoint, timeout=int(config.timeout_seconds))
+    return http.OTLPMetricExporter(endpoint=config.endpoint, timeout=config.timeout_seconds)

@@ -1,14 +1,14 @@
 """``/metrics``: layer bands, the worst heads, grounding by route, and the health of every part.
 
 A collector of our own over the latest state: a scrape reads, and never waits for a window.  Each part of it is collected by
-itself, so that one that fails is logged and left out while the rest is served.
+itself, so that one that fails is logged and left out while the rest is served.  Series of the model are merged over the
+engines behind this sidecar, those of a worker carry ``service_instance_id``; the number of series is bounded.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,31 +22,37 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_MODEL, ATTR_ROUTE, Metric, metric
+from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_MODEL, ATTR_RANK, ATTR_ROUTE, metric
 from headwatch.model import REQUEST_FEATURES
-from headwatch_exporters.points import HistogramValue, Point, Totals, band_points, request_values
+from headwatch_exporters.grounding import Grounding
+from headwatch_exporters.layer_bands import band_points
+from headwatch_exporters.points import HistogramValue
+from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from numpy.typing import NDArray
     from prometheus_client.metrics_core import Metric as Family
 
     from headwatch.config import PrometheusConfig
-    from headwatch.model import Delivery
+    from headwatch.model import Delivery, RequestRecord
+    from headwatch_exporters.points import Point
 
 logger = logging.getLogger("headwatch.prometheus")
 
 BOUNDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Buckets of the grounding histograms.  Ratios of healthy traffic lie between 0.1 and 0.6."""
 MAX_SERIES = 5_000
-"""Band series kept; further ones are not shown."""
+"""Band series kept, and as many of grounding; further ones are not shown."""
+INSTANCE_LABEL = "service_instance_id"
 _LOOKBACK = REQUEST_FEATURES.index("lookback")
 
 Labels = tuple[tuple[str, str], ...]
 
 
 class PrometheusExporter(Collector):
-    """Keeps what ``/metrics`` shows."""
+    """Keeps what ``/metrics`` shows.  Safe from threads."""
 
     name = "prometheus"
 
@@ -54,29 +60,26 @@ class PrometheusExporter(Collector):
         self._config = config
         self._lock = threading.Lock()
         self._totals = Totals()
+        self._values = Grounding()
         self._points: list[Point] = []
-        self._grounding: dict[tuple[str, Labels], _Buckets] = defaultdict(_Buckets)
-        self._bands: dict[tuple[str, Labels], list[float]] = {}
-        self._heads: dict[tuple[str, str], tuple[Any, Any]] = {}
-        self._last: Delivery | None = None
+        self._grounding: dict[tuple[str, Labels], _Buckets] = {}
+        self._bands: dict[tuple[str, Labels], tuple[int, float]] = {}
+        self._heads: dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
+        self._last_ns = -1
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def export(self, delivery: Delivery) -> int:
-        """Take *delivery* into the state and return the number of points that it changed."""
+        """Take *delivery* into the state and return how many points it changed; given again it changes nothing."""
         with self._lock:
             self._points = self._totals.points(delivery)
-            if delivery is self._last:
+            if delivery.time_ns == self._last_ns:
                 return 0
-            self._last = delivery
+            self._last_ns = delivery.time_ns
             changed = len(self._points)
-            for record in delivery.requests:
-                for item, attributes, value in request_values(record):
-                    self._grounding[item.name, attributes].observe(value)
-                    changed += 1
-                self._worst(record.worker.model, record.context.route, record.head_means[_LOOKBACK])
+            changed += sum(self._request(record) for record in delivery.requests)
             for window in delivery.windows:
-                for point in band_points(window, self._config.layer_bands):
+                for point in band_points(window, self._config.layer_bands, self._values.route):
                     changed += self._band(point)
             return changed
 
@@ -86,7 +89,7 @@ class PrometheusExporter(Collector):
         return encoder(self._registry), content_type
 
     def close(self) -> None:
-        """Forget everything."""
+        """Show nothing any more."""
         self._registry.unregister(self)
 
     def describe(self) -> Iterable[Family]:
@@ -107,76 +110,93 @@ class PrometheusExporter(Collector):
                 else:
                     yield from families
 
-    def _band(self, point: Point) -> int:
-        if not isinstance(point.value, HistogramValue):
-            return 0
-        key = (point.metric.name, tuple(point.attributes.items()))
-        if key not in self._bands and len(self._bands) >= MAX_SERIES:
-            return 0
-        kept = self._bands.setdefault(key, [0.0, 0.0])
-        kept[0] += point.value.count
-        kept[1] += point.value.total
-        return 1
+    def _request(self, record: RequestRecord) -> int:
+        changed = 0
+        for item, attributes, value in self._values.values(record):
+            key = (item.name, attributes)
+            if key in self._grounding or len(self._grounding) < MAX_SERIES:
+                self._grounding.setdefault(key, _Buckets()).observe(value)
+                changed += 1
+        self._add_heads(record)
+        return changed
 
-    def _worst(self, model: str, route: str, lookback: Any) -> None:
+    def _add_heads(self, record: RequestRecord) -> None:
+        lookback = record.head_means[_LOOKBACK].astype(np.float64)
         defined = ~np.isnan(lookback)
         if not defined.any():
             return
-        total, count = self._heads.get((model, route), (0.0, 0))
-        self._heads[model, route] = (total + np.where(defined, lookback, 0.0), count + defined)
+        key = (record.worker.model, self._values.route(record.context.route))
+        total, count = self._heads.get(key, (np.zeros(lookback.shape), np.zeros(lookback.shape, np.int64)))
+        if total.shape != lookback.shape:  # the model was loaded anew with other layers
+            total, count = np.zeros(lookback.shape), np.zeros(lookback.shape, np.int64)
+        self._heads[key] = (total + np.where(defined, lookback, 0.0), count + defined)
+
+    def _band(self, point: Point) -> int:
+        key = (point.metric.name, tuple(point.attributes.items()))
+        if not isinstance(point.value, HistogramValue) or (key not in self._bands and len(self._bands) >= MAX_SERIES):
+            return 0
+        count, total = self._bands.get(key, (0, 0.0))
+        self._bands[key] = (count + point.value.count, total + point.value.total)
+        return 1
 
     def _collect_points(self) -> list[Family]:
-        families: dict[str, Any] = {}
+        values: dict[tuple[str, Labels], float] = {}
         for point in self._points:
-            if isinstance(point.value, HistogramValue):
-                continue
-            family = families.get(point.metric.name)
-            if family is None:
-                kind = CounterMetricFamily if point.metric.instrument == "sum" else GaugeMetricFamily
-                family = families[point.metric.name] = kind(
-                    point.metric.prometheus_name, point.metric.description, labels=_names(point.attributes)
-                )
-            family.add_metric(list(point.attributes.values()), point.value)
-        return list(families.values())
+            if isinstance(point.value, float):
+                labels = tuple(point.attributes.items())
+                if ATTR_RANK in point.attributes:
+                    labels = (*labels, (INSTANCE_LABEL, point.source.instance))
+                key = (point.metric.name, labels)
+                values[key] = values.get(key, 0.0) + point.value
+        families = _Families()
+        for (name, labels), value in values.items():
+            kind = CounterMetricFamily if metric(name).instrument == "sum" else GaugeMetricFamily
+            families.of(name, labels, kind).add_metric([value for _, value in labels], value)
+        return families.all()
 
     def _collect_grounding(self) -> list[Family]:
-        families: dict[str, HistogramMetricFamily] = {}
+        families = _Families()
         for (name, labels), kept in self._grounding.items():
-            family = families.get(name)
-            if family is None:
-                item = metric(name)
-                family = families[name] = HistogramMetricFamily(
-                    item.prometheus_name, item.description, labels=_names(dict(labels))
-                )
+            family = families.of(name, labels, HistogramMetricFamily)
             family.add_metric([value for _, value in labels], kept.cumulative(), kept.total)
-        return list(families.values())
+        return families.all()
 
     def _collect_bands(self) -> list[Family]:
-        families: dict[str, SummaryMetricFamily] = {}
+        families = _Families()
         for (name, labels), (count, total) in self._bands.items():
-            family = families.get(name)
-            if family is None:
-                item = metric(name)
-                family = families[name] = SummaryMetricFamily(
-                    item.prometheus_name, item.description, labels=_names(dict(labels))
-                )
-            family.add_metric([value for _, value in labels], int(count), total)
-        return list(families.values())
+            families.of(name, labels, SummaryMetricFamily).add_metric([value for _, value in labels], count, total)
+        return families.all()
 
     def _collect_heads(self) -> list[Family]:
-        item: Metric = metric("attention.worst_lookback")
-        family = GaugeMetricFamily(
-            item.prometheus_name, item.description, labels=_names(dict.fromkeys(item.attributes, ""))
-        )
-        assert item.attributes == (ATTR_MODEL, ATTR_ROUTE, ATTR_LAYER, ATTR_HEAD)
+        families = _Families()
         for (model, route), (total, count) in self._heads.items():
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean = np.where(count > 0, total / count, np.inf)
-            for place in np.argsort(mean, axis=None)[: self._config.worst_heads].tolist():
+            mean = np.divide(total, count, out=np.full(total.shape, np.inf), where=count > 0)
+            for place in np.argsort(mean, axis=None, kind="stable")[: self._config.worst_heads].tolist():
                 layer, head = divmod(place, mean.shape[1])
                 if np.isfinite(mean[layer, head]):
-                    family.add_metric([model, route, str(layer), str(head)], float(mean[layer, head]))
-        return [family] if family.samples else []
+                    values = (model, route, str(layer), str(head))
+                    labels = tuple(zip((ATTR_MODEL, ATTR_ROUTE, ATTR_LAYER, ATTR_HEAD), values, strict=True))
+                    family = families.of("attention.worst_lookback", labels, GaugeMetricFamily)
+                    family.add_metric(list(values), float(mean[layer, head]))
+        return families.all()
+
+
+class _Families:
+    """Families made as their first sample comes, each with the help text of the metric table."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def of(self, name: str, labels: Labels, kind: type[Family]) -> Any:
+        """Return the family of the metric *name*; all its samples have the label names of the first."""
+        if name not in self._made:
+            item = metric(name)
+            names = [label.replace(".", "_") for label, _ in labels]
+            self._made[name] = kind(item.prometheus_name, item.description, labels=names)  # type: ignore[call-arg]  # every family takes labels
+        return self._made[name]
+
+    def all(self) -> list[Family]:
+        return list(self._made.values())
 
 
 class _Buckets:
@@ -193,7 +213,3 @@ class _Buckets:
     def cumulative(self) -> list[tuple[str, float]]:
         running = np.cumsum(self._counts).tolist()
         return [(str(bound), count) for bound, count in zip((*BOUNDS, "+Inf"), running, strict=True)]
-
-
-def _names(attributes: dict[str, str]) -> list[str]:
-    return [name.replace(".", "_") for name in attributes]

@@ -10,7 +10,9 @@ The worker and the sidecar read the same file: capture takes ``[capture]`` and `
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -134,6 +136,11 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = True
     timeout_seconds: Seconds = 10.0
 
+    def __repr__(self) -> str:
+        """Return the fields with the password masked."""
+        return (f"OtlpConfig(endpoint={mask_url(self.endpoint)!r}, protocol={self.protocol!r}, insecure={self.insecure}, "
+                f"timeout_seconds={self.timeout_seconds})")
+
 
 class PrometheusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``/metrics`` shows of the heads."""
@@ -223,7 +230,8 @@ def load(
 
 
 def mask_url(url: str) -> str:
-    """Return *url* with its password replaced by ``***``."""
+    """Return *url* with its password replaced by ``***``, be it before the host or a query parameter."""
+    url = re.sub(r"(?i)([?&](?:password|token|access_token)=)[^&#]*", r"\1***", url)
     scheme, separator, rest = url.partition("://")
     credentials, at, host = rest.rpartition("@")
     if not at:
@@ -247,8 +255,10 @@ def is_loopback(endpoint: str) -> bool:
     if separator and scheme in {"ipc", "inproc"}:
         return True
     host = rest.rpartition(":")[0] if separator else endpoint
-    host = host.strip("[]")
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name: 127.example.org may lead anywhere
+        return False
 
 
 def _check_bindings(config: Config) -> None:

@@ -6,31 +6,37 @@ one query at a time anyway, and a shared HTTP client must not mix sessions.
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from headwatch.config import StoreConfig, mask_url, store_url
 from headwatch.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SETTINGS = {
     "async_insert": 0,  # chDB's default of 1 makes each small insert wait
     "deduplicate_blocks_in_dependent_materialized_views": 1,
 }
-_LOCKED_CODES = ("Code: 76", "CANNOT_OPEN_FILE", "Code: 36", "Cannot lock file", "already")
+CONNECT_SECONDS = 5
+QUERY_SECONDS = 60
 
 
 class Connection:
     """Queries and inserts, safe from threads."""
 
-    def __init__(self, client: Any, url: str) -> None:
+    def __init__(self, client: Any, url: str, temporary: Path | None = None) -> None:
         self._client = client
         self._lock = threading.Lock()
+        self._temporary = temporary
         self.url = url
         """For messages: the password is masked."""
 
@@ -53,7 +59,7 @@ class Connection:
         with self._guarded("command"):
             self._client.command(sql)
 
-    def insert(self, table: str, columns: dict[str, Sequence[Any]], token: str) -> int:
+    def insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str) -> int:
         """Insert *columns* of equal length into *table*, and return the number of rows.
 
         *token* names this batch: a second insert with the same one is taken as the same and changes nothing.
@@ -64,7 +70,7 @@ class Connection:
         rows = len(next(iter(columns.values())))
         if rows == 0:
             return 0
-        with self._guarded(f"insert into {table}"):
+        with self._guarded(f"insert into {table}"), _temporary_files_in(self._temporary):
             self._client.insert(
                 table, list(columns.values()), column_names=list(columns), column_oriented=True,
                 settings={"insert_deduplication_token": token},
@@ -75,6 +81,8 @@ class Connection:
         """Close the client."""
         with self._lock:
             self._client.close()
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary, ignore_errors=True)
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
@@ -82,14 +90,15 @@ class Connection:
             try:
                 yield
             except Exception as error:
-                raise StoreError(f"{what} on {self.url} failed: {_first_line(error)}") from error
+                raise StoreError(f"{what} on {self.url} failed: {_cause(error)}") from error
 
 
 def connect(config: StoreConfig) -> Connection:
     """Return a connection to the store of *config*; the database that its URL names must exist.
 
     Raises:
-        StoreError: The path is in use by another process, cannot be written, or the server cannot be reached.
+        StoreError: The URL is none of a store, the path is in use by another process or cannot be written, or the server
+            cannot be reached.
     """
     url = store_url(config)
     try:
@@ -98,31 +107,29 @@ def connect(config: StoreConfig) -> Connection:
     except ImportError as error:
         raise StoreError(f"the store needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
     set_write_format("DateTime64", "int")  # times are nanoseconds since 1970
+    scheme, path = _parse(url)
     try:
-        if url.startswith("chdb://"):
-            _make_folder(Path(url.removeprefix("chdb://")))
+        if scheme == "chdb":
+            _make_folder(path)
             client = clickhouse_connect.get_client(dsn=url, settings=SETTINGS)
-        else:
-            client = clickhouse_connect.get_client(dsn=url, settings=SETTINGS, connect_timeout=5, send_receive_timeout=60)
+            return Connection(client, url, _empty_folder(path.with_name(f"{path.name}.tmp")))
+        client = clickhouse_connect.get_client(
+            dsn=url, settings=SETTINGS, secure=scheme == "https",  # the driver itself looks at the port, not the scheme
+            connect_timeout=CONNECT_SECONDS, send_receive_timeout=QUERY_SECONDS,
+        )  # fmt: skip
+        return Connection(client, mask_url(url))
     except StoreError:
         raise
     except Exception as error:
-        raise StoreError(_explain(url, error)) from error
-    return Connection(client, mask_url(url))
+        raise StoreError(_explain(url, path, error)) from error
 
 
-def create_tables(connection: Connection, config: StoreConfig) -> None:
-    """Create what is missing of the tables in ``sql/``.
-
-    Raises:
-        StoreError: The store refuses.
-    """
-    days = {"{head_ttl_days}": str(config.head_ttl_days), "{evidence_ttl_days}": str(config.evidence_ttl_days)}
-    for file in sorted(files(__package__).joinpath("sql").iterdir(), key=lambda item: item.name):
-        text = file.read_text()
-        for name, value in days.items():
-            text = text.replace(name, value)
-        connection.command(text.strip().rstrip(";"))
+def _parse(url: str) -> tuple[str, Path]:
+    parts = urlsplit(url)
+    embedded = parts.scheme == "chdb" and not parts.netloc and len(parts.path) > 1
+    if embedded or (parts.scheme in {"http", "https"} and parts.hostname):
+        return parts.scheme, Path(parts.path)
+    raise StoreError(f"store.url {mask_url(url)!r}: give chdb:///absolute/path or http(s)://user:password@host:8123/database")
 
 
 def _make_folder(path: Path) -> None:
@@ -130,15 +137,50 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot create the store's folder {path}: {error.strerror} (store.url)") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write to the store's folder {path} (store.url)")
 
 
-def _explain(url: str, error: Exception) -> str:
+def _empty_folder(path: Path) -> Path:
+    """Return *path*, free of what an insert that was killed has left there."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    return path
+
+
+@contextmanager
+def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Have temporary files made in *folder*: the driver hands an insert to chDB as a file, a kill leaves it behind.
+
+    The default folder belongs to the process, so another thread may for a moment get a file here as well; it works there too.
+    """
+    if folder is None:
+        yield
+        return
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _explain(url: str, path: Path, error: Exception) -> str:
     text = str(error)
-    if url.startswith("chdb://") and any(code in text for code in _LOCKED_CODES):
-        return (f"the store {url} is in use by another process; an embedded store belongs to one sidecar: stop the other, "
-                "or give this one a path of its own (store.url)")
-    return f"cannot open the store {mask_url(url)}: {_first_line(error)}"
+    if not url.startswith("chdb://"):
+        return f"cannot open the store {mask_url(url)}: {_cause(error)}"
+    if "already initialized with path" in text:
+        return f"cannot open the store {path}: this process has another embedded store open"
+    if any(code in text for code in ("Code: 76", "CANNOT_OPEN_FILE", "Cannot lock file", "EmbeddedServer")):
+        return (
+            f"the store {path} is in use by another process; an embedded store belongs to one sidecar: stop the other, "
+            "or give this one a path of its own (store.url)"
+        )
+    return f"cannot open the store {path}: {_cause(error)}"
 
 
-def _first_line(error: Exception) -> str:
+def _cause(error: Exception) -> str:
+    """Return one line that says what is wrong: the system's own words where a connection failed."""
+    if found := re.search(r"\[Errno -?\d+\] ([^')]+)", str(error)):
+        return found[1]
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -6,14 +6,25 @@ import hashlib
 from typing import TYPE_CHECKING, Self
 
 from headwatch.errors import ExportError, StoreError
-from headwatch_exporters.clickhouse.connection import Connection, connect, create_tables
+from headwatch_exporters.clickhouse.connection import connect
+from headwatch_exporters.clickhouse.evidence_columns import request_columns
+from headwatch_exporters.clickhouse.metric_columns import point_columns, window_columns
 from headwatch_exporters.clickhouse.queries import StoreReader
-from headwatch_exporters.clickhouse.writer import Columns, point_columns, request_columns, window_columns
-from headwatch_exporters.points import Totals, request_points
+from headwatch_exporters.clickhouse.schema import create_tables
+from headwatch_exporters.grounding import Grounding
+from headwatch_exporters.points import sidecar_source
+from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headwatch.config import StoreConfig
     from headwatch.model import Delivery
+    from headwatch_exporters.clickhouse.columns import Columns
+    from headwatch_exporters.clickhouse.connection import Connection
+
+TOTALS_NS = 5_000_000_000
+"""Sums and gauges are written so often at most, and with every window: deliveries may come each second."""
 
 
 class ClickHouseExporter:
@@ -24,6 +35,8 @@ class ClickHouseExporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._totals = Totals()
+        self._grounding = Grounding()
+        self._totals_ns = 0
 
     @classmethod
     def open(cls, config: StoreConfig) -> Self:
@@ -33,7 +46,11 @@ class ClickHouseExporter:
             StoreError: The store is in use, cannot be reached, or refuses the tables.
         """
         connection = connect(config)
-        create_tables(connection, config)
+        try:
+            create_tables(connection, config)
+        except StoreError:
+            connection.close()
+            raise
         return cls(connection)
 
     def reader(self) -> StoreReader:
@@ -46,24 +63,32 @@ class ClickHouseExporter:
         Raises:
             ExportError: The store refuses or cannot be reached.
         """
-        points = [*request_points(delivery), *self._totals.points(delivery)]
+        totals = self._totals.points(delivery)
+        due = bool(delivery.windows) or not 0 <= delivery.time_ns - self._totals_ns < TOTALS_NS
+        points = [*self._grounding.points(delivery), *(totals if due else ())]
         rows = 0
         try:
-            for window in delivery.windows:
-                token = f"{window.worker.instance}:{window.worker.start_ns}:{window.start_ns}:{delivery.time_ns}"
-                rows += self._insert("otel_metrics_exp_histogram", window_columns(window, delivery.service), token)
-            for table, columns in point_columns(points, delivery.service).items():
-                rows += self._insert(table, columns, f"points:{delivery.time_ns}")
-            for table, columns in request_columns(delivery.requests, delivery.service).items():
-                rows += self._insert(table, columns, f"requests:{delivery.time_ns}")
+            for table, columns, token in self._batches(delivery, point_columns(points, delivery.service)):
+                digest = hashlib.blake2b(f"{table}:{token}".encode(), digest_size=16).hexdigest()
+                rows += self._connection.insert(table, columns, digest)
         except StoreError as error:
             raise ExportError(str(error)) from error
+        if due:
+            self._totals_ns = delivery.time_ns
         return rows
 
     def close(self) -> None:
         """Close the connection; the reader ends with it."""
         self._connection.close()
 
-    def _insert(self, table: str, columns: Columns, token: str) -> int:
-        digest = hashlib.blake2b(f"{table}:{token}".encode(), digest_size=16).hexdigest()
-        return self._connection.insert(table, columns, digest)
+    def _batches(self, delivery: Delivery, points: dict[str, Columns]) -> Iterator[tuple[str, Columns, str]]:
+        """Yield table, columns and a token that is the same whenever the same part of *delivery* is written."""
+        for window in delivery.windows:
+            worker = window.worker
+            token = f"window:{worker.instance}:{worker.start_ns}:{window.start_ns}:{delivery.time_ns}"
+            yield "otel_metrics_exp_histogram", window_columns(window, delivery.service), token
+        token = f"{sidecar_source().instance}:{delivery.service}:{delivery.time_ns}"
+        for table, columns in points.items():
+            yield table, columns, f"points:{token}"
+        for table, columns in request_columns(delivery.requests, delivery.service).items():
+            yield table, columns, f"requests:{token}"

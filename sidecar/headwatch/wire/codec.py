@@ -1,8 +1,8 @@
 """Frames to bytes and back: a two-byte header and msgpack, no pickle.
 
 Byte 0 is the magic ``0xA7``, byte 1 the schema version.  A sidecar reads this version and the one before, so that
-workers and sidecars may be upgraded one at a time, sidecars first.  Version 1 had no ``finished`` and no ``prefill``
-of rows by position; its frames decode with the defaults of the fields added since.
+workers and sidecars may be upgraded one at a time, sidecars first.  Version 1 is version 2 without
+``SummaryBatch.finished``: its frames decode with that list empty, and their requests end by idleness.
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""Ended requests, their documents and their heads as columns of the tables of evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.model import REQUEST_FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headwatch.model import RequestRecord
+    from headwatch_exporters.clickhouse.columns import Columns
+
+
+def request_columns(records: Sequence[RequestRecord], service: str) -> dict[str, Columns]:
+    """Return ended requests, their documents and their heads by table."""
+    return {
+        "headwatch_requests": _requests(records, service),
+        "headwatch_documents": _documents(records, service),
+        "headwatch_request_heads": _heads([record for record in records if record.rows_decode], service),
+    }
+
+
+def _keys(records: Sequence[RequestRecord], service: str) -> Columns:
+    """Return the columns that name a request in all three tables; one row for each of *records*, repeats included."""
+    return {
+        "time": [record.ended_ns for record in records],
+        "service": [service] * len(records),
+        "model": [record.worker.model for record in records],
+        "route": [record.context.route for record in records],
+        "arm": [record.context.arm for record in records],
+        "request_id": [record.context.request_id for record in records],
+        "engine_id": [record.context.engine_id for record in records],
+    }
+
+
+def _requests(records: Sequence[RequestRecord], service: str) -> Columns:
+    return {
+        **_keys(records, service),
+        "instance": [record.worker.instance for record in records],
+        "revision": [record.worker.revision for record in records],
+        "adapter": [record.context.adapter for record in records],
+        "trace_id": [record.context.trace_id for record in records],
+        "prompt_tokens": [record.context.prompt_tokens for record in records],
+        "rows_prefill": [record.rows_prefill for record in records],
+        "rows_decode": [record.rows_decode for record in records],
+        "state": [record.state for record in records],
+        "grounding_ratio": [record.grounding_ratio for record in records],
+        "grounding_ratio_retrieval_heads": [record.grounding_ratio_retrieval_heads for record in records],
+        "document_mass": [record.document_mass for record in records],
+        "undefined": [record.undefined for record in records],
+        "documents": [len(record.context.documents) for record in records],
+        "documents_found": [sum(document.found for document in record.context.documents) for record in records],
+        "errors": [record.context.errors for record in records],
+        "duration_seconds": [(record.ended_ns - record.started_ns) / 1e9 for record in records],
+    }
+
+
+def _documents(records: Sequence[RequestRecord], service: str) -> Columns:
+    rows = [
+        (record, rank, document, share)
+        for record in records
+        for rank, (document, share) in enumerate(zip(record.context.documents, record.document_share, strict=True))
+    ]
+    documents = [document for _, _, document, _ in rows]
+    tokens = {id(record): _document_tokens(record) for record in records}
+    return {
+        **_keys([record for record, *_ in rows], service),
+        "rank": [rank for _, rank, *_ in rows],
+        "document_id": [document.id for document in documents],
+        "kind": [document.kind for document in documents],
+        "source": [document.source for document in documents],
+        "version": [document.version for document in documents],
+        "retrieved_at": [document.retrieved_at for document in documents],
+        "labels": [document.labels for document in documents],
+        "found": [document.found for document in documents],
+        "share": [share for *_, share in rows],
+        "tokens": [tokens[id(record)][rank] for record, rank, *_ in rows],
+    }
+
+
+def _document_tokens(record: RequestRecord) -> list[int]:
+    """Return how many tokens of the prompt belong to each document."""
+    tokens = [0] * len(record.context.documents)
+    for span in record.context.spans:
+        if 0 <= span.document < len(tokens):
+            tokens[span.document] += span.end - span.start
+    return tokens
+
+
+def _heads(records: Sequence[RequestRecord], service: str) -> Columns:
+    """Return one row for each request and head: means over generated rows, NaN where undefined."""
+    shapes = [record.head_means.shape[1:] for record in records]
+    repeated = [record for record, (layers, heads) in zip(records, shapes, strict=True) for _ in range(layers * heads)]
+    cells = [np.indices(shape).reshape(2, -1) for shape in shapes]
+    values = [record.head_means.reshape(len(REQUEST_FEATURES), -1) for record in records]
+    place = np.concatenate(cells, axis=1) if cells else np.zeros((2, 0), np.int64)
+    means = np.concatenate(values, axis=1) if values else np.zeros((len(REQUEST_FEATURES), 0), np.float32)
+    return {
+        **_keys(repeated, service),
+        "layer": place[0].tolist(),
+        "head": place[1].tolist(),
+        **{feature: means[number].tolist() for number, feature in enumerate(REQUEST_FEATURES)},
+    }

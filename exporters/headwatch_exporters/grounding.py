@@ -1,0 +1,49 @@
+"""The grounding metrics of requests that ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headwatch.metrics import ATTR_DOCUMENT_SOURCE, ATTR_HEADS, ATTR_MODEL, ATTR_ROUTE, Metric, metric
+from headwatch_exporters.label_limit import LabelLimit
+from headwatch_exporters.points import Point, Source, engine_source, histogram_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headwatch.model import Delivery, RequestRecord
+
+Attributes = tuple[tuple[str, str], ...]
+
+
+class Grounding:
+    """Turns request records into values and points.  Routes and document sources are bounded."""
+
+    def __init__(self) -> None:
+        self.route = LabelLimit()
+        self._document_source = LabelLimit()
+
+    def values(self, record: RequestRecord) -> Iterator[tuple[Metric, Attributes, float]]:
+        """Yield each value that *record* defines, with its metric and attributes; what is undefined is left out."""
+        base = ((ATTR_MODEL, record.worker.model), (ATTR_ROUTE, self.route(record.context.route)))
+        for heads, ratio in (("all", record.grounding_ratio), ("retrieval", record.grounding_ratio_retrieval_heads)):
+            if ratio is not None:
+                yield metric("grounding.ratio"), (*base, (ATTR_HEADS, heads)), ratio
+        if record.document_mass is not None:
+            yield metric("grounding.document_mass"), base, record.document_mass
+        for document, share in zip(record.context.documents, record.document_share, strict=True):
+            if share is not None:
+                source = self._document_source(document.source)
+                yield metric("grounding.document_share"), (*base, (ATTR_DOCUMENT_SOURCE, source)), share
+
+    def points(self, delivery: Delivery) -> list[Point]:
+        """Return the histograms of the requests of *delivery*."""
+        values: dict[tuple[Source, str, Attributes], list[float]] = {}
+        for record in delivery.requests:
+            for item, attributes, value in self.values(record):
+                values.setdefault((engine_source(record.worker), item.name, attributes), []).append(value)
+        start_ns = min((record.started_ns for record in delivery.requests), default=delivery.time_ns)
+        return [
+            Point(metric(name), dict(attributes), start_ns, delivery.time_ns, histogram_of(found), source)
+            for (source, name, attributes), found in values.items()
+        ]
