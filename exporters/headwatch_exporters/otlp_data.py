@@ -68,6 +68,7 @@ def _data(instrument: str, points: list[Point]) -> Sum | Gauge | ExponentialHist
 
 
 def _histogram(point: Point, value: HistogramValue) -> ExponentialHistogramDataPoint:
+    offset, counts = value.trimmed()
     return ExponentialHistogramDataPoint(
         attributes=point.attributes,
         start_time_unix_nano=point.start_ns,
@@ -76,7 +77,7 @@ def _histogram(point: Point, value: HistogramValue) -> ExponentialHistogramDataP
         sum=value.total,
         scale=value.scale,
         zero_count=value.zero_count,
-        positive=Buckets(value.offset, value.buckets.tolist()),
+        positive=Buckets(offset, counts),
         negative=Buckets(0, []),
         flags=0,
         min=value.minimum,

@@ -56,6 +56,13 @@ class HistogramValue:
     scale: int = SCALE
     offset: int = OFFSET
 
+    def trimmed(self) -> tuple[int, list[int]]:
+        """Return the index of the first bucket in use, and the counts from there to the last one in use."""
+        used = np.flatnonzero(self.buckets)
+        if not len(used):
+            return self.offset, []
+        return self.offset + int(used[0]), self.buckets[used[0] : used[-1] + 1].tolist()
+
     def merge(self, other: HistogramValue) -> HistogramValue:
         """Return the histogram of the observations of both; neither is changed.
 

@@ -43,8 +43,10 @@ GroundingState = Literal["measured", "absent", "unresolved"]
 """``absent``: the request named no documents.  ``unresolved``: its documents could not be used (its field was rejected,
 none was found in the prompt), or no generated row was sampled."""
 FIELD_REJECTED = frozenset(
-    ("not_a_string", "malformed_json", "invalid_value", "unknown_key", "bad_offsets")
-    + ("too_large", "too_many_documents", "too_many_spans")
+    (
+        "not_a_string", "malformed_json", "invalid_value", "unknown_key", "bad_offsets",
+        "too_large", "too_many_documents", "too_many_spans",
+    )
 )
 """Reasons in :attr:`RequestContext.errors` for which the whole request field was put aside, its documents with it."""
 

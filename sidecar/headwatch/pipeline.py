@@ -13,10 +13,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.otlp import OtlpExporter
-from headwatch_exporters.prometheus import PrometheusExporter
-
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import store_url
@@ -26,6 +22,9 @@ from headwatch.delivery import ExporterThread
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
 from headwatch.model import Delivery, Health
+from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.otlp import OtlpExporter
+from headwatch_exporters.prometheus import PrometheusExporter
 
 if TYPE_CHECKING:
     from headwatch.config import Config, Loaded

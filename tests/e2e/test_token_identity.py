@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,9 +16,6 @@ from headwatch.client import request_field
 from headwatch.demo.model import prepare_model
 from headwatch.demo.processes import Server
 from headwatch.demo.servers import SERVED_MODEL, Addresses, config_text, vllm_command, vllm_environ
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.model
 
@@ -113,11 +110,7 @@ def test_tokens_are_the_same_with_capture_off_on_and_with_the_sidecar_killed(tmp
 
 def _below(pid: int) -> list[int]:
     found: list[int] = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as stream:
-            children = [int(word) for word in stream.read().split()]
-        for child in children:
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
             found += [child, *_below(child)]
     return found
-
-

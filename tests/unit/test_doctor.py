@@ -78,7 +78,7 @@ def test_a_sound_pair_has_nothing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_p
         (installation.plugin_allowed, replace(SOUND, environ={"VLLM_PLUGINS": "a,headwatch"}), "ok", "names headwatch", ""),
         (installation.not_disabled, replace(SOUND, environ={"HEADWATCH_DISABLE": "1"}), "warn", "captures nothing", "unset"),
         (installation.not_disabled, replace(SOUND, environ={"HEADWATCH_DISABLE": "0"}), "ok", "not set", ""),
-        (installation.configuration, replace(SOUND, loaded=None, config_error="f: unknown key"), "fail", "unknown key", "check"),
+        (installation.configuration, replace(SOUND, loaded=None, config_error="f: unknown"), "fail", "unknown", "check"),
         (installation.capture_enabled, with_settings(capture__enabled=False), "warn", "false", "capture.enabled"),
         (installation.capture_enabled, with_settings(capture__sample_rate=0.0), "warn", "no request", "sample_rate"),
         (installation.head_map, with_settings(grounding__head_map="/no/map"), "fail", "cannot read head map", "head_map"),
@@ -143,7 +143,8 @@ def test_many_layers_are_counted_and_a_few_are_named():
 
 def test_a_head_map_of_another_model_is_not_used_silently(tmp_path: Path):
     path = tmp_path / "map.json"
-    head_map = {"version": 1, "model": "other", "layers": 2, "heads_per_layer": 3, "heads": [{"layer": 1, "head": 2, "score": 0.9}]}
+    heads = [{"layer": 1, "head": 2, "score": 0.9}]
+    head_map = {"version": 1, "model": "other", "layers": 2, "heads_per_layer": 3, "heads": heads}
     path.write_text(json.dumps(head_map))
     found = installation.head_map(with_settings(grounding__head_map=str(path)))
     assert found is not None

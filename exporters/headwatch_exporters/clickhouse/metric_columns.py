@@ -6,7 +6,6 @@ A window of 20,000 rows takes about a quarter of a second.
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,14 +119,14 @@ def _common(
 
 
 def _histograms(values: list[HistogramValue]) -> Columns:
-    trimmed = [_trim(value.buckets[None]) for value in values]
+    trimmed = [value.trimmed() for value in values]
     return {
         "Count": [value.count for value in values],
         "Sum": [value.total for value in values],
         "Scale": [value.scale for value in values],
         "ZeroCount": [value.zero_count for value in values],
-        "PositiveOffset": [value.offset + int(first[0]) for value, (first, _) in zip(values, trimmed, strict=True)],
-        "PositiveBucketCounts": list(chain.from_iterable(counts for _, counts in trimmed)),
+        "PositiveOffset": [offset for offset, _ in trimmed],
+        "PositiveBucketCounts": [counts for _, counts in trimmed],
         "NegativeOffset": [0] * len(values),
         "NegativeBucketCounts": [[]] * len(values),
         "Min": [value.minimum for value in values],

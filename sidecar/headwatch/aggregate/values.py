@@ -58,9 +58,10 @@ class SpanTable:
             )
         flat = mass.reshape(len(mass), -1)
         visible = self.starts <= position
-        by_kind = (self.kind @ flat).reshape(-1, layers, heads)
+        with np.errstate(invalid="ignore"):  # a NaN from outside may be of the signalling kind
+            by_kind = (self.kind @ flat).reshape(-1, layers, heads)
+            by_document = (self.document @ flat).reshape(-1, layers, heads)
         by_kind[~(self.kind[:, visible] > 0).any(axis=1)] = np.nan  # a kind that is not there has no mass, not mass 0
-        by_document = (self.document @ flat).reshape(-1, layers, heads)
         together = by_document.sum(0)
         rest = 1.0 - scalars[_SINK]
         undefined = (rest < 1.0 - SINK_SATURATED) | (not self.document[:, visible].any())

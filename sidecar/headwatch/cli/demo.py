@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ def run(namespace: argparse.Namespace) -> int:
                 from headwatch.demo.run import DemoOptions, record_head_map, run_demo
             except ImportError as error:
                 raise CommandError(f"the demo needs {error.name}; run: pip install 'headwatch[sidecar,demo,vllm]'") from error
+            for library in ("bm25s", "httpx"):  # a line for each index and request is noise; bm25s sets its level at import
+                logging.getLogger(library).setLevel(logging.WARNING)
             if namespace.record_head_map is not None:
                 record_head_map(namespace.record_head_map, work_dir, progress, output)
             else:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headwatch.config import store_url
 from headwatch.doctor.context import Finding
+from headwatch.wire.endpoint import listens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headwatch.doctor.context import Context
 
-CONNECT_SECONDS = 2.0
 _CHDB = "chdb://"
 
 
@@ -84,28 +82,6 @@ def store_holder(path: Path) -> str | None:
     except OSError:
         return None  # no store yet, or not ours to read
     return None
-
-
-def listens(endpoint: str) -> bool | None:
-    """Return whether something accepts connections on a ZeroMQ *endpoint*; None where that cannot be told."""
-    scheme, _, address = endpoint.partition("://")
-    family: int
-    target: str | tuple[str, int]
-    if scheme == "ipc" and not address.startswith("@"):
-        family, target = socket.AF_UNIX, address
-    elif scheme == "tcp" and address.rpartition(":")[2].isdigit():
-        host, _, port = address.rpartition(":")
-        host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host.strip("[]"))  # noqa: S104 - compared, not bound
-        family, target = (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
-    else:
-        return None
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
-        connection.settimeout(CONNECT_SECONDS)
-        try:
-            connection.connect(target)
-        except OSError:
-            return False
-    return True
 
 
 CHECKS: tuple[Callable[[Context], Finding | None], ...] = (sidecar_reachable, store_free, wire_endpoint)

@@ -17,6 +17,7 @@ import zmq
 from headwatch.errors import CommandError, WireError
 from headwatch.model import SummaryBatch
 from headwatch.wire import codec, columns
+from headwatch.wire.endpoint import listens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,8 @@ class Receiver:
         self._socket.setsockopt(zmq.RCVHWM, _RECEIVE_FRAMES)
         self._socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_frame_bytes)
         try:
+            if self._config.endpoint.startswith("ipc://") and listens(self._config.endpoint):
+                raise zmq.ZMQError(zmq.EADDRINUSE)  # libzmq itself would take the other's place without a word
             self._socket.bind(self._config.endpoint)
         except zmq.ZMQError as error:
             self._socket.close()
@@ -74,7 +77,8 @@ class Receiver:
     def stop(self) -> None:
         """Take what has already arrived, then end the thread and free the endpoint."""
         self._stop.set()
-        self._thread.join(5.0)
+        if self._thread.is_alive():
+            self._thread.join(5.0)
         self._socket.close()
         self._context.term()
 

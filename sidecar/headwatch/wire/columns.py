@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _I4 = np.dtype("<i4")
 _F4 = np.dtype("<f4")
+_LARGEST = 1.01
+"""Rounding may carry a share a little beyond 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ def view(batch: SummaryBatch) -> Columns:
     if len(features) != rows * layers * heads * len(FEATURES):
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
     flat = np.frombuffer(_whole(batch.span_mass, _F4), _F4)
+    for values in (features, flat):
+        if (np.abs(values) > _LARGEST).any():  # NaN is not: it means "undefined"
+            raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
     if not len(flat) and rows:  # detail 0: no span masses
         return Columns(request, position, features.reshape(rows, layers, heads, len(FEATURES)), ())
     spans = np.array([len(item.spans) + 1 for item in batch.requests], np.int64)[request]

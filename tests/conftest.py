@@ -1,0 +1,29 @@
+"""Fixtures that more than one suite needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .peers import peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary() -> Path:
+    """The real Prometheus; a test that needs it fails where it is missing, and says what to run."""
+    return peer("prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool_binary() -> Path:
+    return peer("promtool")
+
+
+@pytest.fixture(scope="session")
+def rotel_binary() -> Path:
+    """A real OTLP receiver."""
+    return peer("rotel")

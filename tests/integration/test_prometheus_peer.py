@@ -1,0 +1,139 @@
+"""``/metrics`` as a real Prometheus and a real promtool see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from headwatch.config import PrometheusConfig
+from headwatch_exporters.prometheus import PrometheusExporter
+
+from ..contract.deliveries import delivery, worker
+from ..peers import peer
+from ..programs import free_port, running, wait_for
+
+pytestmark = pytest.mark.peer
+
+CONFIG = """\
+global:
+  scrape_interval: 200ms
+  scrape_timeout: 200ms
+scrape_configs:
+  - job_name: headwatch
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    """Two minutes of two engines that serve the same model."""
+    made = PrometheusExporter(PrometheusConfig())
+    for number in (0, 1):
+        made.export(delivery(number))
+    both = delivery(2, identity=worker("engine-2"), route='it\'s "quoted"\\\n')
+    made.export(both)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def prometheus(exporter, tmp_path_factory):
+    """A Prometheus that scrapes the exporter over HTTP; calling it asks its API."""
+    folder = tmp_path_factory.mktemp("prometheus")
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body, content_type = exporter.render(self.headers.get("Accept"))
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (folder / "prometheus.yml").write_text(CONFIG.format(port=server.server_port))
+    port = free_port()
+
+    def ask(path, **parameters):
+        url = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return json.load(response)["data"]
+
+    def ready():
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+    command = [
+        str(peer("prometheus")), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+    ]  # fmt: skip
+    try:
+        with running(command, folder / "prometheus.log", ready):
+            wait_for(lambda: ask("query", query="headwatch_capture_up")["result"], "the first scrape")
+            yield ask
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_promtool_has_no_complaint(exporter):
+    """Every metric has help, counters end in _total, units are base units."""
+    body, _ = exporter.render(None)
+    done = subprocess.run([peer("promtool"), "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_scrape_succeeds(prometheus):
+    """Prometheus takes all of it: no duplicate, no parse error, type and help known."""
+    (target,) = prometheus("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    about = prometheus("metadata", metric="headwatch_grounding_ratio")["headwatch_grounding_ratio"][0]
+    assert about["type"] == "histogram"
+    assert about["help"].startswith("Lookback of a request")
+
+
+def test_grounding_by_route_can_be_asked_for(prometheus):
+    """The mean ratio of a route is what was measured."""
+    ratios = [
+        request.grounding_ratio
+        for number in (0, 1)
+        for request in delivery(number).requests
+        if request.grounding_ratio is not None
+    ]
+    query = 'headwatch_grounding_ratio_sum{headwatch_heads="all"} / headwatch_grounding_ratio_count'
+    by_route = {
+        row["metric"]["headwatch_route"]: float(row["value"][1]) for row in prometheus("query", query=query)["result"]
+    }
+    assert by_route["support"] == pytest.approx(sum(ratios) / len(ratios))
+    assert 'it\'s "quoted"\\\n' in by_route, "a route with quotes and line breaks arrives as it was"
+
+
+def test_layer_bands_and_worst_heads_are_there_and_no_other_heads(prometheus):
+    """Few series: bands for every feature, and the ten heads that look back least."""
+    bands = prometheus("query", query='headwatch_attention_lookback_count{headwatch_phase="decode"}')["result"]
+    assert {row["metric"]["headwatch_layer_band"] for row in bands} == {"0-1", "2-2", "3-3", "4-5"}
+    heads = prometheus("query", query='headwatch_attention_worst_lookback{headwatch_route="support"}')["result"]
+    assert len(heads) == PrometheusConfig().worst_heads
+    with_head = prometheus("query", query='count({headwatch_head!="", __name__!="headwatch_attention_worst_lookback"})')
+    assert with_head["result"] == []
+
+
+def test_health_of_every_part_is_there(prometheus):
+    """Each exporter with its own state and duration, ingest, the worker."""
+    up = prometheus("query", query="headwatch_exporter_up")["result"]
+    assert {row["metric"]["headwatch_exporter"]: row["value"][1] for row in up} == {"clickhouse": "1", "prometheus": "1"}
+    assert len(prometheus("query", query="headwatch_exporter_duration_seconds")["result"]) == 2
+    (worker_up,) = prometheus("query", query="headwatch_capture_up")["result"]
+    assert worker_up["metric"]["service_instance_id"] == "engine-2"
