@@ -15,7 +15,16 @@ import numpy as np
 from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import WindowConfig
-from headwatch.model import FEATURES, WINDOW_FEATURES, Delivery, ExporterHealth, Health, Stratum, WindowBatch, WorkerHealth
+from headwatch.model import (
+    FEATURES,
+    WINDOW_FEATURES,
+    Delivery,
+    ExporterHealth,
+    Health,
+    Stratum,
+    WindowBatch,
+    WorkerHealth,
+)
 from headwatch.wire.columns import view
 
 from ..unit import frames

@@ -46,13 +46,14 @@ class Receiver:
 
     def __init__(self, log: Path, ports: dict[str, int]) -> None:
         self._log = log
-        self._ports = ports
+        self.ports = ports
+        """By protocol."""
 
     def config(self, protocol: Literal["grpc", "http"]) -> OtlpConfig:
         """Return the configuration that sends here."""
         path = "/v1/metrics" if protocol == "http" else ""
         return OtlpConfig(
-            endpoint=f"http://127.0.0.1:{self._ports[protocol]}{path}", protocol=protocol, timeout_seconds=5.0
+            endpoint=f"http://127.0.0.1:{self.ports[protocol]}{path}", protocol=protocol, timeout_seconds=5.0
         )
 
     def points(self, at_least: int) -> list[ReceivedPoint]:
@@ -66,9 +67,9 @@ class Receiver:
 
 
 @contextmanager
-def receiver(program: Path, folder: Path) -> Iterator[Receiver]:
-    """Run a receiver for gRPC and HTTP on free ports of this machine; its files go to *folder*."""
-    ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
+def receiver(program: Path, folder: Path, ports: dict[str, int] | None = None) -> Iterator[Receiver]:
+    """Run a receiver for gRPC and HTTP on *ports* (default: free ones) of this machine; its files go to *folder*."""
+    ports = ports or dict(zip(("grpc", "http"), free_ports(2), strict=True))
     log = folder / "receiver.log"
     command = [
         str(program), "start", "--exporter", "blackhole", "--debug-log", "metrics", "--debug-log-verbosity", "detailed",

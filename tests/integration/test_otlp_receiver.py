@@ -1,104 +1,113 @@
-"""OTLP reaches a real receiver, over gRPC and over HTTP, with the names and values that were measured."""
+"""What a real OTLP receiver understands of what is sent, by gRPC and by HTTP."""
 
 from __future__ import annotations
 
-import re
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from headwatch.config import OtlpConfig
+from headwatch import metrics
+from headwatch.metrics import (
+    ATTR_DOCUMENT_SOURCE,
+    ATTR_HEADS,
+    ATTR_LAYER_BAND,
+    ATTR_MODEL,
+    ATTR_PHASE,
+    ATTR_RANK,
+    ATTR_ROUTE,
+    ATTR_STATE,
+)
 from headwatch_exporters.otlp import OtlpExporter
 
-from ..contract.deliveries import delivery, worker
-from ..otlp_receiver import receiving
+from ..contract.deliveries import DOCUMENT_MASS, DOCUMENT_SHARES, RATIOS, RETRIEVAL_RATIOS, full
+from ..contract.otlp_receiver import ReceivedPoint, receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.peer
 
-_METRIC = re.compile(r"^Metric #\d+$", re.MULTILINE)
-_POINT = re.compile(r"^\w+DataPoints #\d+$", re.MULTILINE)
-_FIELD = re.compile(r"^(\w+): (\S+)$", re.MULTILINE)
-_ATTRIBUTE = re.compile(r"-> ([\w.]+): Str\((.*)\)$", re.MULTILINE)
-
-
-def points(text, name, **wanted):
-    """Return the printed data points of the metric *name* whose attributes include *wanted* (``_`` stands for ``.``)."""
-    found = []
-    for resource in text.split("ResourceMetrics #")[1:]:
-        head, *metrics = _METRIC.split(resource)
-        for metric in metrics:
-            description, *printed = _POINT.split(metric)
-            if f"Name: {name}\n" not in description:
-                continue
-            for point in printed:
-                attributes = dict(_ATTRIBUTE.findall(point))
-                if wanted.items() <= {key.replace(".", "_"): value for key, value in attributes.items()}.items():
-                    values = {key: float(value) for key, value in _FIELD.findall(point)}
-                    found.append({**dict(_ATTRIBUTE.findall(head)), **attributes, **values, "about": description})
-    return found
+NOW_NS = time.time_ns()
 
 
 @pytest.fixture(scope="module", params=["grpc", "http"])
-def printed(request, tmp_path_factory):
-    """What the receiver printed of two deliveries of one engine, and of one of a second engine."""
-    with receiving(tmp_path_factory.mktemp("otlp")) as receiver:
-        exporter = OtlpExporter(OtlpConfig(endpoint=getattr(receiver, request.param), protocol=request.param))
-        for number in (0, 1):
-            assert exporter.export(delivery(number)) > 100
-        exporter.export(delivery(2, identity=worker("engine-2")))
+def received(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ReceivedPoint]]:
+    folder = tmp_path_factory.mktemp("receiver")
+    with receiver(request.getfixturevalue("rotel_binary"), folder) as running:
+        exporter = OtlpExporter(running.config(request.param))
+        points = running.points(exporter.export(full(NOW_NS)))
         exporter.close()
-        receiver.wait_for("service.instance.id: Str(engine-2)")
-        yield receiver.wait_for("Name: headwatch.exporter.queue")
+        yield points
 
 
-def test_the_receiver_prints_the_grounding_that_was_measured(printed):
-    """The histogram of two requests has the sum of their ratios; the next delivery's contains the first's."""
-    ratios = [
-        request.grounding_ratio
-        for number in (0, 1)
-        for request in delivery(number).requests
-        if request.grounding_ratio is not None
-    ]
-    first, second, _ = points(printed, "headwatch.grounding.ratio", headwatch_heads="all")
-    assert (first["Count"], second["Count"]) == (2, 4)
-    assert first["Sum"] == pytest.approx(sum(ratios[:2]))
-    assert second["Sum"] == pytest.approx(sum(ratios))
-    assert second["Min"] == pytest.approx(min(ratios))
-    assert first["StartTimestamp"] == second["StartTimestamp"] < first["Timestamp"] < second["Timestamp"]
-    assert "ExponentialHistogram" in first["about"]
-    assert "CUMULATIVE" in first["about"]
+def chosen(points: list[ReceivedPoint], name: str, **attributes: str) -> list[ReceivedPoint]:
+    wanted = {getattr(metrics, f"ATTR_{key.upper()}"): value for key, value in attributes.items()}
+    return [point for point in points if point.name == name and wanted.items() <= point.attributes.items()]
 
 
-def test_sums_are_cumulative_and_monotonic(printed):
-    """Requests by state, and the worker's own counters since it started."""
-    first, second, _ = points(printed, "headwatch.grounding.requests", headwatch_state="measured")
-    assert (first["Value"], second["Value"]) == (2, 4)
-    assert "IsMonotonic: true" in first["about"]
-    rows = points(printed, "headwatch.capture.rows", headwatch_state="planned")
-    assert [row["Value"] for row in rows[:2]] == [18, 36]
-    assert rows[0]["StartTimestamp"] == worker().start_ns
+def test_every_metric_arrives_under_its_name_with_its_unit_and_kind(received: list[ReceivedPoint]):
+    """What the receiver shows agrees with the table of metrics, and all of the pair's own metrics are there."""
+    kinds = {"gauge": "Gauge", "sum": "Sum", "exp_histogram": "ExponentialHistogram"}
+    for point in received:
+        item = metrics.metric(point.name)
+        shown = (point.metric["Description"], point.metric["Unit"], point.metric["DataType"])
+        assert shown == (item.description, item.unit, kinds[item.instrument])
+    names = {point.name for point in received}
+    left_out = {item.name for item in metrics.METRICS} - names
+    assert left_out == {"headwatch.attention.worst_lookback", "headwatch.capture.errors"}, "a query's view; none happened"
 
 
-def test_heads_are_merged_into_layer_bands(printed):
-    """Four bands for six layers, no series of a single head, and no observation lost."""
-    window = delivery(0).windows[0]
-    lookback = window.features.index("lookback")
-    decode = [place for place, stratum in enumerate(window.strata) if stratum.phase == "decode"]
-    found = points(printed, "headwatch.attention.lookback", headwatch_phase="decode")[:4]
-    assert sorted(point["headwatch.layer_band"] for point in found) == ["0-1", "2-2", "3-3", "4-5"]
-    assert sum(point["Count"] for point in found) == window.count[decode, lookback].sum()
-    assert sum(point["Sum"] for point in found) == pytest.approx(window.total[decode, lookback].sum())
-    assert "headwatch.head:" not in printed
+def test_sums_and_histograms_are_cumulative(received: list[ReceivedPoint]):
+    for point in received:
+        if point.metric["DataType"] != "Gauge":
+            assert point.metric["AggregationTemporality"] == "AGGREGATION_TEMPORALITY_CUMULATIVE"
+        if point.metric["DataType"] == "Sum":
+            assert point.metric["IsMonotonic"] == "true"
+        assert point.fields["Timestamp"] == str(NOW_NS)
+        assert int(point.fields["StartTimestamp"]) <= NOW_NS
 
 
-def test_two_engines_are_two_resources(printed):
-    """What two engines measure with equal attributes differs by ``service.instance.id``, and stays apart."""
-    measured = points(printed, "headwatch.grounding.requests", headwatch_state="measured")
-    assert [(point["service.instance.id"], point["Value"]) for point in measured[2:]] == [("engine-1", 4), ("engine-2", 2)]
-    assert {point["service.name"] for point in measured} == {"vllm"}
+@pytest.mark.parametrize(("heads", "ratios"), [("all", RATIOS), ("retrieval", RETRIEVAL_RATIOS)])
+def test_grounding_ratios_arrive(received: list[ReceivedPoint], heads: str, ratios: tuple[float, ...]):
+    """Three requests: their number, sum, range, and each in a bucket around it."""
+    (point,) = chosen(received, "headwatch.grounding.ratio", heads=heads)
+    assert point.attributes == {ATTR_MODEL: "model", ATTR_ROUTE: "support", ATTR_HEADS: heads}
+    assert point.fields["Count"] == "3"
+    numbers = [float(point.fields[name]) for name in ("Sum", "Min", "Max")]
+    assert numbers == pytest.approx([sum(ratios), min(ratios), max(ratios)])
+    for ratio in ratios:
+        assert sum(count for (low, high), count in point.buckets.items() if low < ratio <= high) == 1
+    assert sum(point.buckets.values()) == 3
 
 
-def test_worker_ingest_and_exporters_report(printed):
-    """The health of every part is there."""
-    assert points(printed, "headwatch.capture.up")[0]["Value"] == 1
-    assert points(printed, "headwatch.ingest.rejected", headwatch_reason="magic")[0]["Value"] == 2
-    assert points(printed, "headwatch.exporter.up", headwatch_exporter="clickhouse")[0]["Value"] == 1
+def test_documents_and_requests_arrive(received: list[ReceivedPoint]):
+    (mass,) = chosen(received, "headwatch.grounding.document_mass")
+    assert float(mass.fields["Sum"]) == pytest.approx(3 * DOCUMENT_MASS)
+    (share,) = chosen(received, "headwatch.grounding.document_share")
+    assert share.attributes[ATTR_DOCUMENT_SOURCE] == "wiki"
+    assert (share.fields["Count"], float(share.fields["Max"])) == ("6", pytest.approx(max(DOCUMENT_SHARES)))
+    (requests,) = chosen(received, "headwatch.grounding.requests")
+    assert (requests.attributes[ATTR_STATE], requests.fields["Value"]) == ("measured", "3")
+
+
+def test_heads_arrive_merged_into_layer_bands(received: list[ReceivedPoint]):
+    """Two layers of three heads, three generated rows: a band of one layer holds nine values of each feature."""
+    points = chosen(received, "headwatch.attention.lookback", phase="decode")
+    assert {point.attributes[ATTR_LAYER_BAND] for point in points} == {"0-0", "1-1"}
+    for point in points:
+        assert point.fields["Count"] == "9"
+        assert float(point.fields["Sum"]) == pytest.approx(3 * sum(RATIOS))
+    assert chosen(received, "headwatch.attention.lookback", phase="prefill") == [], "undefined there, so not sent"
+    assert {point.attributes[ATTR_PHASE] for point in chosen(received, "headwatch.attention.entropy")} == {"prefill", "decode"}
+
+
+def test_each_point_says_which_process_it_describes(received: list[ReceivedPoint]):
+    """An engine's points carry its instance and version, those of the sidecar its own."""
+    (up,) = chosen(received, "headwatch.capture.up", rank="0")
+    assert up.resource == {"service.name": "vllm", "service.instance.id": "engine-1", "service.version": "0.32.0"}
+    assert up.fields["Value"] == "1"
+    assert int(up.fields["StartTimestamp"]) == NOW_NS - 60_000_000_000, "a worker's counts start with the worker"
+    (frames,) = chosen(received, "headwatch.ingest.frames")
+    assert frames.resource["service.instance.id"].endswith("-headwatch")
+    assert ATTR_RANK not in frames.attributes

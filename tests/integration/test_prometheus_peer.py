@@ -14,9 +14,9 @@ import pytest
 from headwatch.config import PrometheusConfig
 from headwatch_exporters.prometheus import PrometheusExporter
 
-from ..contract.deliveries import delivery, worker
 from ..peers import peer
 from ..programs import free_port, running, wait_for
+from ..traffic import delivery, worker
 
 pytestmark = pytest.mark.peer
 

@@ -20,7 +20,7 @@ from headwatch.model import Delivery
 from headwatch_exporters.label_limit import MAX_VALUES
 from headwatch_exporters.prometheus import PrometheusExporter
 
-from ..contract.deliveries import EMPTY, delivery, health, worker
+from ..traffic import EMPTY, delivery, health, worker
 
 GOLDEN = Path(__file__).with_name("golden") / "metrics.prom"
 

@@ -62,9 +62,7 @@ class Receiver:
         self._socket.setsockopt(zmq.RCVHWM, _RECEIVE_FRAMES)
         self._socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_frame_bytes)
         try:
-            if self._config.endpoint.startswith("ipc://") and listens(self._config.endpoint):
-                raise zmq.ZMQError(zmq.EADDRINUSE)  # libzmq itself would take the other's place without a word
-            self._socket.bind(self._config.endpoint)
+            _bind(self._socket, self._config.endpoint)
         except zmq.ZMQError as error:
             self._socket.close()
             self._context.term()
@@ -111,3 +109,9 @@ class Receiver:
                 self.accept(self._socket.recv())
             elif self._stop.is_set():
                 return
+
+
+def _bind(bound: zmq.Socket[bytes], endpoint: str) -> None:
+    if endpoint.startswith("ipc://") and listens(endpoint):  # libzmq itself would take the other's place without a word
+        raise zmq.ZMQError(zmq.EADDRINUSE)
+    bound.bind(endpoint)
