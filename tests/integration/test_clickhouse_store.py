@@ -148,7 +148,7 @@ def test_heads(full_store: Store):
     means = [0.3 + HEAD_STEP * head for head in range(3)]  # of 0.2, 0.3, 0.4 and the head's own step
     for layer in range(2):
         assert heads["mean"][layer] == pytest.approx(means)
-        assert heads["sd"][layer] == pytest.approx([0.1] * 3)
+        assert heads["sd"][layer] == pytest.approx([0.1] * 3, abs=1e-6)
 
 
 def test_documents(full_store: Store):

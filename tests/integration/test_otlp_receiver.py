@@ -107,7 +107,9 @@ def test_each_point_says_which_process_it_describes(received: list[ReceivedPoint
     (up,) = chosen(received, "headwatch.capture.up", rank="0")
     assert up.resource == {"service.name": "vllm", "service.instance.id": "engine-1", "service.version": "0.32.0"}
     assert up.fields["Value"] == "1"
-    assert int(up.fields["StartTimestamp"]) == NOW_NS - 60_000_000_000, "a worker's counts start with the worker"
+    (planned,) = chosen(received, "headwatch.capture.rows", rank="0", state="planned")
+    assert planned.fields["Value"] == "5"
+    assert int(planned.fields["StartTimestamp"]) == NOW_NS - 60_000_000_000, "a worker's counts start with the worker"
     (frames,) = chosen(received, "headwatch.ingest.frames")
     assert frames.resource["service.instance.id"].endswith("-headwatch")
     assert ATTR_RANK not in frames.attributes

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import urllib.parse
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from headwatch.config import PrometheusConfig
+from headwatch.console.app import create_app
+from headwatch.console.server import HttpServer
+from headwatch.console.static import StaticView
 from headwatch_exporters.prometheus import PrometheusExporter
 
 from ..peers import peer
 from ..programs import free_port, running, wait_for
-from ..traffic import delivery, worker
+from ..traffic import EMPTY, delivery, worker
 
 pytestmark = pytest.mark.peer
 
@@ -28,6 +29,17 @@ scrape_configs:
   - job_name: headwatch
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
+
+
+class _View(StaticView):
+    """A sidecar whose exposition is that of an exporter."""
+
+    def __init__(self, exporter):
+        super().__init__(EMPTY.health)
+        self._exporter = exporter
+
+    def render_metrics(self, accept):
+        return self._exporter.render(accept)
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +59,9 @@ def prometheus(exporter, tmp_path_factory):
     """A Prometheus that scrapes the exporter over HTTP; calling it asks its API."""
     folder = tmp_path_factory.mktemp("prometheus")
 
-    class Metrics(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body, content_type = exporter.render(self.headers.get("Accept"))
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    (folder / "prometheus.yml").write_text(CONFIG.format(port=server.server_port))
+    server = HttpServer(create_app(_View(exporter)), "127.0.0.1", 0)
+    server.start()
+    (folder / "prometheus.yml").write_text(CONFIG.format(port=server.port))
     port = free_port()
 
     def ask(path, **parameters):
@@ -84,8 +85,7 @@ def prometheus(exporter, tmp_path_factory):
             wait_for(lambda: ask("query", query="headwatch_capture_up")["result"], "the first scrape")
             yield ask
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
 
 
 def test_promtool_has_no_complaint(exporter):

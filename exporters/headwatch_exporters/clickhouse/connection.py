@@ -134,7 +134,7 @@ def _parse(url: str) -> tuple[str, Path]:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot create the store's folder {path}: {error.strerror} (store.url)") from error
     if not os.access(path, os.W_OK | os.X_OK):

@@ -37,6 +37,7 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _build(namespace: argparse.Namespace) -> int:
+    from headwatch.cli.output import print_json
     from headwatch.errors import CommandError
     from headwatch_dashboards.build import write
 
@@ -45,13 +46,14 @@ def _build(namespace: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(f"--out {namespace.out}: cannot be written: {error.strerror}") from error
     if namespace.json:
-        _print_json({"written": [str(path) for path in written]})
+        print_json({"written": [str(path) for path in written]})
     else:
         print("\n".join(str(path) for path in written))
     return 0
 
 
 def _check(namespace: argparse.Namespace) -> int:
+    from headwatch.cli.output import print_json
     from headwatch.errors import CommandError
     from headwatch_dashboards.build import DASHBOARD_FILE
     from headwatch_dashboards.check import check_files, check_store
@@ -64,7 +66,7 @@ def _check(namespace: argparse.Namespace) -> int:
         reports = check_store(namespace.out, namespace.store, namespace.hours)
         problems += [f"{report.where}: {report.problem}" for report in reports if report.problem]
     if namespace.json:
-        _print_json({
+        print_json({
             "problems": problems,
             "queries": [
                 {"where": report.where, "rows": report.rows, "seconds": round(report.seconds, 4), "problem": report.problem}
@@ -78,9 +80,3 @@ def _check(namespace: argparse.Namespace) -> int:
         print(f"problem: {problem}", file=sys.stderr)
     print(f"dashboards: {len(problems)} problems" if problems else "dashboards: in order")
     return 1 if problems else 0
-
-
-def _print_json(document: dict[str, object]) -> None:
-    import json
-
-    print(json.dumps(document, indent=2))
