@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from headwatch_exporters.points import Point
 
 LAYER_BANDS = 4
+_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1_000))
+"""gRPC's own are one second and two minutes: so long would a receiver that is back still be taken for dead."""
 
 
 class OtlpExporter:
@@ -90,7 +92,10 @@ def _sdk_exporter(config: OtlpConfig) -> Any:
         from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415 - one of two
 
         return grpc.OTLPMetricExporter(
-            endpoint=config.endpoint, insecure=config.insecure, timeout=config.timeout_seconds
+            endpoint=config.endpoint,
+            insecure=config.insecure,
+            timeout=config.timeout_seconds,
+            channel_options=_RECONNECT,  # type: ignore[arg-type]  # annotated as one pair of strings; gRPC takes pairs
         )
     from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - one of two
 

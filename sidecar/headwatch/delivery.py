@@ -102,8 +102,9 @@ class ExporterThread:
                     logger.warning("%s is back", self.name)
                 self._up, self._last_error = True, ""
                 return
-            if attempt < ATTEMPTS and not self._stopping.wait(pause):
-                pause *= 2
+            if attempt == ATTEMPTS or self._stopping.wait(pause):  # a sidecar that is told to end does not wait for a peer
+                break
+            pause *= 2
         self._dropped += 1
 
     def _failed(self, error: Exception) -> None:

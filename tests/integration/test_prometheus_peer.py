@@ -12,7 +12,6 @@ import pytest
 from headwatch.config import PrometheusConfig
 from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
-from headwatch.console.static import StaticView
 from headwatch_exporters.prometheus import PrometheusExporter
 
 from ..peers import peer
@@ -31,15 +30,19 @@ scrape_configs:
 """
 
 
-class _View(StaticView):
-    """A sidecar whose exposition is that of an exporter."""
+class _View:
+    """A sidecar without a store whose exposition is that of an exporter."""
+
+    reader = None
 
     def __init__(self, exporter):
-        super().__init__(EMPTY.health)
-        self._exporter = exporter
+        self.render_metrics = exporter.render
 
-    def render_metrics(self, accept):
-        return self._exporter.render(accept)
+    def health(self):
+        return EMPTY.health
+
+    def readiness(self):
+        return []
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,16 @@ def test_health_of_every_part_is_there(prometheus):
     assert len(prometheus("query", query="headwatch_exporter_duration_seconds")["result"]) == 2
     (worker_up,) = prometheus("query", query="headwatch_capture_up")["result"]
     assert worker_up["metric"]["service_instance_id"] == "engine-2"
+
+
+def test_a_part_that_fails_does_not_fail_the_scrape(exporter, prometheus, monkeypatch):
+    """The target stays up and the other parts fresh; the broken one is missing, not wrong."""
+
+    def broken():
+        raise RuntimeError("a part is broken")
+
+    monkeypatch.setattr(exporter, "_collect_heads", broken)
+    gone = "the worst heads to be stale"
+    wait_for(lambda: not prometheus("query", query="headwatch_attention_worst_lookback")["result"], gone)
+    assert [row["value"][1] for row in prometheus("query", query="up")["result"]] == ["1"]
+    assert prometheus("query", query="headwatch_grounding_ratio_count")["result"]

@@ -78,3 +78,16 @@ def test_a_stalled_exporter_drops_the_oldest_and_never_blocks_the_pipeline() -> 
     exporter.gate.set()
     thread.stop()
     assert exporter.seen[-1].time_ns == QUEUE_DELIVERIES + 19, "the newest is kept"
+
+
+def test_a_sidecar_that_ends_does_not_wait_for_a_peer_that_is_down() -> None:
+    exporter = Flaky(failures=1000)
+    thread = ExporterThread(exporter, first_pause_seconds=30.0)
+    thread.start()
+    thread.offer(EMPTY)
+    time.sleep(0.1)
+    started = time.monotonic()
+    thread.stop()
+    assert time.monotonic() - started < 2.0
+    assert exporter.closed
+    assert thread.health().dropped_batches == 1

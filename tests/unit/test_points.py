@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from headwatch import __version__
 from headwatch.errors import ExportError
-from headwatch.metrics import ATTR_LAYER_BAND, ATTR_MODEL, ATTR_PHASE, ATTR_RANK, ATTR_REASON, ATTR_STATE, METRICS, metric
+from headwatch.metrics import (
+    ATTR_LAYER_BAND,
+    ATTR_MODEL,
+    ATTR_PHASE,
+    ATTR_RANK,
+    ATTR_REASON,
+    ATTR_STATE,
+    METRICS,
+    metric,
+)
 from headwatch.model import WINDOW_FEATURES
 from headwatch_exporters.cumulative import CumulativeHistograms
 from headwatch_exporters.grounding import Grounding
