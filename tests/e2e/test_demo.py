@@ -59,7 +59,7 @@ def test_demo_tells_the_phases_apart(tmp_path: Path):
             or apart(healthy["grounding_ratio_retrieval_heads_ci95"], wrong["grounding_ratio_retrieval_heads_ci95"]))
     assert {down[key] for key in PHASE_KEYS if key.endswith("_mean")} == {None}
     assert "<svg" in (tmp_path / "work" / "report.html").read_text()
-    assert "retrieval down" in run.stdout
+    assert "retrieval down" in run.stdout, run.stdout
 
 
 @pytest.mark.timeout(300)

@@ -90,9 +90,14 @@ def test_tokens_are_the_same_with_capture_off_on_and_with_the_sidecar_killed(tmp
         before = wait_for_frames(addresses, REQUESTS)
 
         killed = [ask(addresses.vllm, number) for number in range(REQUESTS // 2)]
-        for pid in [*_below(first.pid)]:
+        victims = _below(first.pid)
+        assert victims, "the guard has no child: the sidecar is not running"
+        for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.5)
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in victims):
+            assert time.monotonic() < deadline, "a killed sidecar does not end"
+            time.sleep(0.1)
         killed += [ask(addresses.vllm, number) for number in range(REQUESTS // 2, REQUESTS - 5)]
         with sidecar():
             killed += [ask(addresses.vllm, number) for number in range(REQUESTS - 5, REQUESTS)]

@@ -24,22 +24,21 @@ _NONE = "none"
 def print_result(result: DemoResult, output: Console) -> None:
     """Print the phases as a table, and the totals in one line."""
     table = Table(title="Does the model still read its documents?", title_justify="left")
-    table.add_column("phase")
-    for name in ("requests", "retrieval heads", "95 %", "all heads", "95 %", "document mass"):
-        table.add_column(name, justify="right")
+    table.add_column("phase", no_wrap=True)
+    for name in ("requests", "retrieval heads", "all heads", "document mass"):
+        table.add_column(name, justify="right", no_wrap=True)
     for phase in result.phases:
         table.add_row(
             phase.name.replace("_", " "),
             str(phase.requests),
-            _number(phase.grounding_ratio_retrieval_heads_mean),
-            _interval(phase.grounding_ratio_retrieval_heads_ci95),
-            _number(phase.grounding_ratio_mean),
-            _interval(phase.grounding_ratio_ci95),
+            _mean(phase.grounding_ratio_retrieval_heads_mean, phase.grounding_ratio_retrieval_heads_ci95),
+            _mean(phase.grounding_ratio_mean, phase.grounding_ratio_ci95),
             _number(phase.document_mass_mean),
         )
     output.print()
     output.print(table)
-    output.print("Grounding ratio over calibrated retrieval heads and over all heads; none: the requests had no documents.")
+    output.print("Grounding ratio over the calibrated retrieval heads and over all heads, with half of its 95 % interval; "
+                 "none: the requests had no documents.")  # fmt: skip
     output.print(f"{result.requests} requests, {result.sampled_rows:,} rows, {result.head_summaries:,} head summaries, "
                  f"{result.dropped_frames} frames dropped, {result.otel_rows:,} OpenTelemetry rows, "
                  f"{result.prometheus_samples} Prometheus samples")  # fmt: skip
@@ -88,5 +87,5 @@ def _number(value: float | None) -> str:
     return _NONE if value is None else f"{value:.3f}"
 
 
-def _interval(value: tuple[float, float] | None) -> str:
-    return "" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
+def _mean(mean: float | None, interval: tuple[float, float] | None) -> str:
+    return _number(mean) if mean is None or interval is None else f"{mean:.3f} ± {(interval[1] - interval[0]) / 2:.3f}"
