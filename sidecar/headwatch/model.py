@@ -263,7 +263,7 @@ class Health:
     time_ns: int
     workers: tuple[WorkerHealth, ...]
     ingest: dict[str, int]
-    """Cumulative counts: ``frames rows head_summaries rejected.<reason> late_rows dropped_requests``."""
+    """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests``."""
     exporters: dict[str, ExporterHealth]
 
 

@@ -151,3 +151,14 @@ def test_a_frame_with_layers_that_its_model_does_not_have_is_refused() -> None:
 )
 def test_context_bands(visible: int, band: str) -> None:
     assert context_band(visible) == band
+
+
+def test_what_was_wrong_with_request_fields_is_counted_by_reason() -> None:
+    import msgspec
+
+    made = aggregator()
+    faulty = msgspec.structs.replace(context(documents=0), errors=["malformed_json"])
+    add(made, summary([(10, {**DECODE, "lookback": NAN}, [0.2, 0.4, 0.1, 0.3])], request=faulty, finished=["r-1"]))
+    _, (record,) = made.collect(101 * SECOND)
+    assert made.counters["field.malformed_json"] == 1
+    assert record.state == "unresolved", "its documents are not known, which is not the same as none"

@@ -349,3 +349,17 @@ def test_a_wrong_configuration_is_a_finding_and_the_rest_is_still_examined(
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert "did you mean 'port'" in checks["config"]["message"]
     assert checks["workers"]["status"] == "ok"
+
+
+def test_a_rejected_request_field_is_named():
+    """The engine served the request, so only the sidecar can tell that its field was of no use."""
+    from headwatch.doctor.pair import worker_errors
+    from headwatch.model import Health, WorkerHealth
+
+    from .frames import status
+
+    found = worker_errors(Health(0, (WorkerHealth(status(), 0, 0.0, 1, 0),), {"field.malformed_json": 3}, {}))
+    assert found is not None
+    assert found.status == "warn"
+    assert "malformed_json 3" in found.message
+    assert "request-field.md" in found.action

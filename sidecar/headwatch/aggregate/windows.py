@@ -122,6 +122,7 @@ class Aggregator:
         records = []
         for key in ended:
             request = self._requests.pop(key)
+            self.counters.update(f"field.{reason}" for reason in request.context.errors)
             records.append(request.record(self._head_maps.get(request.worker.model, self._head_maps.get(""))))
         closed, self._closed = self._closed, []
         return closed, records

@@ -127,9 +127,13 @@ def worker_errors(health: Health) -> Finding | None:
     for worker in health.workers:
         for reason, count in worker.status.errors.items():
             errors[reason] = errors.get(reason, 0) + count
+    for name, count in health.ingest.items():
+        if name.startswith("field."):
+            reason = name.removeprefix("field.")
+            errors[reason] = errors.get(reason, 0) + count
     if any(errors.values()):
         worst = sorted(errors.items(), key=lambda item: -item[1])
-        return Finding("errors", "warn", "counted by workers: " + _names(f"{reason} {count:,}" for reason, count in worst),
+        return Finding("errors", "warn", "counted: " + _names(f"{reason} {count:,}" for reason, count in worst),
                        "docs/request-field.md explains the reasons of request fields; of others vLLM's log has the first one")
     return Finding("errors", "ok", "no errors in capture or request fields")
 
