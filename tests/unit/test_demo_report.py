@@ -19,6 +19,7 @@ from rich.console import Console
 from headwatch.demo.api import SidecarApi
 from headwatch.demo.calibrate import RETRIEVAL_HEADS, auroc, choose_heads, head_map_of, write_head_map
 from headwatch.demo.colours import diverging, viridis
+from headwatch.demo.figures import ticks_between
 from headwatch.demo.prompts import PHASES
 from headwatch.demo.readback import dropped_frames, read_result, read_states, wait_for_requests
 from headwatch.demo.report import (
@@ -281,6 +282,16 @@ def test_timeline_survives_one_request_and_none():
     """An interrupted run still draws."""
     for points in ([], [Point(5, 0.5, "healthy", "x")], [Point(5, None, "healthy", "x")]):
         ET.fromstring(timeline("t", points, {"healthy": "#000000"}))
+
+
+@pytest.mark.parametrize("high", [0.0031, 0.1, 0.26, 0.405, 0.5, 0.96, 1.0, 7.3, 152.0])
+@pytest.mark.parametrize("about", [2, 4, 8])
+def test_ticks_are_round_and_cover_the_axis(high: float, about: int):
+    """An axis from 0 always gets a second tick, in the upper half or near it, and not many more than asked for."""
+    ticks = ticks_between(0.0, high, about)
+    assert ticks[0] == 0
+    assert 0.4 * high <= ticks[-1] <= high
+    assert 2 <= len(ticks) <= 2 * about + 1
 
 
 def test_auroc():

@@ -84,7 +84,7 @@ def ticks_between(low: float, high: float, about: int) -> list[float]:
         return [low]
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+    step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda item: abs(math.log(item / raw)))
     return [round(index * step, 10) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
