@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headwatch.config import mask_url
 from headwatch.errors import ConfigError, ExportError
 from headwatch_exporters.cumulative import CumulativeHistograms
 from headwatch_exporters.grounding import Grounding
@@ -65,10 +66,11 @@ class OtlpExporter:
         try:
             result = self._exporter.export(metrics_data(self._points, delivery.service))
         except Exception as error:  # the SDK's transports have no common root
-            raise ExportError(f"OTLP receiver {self._config.endpoint}: {error}") from error
+            raise ExportError(f"OTLP receiver {mask_url(self._config.endpoint)}: {error}") from error
         if result is not MetricExportResult.SUCCESS:
             raise ExportError(
-                f"OTLP receiver {self._config.endpoint} cannot be reached or refused the data ({self._config.protocol})"
+                f"OTLP receiver {mask_url(self._config.endpoint)} cannot be reached or refused the data "
+                f"({self._config.protocol})"
             )
         return len(self._points)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADWATCH = [sys.executable, "-m", "headwatch.cli.main"]
 START_SECONDS = 60.0
+STOP_SECONDS = 10.0
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -126,7 +127,7 @@ def test_what_an_engine_writes_to_stdout_lands_on_stderr():
 @pytest.mark.store
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_sidecar_runs_answers_and_ends_with_code_0(tmp_path: Path, number: signal.Signals):
-    """One JSON document at the end, logs on stderr, and the port is free again."""
+    """Within ten seconds, with one JSON document at the end and logs on stderr; and the port is free again."""
     port = free_port()
     settings = settings_of(tmp_path, port)
     with sidecar(settings, "--json") as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -138,7 +139,7 @@ def test_the_sidecar_runs_answers_and_ends_with_code_0(tmp_path: Path, number: s
         until(lambda: b"headwatch_exporter_up" in client.get("/metrics").content)
         assert "no worker has reported yet" in client.get("/").text
         process.send_signal(number)
-        out, log = process.communicate(timeout=60)
+        out, log = process.communicate(timeout=STOP_SECONDS)
     assert process.returncode == 0, log
     assert json.loads(out)["exit_code"] == 0
     assert f"http://127.0.0.1:{port}" in log

@@ -37,6 +37,11 @@ def test_what_is_loaded_at_every_start_stays_light(module: str):
     assert seconds < 0.5
 
 
+def test_a_client_that_names_its_documents_loads_neither_numpy_nor_msgspec():
+    _, loaded = measure("from headwatch import request_field")
+    assert loaded & (HEAVY | {"msgspec", "zmq"}) == set()
+
+
 def test_the_wire_needs_nothing_but_msgspec_and_numpy():
     _, loaded = measure("import headwatch.wire.codec, headwatch.wire.columns")
     assert loaded & (HEAVY - {"numpy"}) == set()

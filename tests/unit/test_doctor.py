@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import http.server
 import json
+import os
 import socket
 import threading
 import time
@@ -219,10 +220,31 @@ def test_something_that_accepts_and_never_answers():
     assert (found.answer, "no answer within" in found.detail) == ("none", True)
 
 
-@pytest.mark.parametrize("url", ["localhost:9464", "ftp://host", "http://", "http://host:port", "file:///etc/passwd"])
-def test_a_wrong_url_is_a_usage_error(url: str):
-    with pytest.raises(CommandError, match=r"--url"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:9464", "ftp://host", "http://", "http://host:port", "file:///etc/passwd", "http://host:99999", "http://[::1",
+        "http://ho st:1", "http://host/a b", "http://host/\u00e4", "http://host/\n", f"http://{'a' * 70}.example", "http://a..b",
+    ],
+)  # fmt: skip
+def test_a_wrong_url_is_a_usage_error(url: str, capsys: pytest.CaptureFixture[str]):
+    """One line and exit code 2, never a traceback, and never the finding that another program holds the port."""
+    with pytest.raises(CommandError):
         probe(url)
+    assert main(["doctor", "--url", url]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("headwatch: error: argument --url: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_password_in_the_url_is_not_repeated(capsys: pytest.CaptureFixture[str]):
+    """Reports are pasted into tickets."""
+    main(["doctor", "--url", f"http://me:hunter2@127.0.0.1:{closed_port()}"])
+    main(["doctor", "--url", "http://me:hunter2@ho st"])
+    shown = capsys.readouterr()
+    assert "me:***@" in shown.out
+    assert "hunter2" not in shown.out + shown.err
 
 
 def test_a_sidecar_of_another_version_that_tells_its_state_differently():
@@ -255,6 +277,48 @@ def test_a_store_held_by_a_process_while_no_sidecar_answers(tmp_path: Path):
         assert (found.status, "in use by process 4242" in found.message) == ("fail", True)
         assert endpoints.store_free(replace(context, sidecar=SOUND.sidecar)) is None, "a sidecar that answers may hold it"
     assert endpoints.store_free(context) == Finding("store", "ok", f"{tmp_path}/store is free")
+
+
+def test_a_store_that_this_user_may_not_read_is_neither_free_nor_a_crash(tmp_path: Path):
+    """As under the systemd unit, whose state folder is closed to everybody else."""
+    closed = tmp_path / "closed"
+    (closed / "store").mkdir(parents=True)
+    context = replace(with_settings(store__url=f"chdb://{closed}/store"), sidecar=DOWN)
+    user = os.geteuid()
+    closed.chmod(0)
+    try:
+        if user == 0:  # root may read everything
+            os.seteuid(65534)
+        found = endpoints.store_free(context)
+    finally:
+        os.seteuid(user)
+        closed.chmod(0o700)
+    assert found is not None
+    assert (found.status, "may not be read" in found.message) == ("warn", True)
+    assert "as the sidecar's user" in found.action
+
+
+def test_a_store_url_that_the_sidecar_refuses_is_not_called_free():
+    found = endpoints.store_free(replace(with_settings(store__url="chdb://relative/path"), sidecar=DOWN))
+    assert found is not None
+    assert (found.status, "no absolute path" in found.message) == ("fail", True)
+
+
+@pytest.mark.parametrize("sidecar", [SOUND.sidecar, DOWN])
+def test_a_sidecar_on_another_machine_is_not_judged_by_what_is_on_this_one(sidecar: Probe, tmp_path: Path):
+    """Its store, and an endpoint on its loopback, cannot be seen from here."""
+    away = replace(with_settings(store__url=f"chdb://{tmp_path}/store"), sidecar=sidecar, url="http://192.0.2.1:9464")
+    assert (endpoints.store_free(away), endpoints.wire_endpoint(away)) == (None, None)
+    shared = with_settings(wire__endpoint=f"tcp://localhost.:{closed_port()}", wire__allow_remote=True)
+    found = endpoints.wire_endpoint(replace(shared, url=away.url))
+    assert found is not None
+    assert found.status == "fail", "an endpoint that is not loopback is the same from everywhere"
+
+
+def test_an_endpoint_with_an_impossible_port_is_no_free_address():
+    found = endpoints.wire_endpoint(with_settings(wire__endpoint="tcp://127.0.0.1:99999"))
+    assert found is not None
+    assert (found.status, "is no address" in found.message) == ("fail", True)
 
 
 @pytest.mark.store

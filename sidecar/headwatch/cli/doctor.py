@@ -12,17 +12,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--url", help="the sidecar's address (default: http.host and http.port of the configuration)")
+    parser.add_argument("--url", type=_address,
+                        help="the sidecar's address (default: http.host and http.port of the configuration)")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Examine and print; return 1 where a check fails, else 0.
-
-    Raises:
-        CommandError: ``--url`` is no address.
-    """
+    """Examine and print; return 1 where a check fails, else 0."""
     from headwatch.cli.output import print_json
     from headwatch.doctor.context import gather
     from headwatch.doctor.report import examine
@@ -33,6 +30,19 @@ def run(namespace: argparse.Namespace) -> int:
     else:
         _print(report)
     return 1 if report.status == "fail" else 0
+
+
+def _address(text: str) -> str:
+    from argparse import ArgumentTypeError
+
+    from headwatch.doctor.probe import check_url
+    from headwatch.errors import CommandError
+
+    try:
+        check_url(text)
+    except CommandError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _print(report: Report) -> None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from headwatch.config import load
+from headwatch.config import load, mask_url
 from headwatch.doctor.probe import Probe, probe
 from headwatch.errors import ConfigError
 
@@ -50,6 +50,7 @@ class Context:
     missing_modules: tuple[str, ...]
     """Of what the sidecar needs, what is not installed here."""
     url: str
+    """Where the sidecar was looked for; a password in it is masked."""
     sidecar: Probe
     now_ns: int = field(default_factory=time.time_ns)
 
@@ -71,7 +72,7 @@ def gather(*, url: str | None = None, config: str | None = None, environ: Mappin
         loaded=loaded,
         config_error=problem,
         missing_modules=tuple(name for name in SIDECAR_MODULES if not _present(name)),
-        url=url,
+        url=mask_url(url),
         sidecar=probe(url),
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from headwatch.config import store_url
+from headwatch.config import is_loopback, store_url
 from headwatch.doctor.context import Finding
 from headwatch.wire.endpoint import listens
 
@@ -34,18 +35,29 @@ def sidecar_reachable(context: Context) -> Finding | None:
 
 
 def store_free(context: Context) -> Finding | None:
-    """With no sidecar that answers: is its store held by another process."""
-    if context.sidecar.answer == "headwatch" or context.loaded is None or not context.loaded.config.store.enabled:
+    """With no sidecar that answers: is its store held by another process.  A store of another machine is not looked at."""
+    if context.sidecar.answer == "headwatch" or _elsewhere(context):
+        return None
+    if context.loaded is None or not context.loaded.config.store.enabled:
         return None
     url = store_url(context.loaded.config.store, context.environ)
-    if not url.startswith(_CHDB):
-        return None
+    return _embedded_store(url) if url.startswith(_CHDB) else None
+
+
+def _embedded_store(url: str) -> Finding:
     path = Path(url.removeprefix(_CHDB))
-    holder = store_holder(path)
+    if not path.is_absolute():
+        return Finding("store", "fail", f"store.url {url!r} has no absolute path: the sidecar does not start with it",
+                       "give chdb:///absolute/path, with three slashes")
+    try:
+        holder, exists = store_holder(path), path.exists()
+    except PermissionError:
+        return Finding("store", "warn", f"{path} may not be read by this user, so whether it is in use cannot be told",
+                       "run the doctor as the sidecar's user")
     if holder is not None:
         return Finding("store", "fail", f"the store {path} is in use by {holder}, and no sidecar answers",
                        "end that process (a sidecar that hangs, or another program on the store), then start the sidecar")
-    return Finding("store", "ok", f"{path} is free" if path.exists() else f"{path} will be created")
+    return Finding("store", "ok", f"{path} is free" if exists else f"{path} will be created")
 
 
 def wire_endpoint(context: Context) -> Finding | None:
@@ -53,10 +65,17 @@ def wire_endpoint(context: Context) -> Finding | None:
     if context.loaded is None:
         return None
     endpoint = context.loaded.config.wire.endpoint
-    listening = listens(endpoint)
-    if listening is None:
-        return None
+    if _elsewhere(context) and is_loopback(endpoint):
+        return None  # this machine's endpoint says nothing of a sidecar on another
+    try:
+        listening = listens(endpoint)
+    except (OverflowError, UnicodeError) as error:
+        return Finding("wire", "fail", f"{endpoint} is no address: {error}", "correct wire.endpoint on both sides")
     running = context.sidecar.answer == "headwatch"
+    return None if listening is None else _listener(endpoint, listening=listening, running=running)
+
+
+def _listener(endpoint: str, *, listening: bool, running: bool) -> Finding:
     if running and not listening:
         return Finding("wire", "fail", f"a sidecar runs, but nothing listens on {endpoint}, where workers send",
                        "give sidecar and vLLM the same wire.endpoint")
@@ -71,6 +90,9 @@ def store_holder(path: Path) -> str | None:
 
     ClickHouse keeps an exclusive lock on the file ``status`` for as long as it has the store open, and writes its process
     id into it.  The lock asked for here is shared, and given back at once.
+
+    Raises:
+        PermissionError: The store is not ours to read.
     """
     try:
         with (path / "status").open("rb") as status:
@@ -79,9 +101,15 @@ def store_holder(path: Path) -> str | None:
             except BlockingIOError:
                 words = status.read(256).decode("ascii", "replace").split()
                 return f"process {words[1]}" if words[:1] == ["PID:"] and len(words) > 1 else "another process"
+    except PermissionError:
+        raise
     except OSError:
-        return None  # no store yet, or not ours to read
+        return None  # no store yet
     return None
+
+
+def _elsewhere(context: Context) -> bool:
+    return not is_loopback(urlsplit(context.url).hostname or "")
 
 
 CHECKS: tuple[Callable[[Context], Finding | None], ...] = (sidecar_reachable, store_free, wire_endpoint)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from headwatch.config import mask_url
 from headwatch.errors import CommandError
 from headwatch.model import Health
 
@@ -57,6 +58,22 @@ def probe(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Probe:
         return Probe("headwatch", f"/api/v1/status: {error}", version)
 
 
+def check_url(url: str) -> None:
+    """Check that *url* can be asked at all.
+
+    Raises:
+        CommandError: *url* is no address of an HTTP server.
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # labels of a name have at most 63 characters
+        _ = parts.port  # reading it checks its range
+    except ValueError as error:
+        raise CommandError(f"{mask_url(url)!r}: {error}") from error
+    if parts.scheme not in {"http", "https"} or not host or not url.isascii() or " " in url or not url.isprintable():
+        raise CommandError(f"{mask_url(url)!r}: give an address such as http://127.0.0.1:9464")
+
+
 def _health(url: str, timeout_seconds: float) -> Health:
     code, _, body = _get(url, "/api/v1/status", timeout_seconds)
     if code != http.client.OK:
@@ -83,12 +100,7 @@ def _get(url: str, path: str, timeout_seconds: float) -> tuple[int, http.client.
 
 
 def _connection(url: str, timeout_seconds: float) -> http.client.HTTPConnection:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise CommandError(f"--url {url!r}: {error}") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise CommandError(f"--url {url!r}: give an address such as http://127.0.0.1:9464")
+    check_url(url)
+    parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(host, port, timeout=timeout_seconds)
+    return kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
