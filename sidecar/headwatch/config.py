@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_LAST_PORT = 65535
+Port = Annotated[int, msgspec.Meta(ge=0, le=_LAST_PORT)]
 
 
 class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,6 +266,10 @@ def _check_bindings(config: Config) -> None:
     if not config.wire.allow_remote and not is_loopback(config.wire.endpoint):
         raise ConfigError(f"wire.endpoint {config.wire.endpoint!r} leaves loopback; set wire.allow_remote = true if the "
                           "network between worker and sidecar is yours alone")
+    scheme, _, address = config.wire.endpoint.partition("://")
+    port = address.rpartition(":")[2]
+    if scheme == "tcp" and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LAST_PORT):
+        raise ConfigError(f"wire.endpoint {config.wire.endpoint!r}: give a port from 1 to {_LAST_PORT}, as in tcp://127.0.0.1:9465")
     if not config.http.allow_remote and not is_loopback(config.http.host):
         raise ConfigError(f"http.host {config.http.host!r} leaves loopback and the port has no authentication; set "
                           "http.allow_remote = true if a proxy or network policy stands before it")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwatch.config import PrometheusConfig, StoreConfig
+from headwatch.config import OtlpConfig, PrometheusConfig, StoreConfig
 from headwatch.errors import ExportError
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
 from ..traffic import RECENT_NS, delivery, worker
@@ -80,3 +81,16 @@ def test_a_table_that_somebody_dropped_is_an_export_error(store):
     with pytest.raises(ExportError, match="insert into headwatch_requests") as caught:
         store.export(delivery())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_password_in_the_otlp_endpoint_is_in_no_error(protocol: str) -> None:
+    """The error is shown on /api/v1/status, which asks nobody who he is."""
+    path = "/v1/metrics" if protocol == "http" else ""
+    config = OtlpConfig(endpoint=f"http://me:hunter2@127.0.0.1:1{path}", protocol=protocol, timeout_seconds=1.0)  # type: ignore[arg-type]
+    exporter = OtlpExporter(config)
+    with pytest.raises(ExportError) as failure:
+        exporter.export(delivery())
+    exporter.close()
+    assert "hunter2" not in str(failure.value)
+    assert "***" in str(failure.value)

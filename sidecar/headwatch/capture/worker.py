@@ -7,6 +7,7 @@ sampled request a layer pays one attribute test.  None of the three ever raises:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from headwatch import __version__
 from headwatch.capture.breaker import Breaker
 from headwatch.capture.layers import CapturedLayer, discover
 from headwatch.capture.oracle import summarise, weights
@@ -306,6 +308,11 @@ def create(config: Config, worker: Any) -> Capture:
     capture = Capture(config, _identity(config, worker, layers), worker.model_runner, layers, refusal)
     wrap_layers(capture)
     capture.sender.start()
+    # Below vLLM's own logger, which shows INFO: in its log "left out" and "working" must not look the same.
+    logging.getLogger("vllm.headwatch").info(
+        "headwatch %s captures %d of %d attention layers: %g of all requests, to %s", __version__,
+        sum(item.active for item in layers), len(layers), config.capture.sample_rate, config.wire.endpoint,
+    )  # fmt: skip
     return capture
 
 

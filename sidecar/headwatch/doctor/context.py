@@ -52,6 +52,8 @@ class Context:
     url: str
     """Where the sidecar was looked for; a password in it is masked."""
     sidecar: Probe
+    engine_package: str = "vllm"
+    """The distribution that vLLM was installed from."""
     now_ns: int = field(default_factory=time.time_ns)
 
 
@@ -74,17 +76,20 @@ def gather(*, url: str | None = None, config: str | None = None, environ: Mappin
         missing_modules=tuple(name for name in SIDECAR_MODULES if not _present(name)),
         url=mask_url(url),
         sidecar=probe(url),
+        engine_package=next(filter(_version, ENGINE_PACKAGES), "vllm"),
     )
 
 
 def engine_version() -> str | None:
     """Return the version of the installed vLLM without importing it, or None."""
-    for package in ENGINE_PACKAGES:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+    return next(filter(None, map(_version, ENGINE_PACKAGES)), None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def sidecar_url(loaded: Loaded | None) -> str:

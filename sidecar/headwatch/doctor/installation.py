@@ -34,6 +34,9 @@ def engine_installed(context: Context) -> Finding | None:
     if not supported(context.engine):
         return Finding("vllm", "fail", f"vLLM {context.engine} is not supported: capture switches itself off",
                        f"install a vLLM {supported_text()}")
+    if context.engine_package != "vllm":  # its command line asks for the version of a package "vllm", and ends
+        return Finding("vllm", "ok", f"vLLM {context.engine} from the package {context.engine_package}, whose `vllm serve` "
+                                     "does not start: use python -m vllm.entrypoints.openai.api_server")
     return Finding("vllm", "ok", f"vLLM {context.engine}")
 
 
@@ -88,8 +91,15 @@ def capture_enabled(context: Context) -> Finding | None:
     if capture.sample_rate == 0:
         return Finding("capture", "warn", "capture.sample_rate is 0: no request is sampled",
                        "set capture.sample_rate, for example to 0.1")
-    return Finding("capture", "ok", f"samples {capture.sample_rate:.4g} of all requests, and of their generated tokens one "
-                                    f"in {capture.step_stride}")
+    text = f"samples {capture.sample_rate:.4g} of all requests, and of their generated tokens one in {capture.step_stride}"
+    workers = context.sidecar.health.workers if context.sidecar.health else ()
+    wanted = (capture.sample_rate, capture.step_stride)
+    other = next((w.status for w in workers if (w.status.sample_rate, w.status.step_stride) != wanted), None)
+    if other is not None:
+        return Finding("capture", "warn", f"here: {text}; but a running worker samples {other.sample_rate:.4g}, one token in "
+                                          f"{other.step_stride}",
+                       "run the doctor with vLLM's own HEADWATCH_ variables and file, or restart vLLM with these")
+    return Finding("capture", "ok", text)
 
 
 def head_map(context: Context) -> Finding | None:

@@ -33,7 +33,9 @@ def workers_seen(health: Health) -> Finding:
     if silent:
         return Finding("workers", "fail", "silent for more than "
                                           f"{SILENT_NS / 1e9:.0f} s: {_names(map(_label, silent))}",
-                       "has vLLM ended or hung?  If it runs, compare its wire.endpoint with the sidecar's")
+                       "has vLLM ended or hung?  If it runs, was it restarted without the plugin (VLLM_PLUGINS, "
+                       "HEADWATCH_DISABLE) or with another wire.endpoint?  Its log says 'headwatch … captures' where "
+                       "capture is on, and 'headwatch is off' with a reason where it failed")
     return Finding("workers", "ok", f"{len(health.workers)} reporting")
 
 
