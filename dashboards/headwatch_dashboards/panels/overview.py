@@ -35,7 +35,8 @@ def state_shares() -> Json:
         "Could grounding be measured?",
         "Shares of the sampled requests. measured: documents were named and found in the prompt. absent: the request named "
         "no documents, so it has no grounding ratio, which is not a ratio of 0; a rise means that retrieval returned "
-        "nothing or a client stopped naming documents. unresolved: documents were named and none was found in the prompt, the request's field was rejected (see its errors), "
+        "nothing or a client stopped naming documents. unresolved: documents were named and none was found in the prompt, "
+        "the request's field was rejected (see its errors), "
         "or no generated row was sampled.",
         grounding.state_shares(),
         unit="percentunit",
