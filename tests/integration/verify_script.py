@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from headwatch.capture import selfcheck, worker
+from headwatch.capture import attach, oracle, selfcheck
+from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.cli.output import stdout_to_stderr
 from headwatch.verify import engine
 from headwatch.verify.cases import WAVES
@@ -37,8 +38,11 @@ class SwappedPositions:
 
 
 def plant_faults():
-    """Layer 0 doubles the scale, layer 1 sees every query one position too early, layer 2 swaps two positions."""
-    discover, weights = worker.discover, worker.weights
+    """Layer 0 doubles the scale, layer 1 sees every query one position too early, layer 2 swaps two positions.
+
+    The torch kernel runs: it alone goes through the reader and the oracle, where the faults are.
+    """
+    discover, weights = attach.discover, oracle.weights
     shifted = []
 
     def faulty_discover(context, wanted):
@@ -52,7 +56,7 @@ def plant_faults():
     def faulty_weights(query, keys, positions, rule):
         return weights(query, keys, positions - 1 if rule is shifted[0] else positions, rule)
 
-    worker.discover, worker.weights = faulty_discover, faulty_weights
+    attach.discover, oracle.weights, attach.choose = faulty_discover, faulty_weights, TorchRows
 
 
 def trust_blindly(self, attention, values, output, visible):

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import torch
 
+from headwatch.capture.attention import AttentionRule
 from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.oracle import AttentionRule, weights
+from headwatch.capture.oracle import weights
 from headwatch.model import Document, RequestContext, Span
 
 HEADS, KV_HEADS, DIM, BLOCK = 4, 2, 8, 16

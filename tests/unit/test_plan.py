@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.plan import SampledRequest, parse_context, plan_step
+from headwatch.capture.plan import SampledRequest, StepPlan, parse_context
+from headwatch.capture.plan import plan_step as plan_batch
+from headwatch.capture.runners.base import StepBatch
 from headwatch.config import CaptureConfig
 from headwatch.model import Document, RequestContext, Span
 
@@ -23,6 +25,10 @@ def request(prompt: int = 10) -> SampledRequest:
 EVERY = CaptureConfig(step_stride=1, prefill_stride=1)
 
 
+def plan_step(requests, ids, starts, lengths, skipped, config) -> StepPlan:
+    return plan_batch(requests, StepBatch(ids, starts, lengths), skipped, config)
+
+
 def positions(plan: object) -> list[int]:
     return [int(p) for rows in plan.rows for p in rows.positions]  # type: ignore[attr-defined]
 
@@ -35,7 +41,8 @@ def test_an_unmarked_request_is_not_sampled() -> None:
 def test_the_worker_adds_its_own_id_and_the_adapter() -> None:
     assert request().context.engine_id == "r-1"
     assert request().context.adapter == "lora"
-    assert request().spans.document.tolist() == [False] * 2 + [True] * 8
+    assert request().spans.document.tolist() == [0, 1]
+    assert request().spans.ends.tolist() == [2, 10]
 
 
 def test_by_default_the_last_prompt_row_and_every_eighth_decode_row_are_sampled() -> None:

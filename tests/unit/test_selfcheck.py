@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from headwatch.capture.attention import AttentionRule
 from headwatch.capture.cache import CpuVectorReader
-from headwatch.capture.oracle import AttentionRule, weights
+from headwatch.capture.oracle import weights
 from headwatch.capture.selfcheck import CHECKS, MIN_VISIBLE, LayerTrust
 from headwatch.errors import CaptureRefused
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwatch.capture.oracle import AttentionRule, RowSpans, summarise, weights
+from headwatch.capture.attention import AttentionRule, row_spans
+from headwatch.capture.oracle import summarise, weights
 from headwatch.errors import CommandError
 from headwatch.model import FEATURES, Document, RequestContext, Span
 from headwatch.verify.comparison import CapturedRow, Comparison
@@ -118,11 +119,8 @@ def test_the_worker_and_the_second_opinion_agree(seed, prompt, generated, window
     keys = torch.randn(n, 2, 8, generator=generator)
     rule = AttentionRule(scale=0.4, window=window)
     positions = torch.tensor([n - 1])
-    index = torch.zeros(prompt, dtype=torch.int64)
-    document = torch.zeros(prompt, dtype=torch.bool)
-    index[cut[0] : cut[1]], index[cut[1] :] = 1, 2
-    document[cut[0] : cut[1]] = True
-    features, mass = summarise(*weights(query, keys, positions, rule), positions, RowSpans(index, 3, document), window)
+    table = row_spans(context.spans)
+    features, mass = summarise(*weights(query, keys, positions, rule), positions, table, rule)
 
     a = attend(query[0].double().numpy(), keys.double().numpy(), LayerRule(0.4, window))
     comparison = Comparison()

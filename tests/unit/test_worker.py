@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from headwatch.capture import oracle
 from headwatch.capture import worker as worker_module
-from headwatch.capture.oracle import AttentionRule
+from headwatch.capture.attach import create
+from headwatch.capture.attention import AttentionRule
 from headwatch.capture.plugin import install_worker_hook, register
-from headwatch.capture.worker import Capture, create
 from headwatch.config import CaptureConfig, Config
 from headwatch.model import FEATURES, SummaryBatch
 from headwatch.wire.columns import view
@@ -20,6 +21,8 @@ from .engine import HEADS, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from headwatch.capture.worker import Capture
 
 CONFIG = Config(capture=CaptureConfig(step_stride=1, prefill_stride=1, error_limit=3, retry_seconds=3600.0))
 
@@ -129,7 +132,7 @@ def test_an_exception_anywhere_opens_the_breaker_and_never_reaches_the_engine(
 
     if place != "parse_context":
         step(capture, engine, 32, new=True)
-    monkeypatch.setattr(worker_module, place, broken)
+    monkeypatch.setattr(oracle if place in {"weights", "summarise"} else worker_module, place, broken)
     for length in range(33, 38):
         outputs = step(capture, engine, length, new=place == "parse_context")
         if length == 33:

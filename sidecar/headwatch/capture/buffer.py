@@ -1,0 +1,62 @@
+"""Where the summaries of one step are written: arrays in wire order, allocated once a step, bounded by its plan.
+
+Kernels write each layer's results into their slot, and the sending thread takes the arrays as they are; nothing is
+stacked or transposed in between.  8 rows of 30 layers, 9 heads and 12 spans take 160 KiB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.model import FEATURES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class SummaryBuffer:
+    """One step's summaries of the layers that have the same number of heads.
+
+    R rows, Q = the spans of all rows in turn (one more than the prompt's for each row), L layers, H heads.
+    """
+
+    layers: tuple[int, ...]
+    """Global layer numbers, ascending, one for each slot."""
+    features: NDArray[np.float32]  # [R, L, H, len(FEATURES)]; NaN where undefined
+    span_mass: NDArray[np.float32]  # [Q, L, H]
+    value_mass: NDArray[np.float32] | None  # [Q, L, H]
+    output_norm: NDArray[np.float32] | None  # [R, L, H]
+    written: set[int] = field(default_factory=set)
+    """Slots whose layer may be exported."""
+
+    @property
+    def heads(self) -> int:
+        """Return the number of heads in each of these layers."""
+        return int(self.features.shape[2])
+
+    def slots(self) -> list[int]:
+        """Return the written slots, ascending."""
+        return sorted(self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSlot:
+    """The place of one layer in a buffer."""
+
+    buffer: SummaryBuffer
+    index: int
+
+
+def allocate(layers: tuple[int, ...], heads: int, rows: int, spans: int, *, values: bool) -> SummaryBuffer:
+    """Return an empty buffer for *rows* rows whose spans are *spans* in all."""
+    return SummaryBuffer(
+        layers=layers,
+        features=np.empty((rows, len(layers), heads, len(FEATURES)), np.float32),
+        span_mass=np.empty((spans, len(layers), heads), np.float32),
+        value_mass=np.empty((spans, len(layers), heads), np.float32) if values else None,
+        output_norm=np.empty((rows, len(layers), heads), np.float32) if values else None,
+    )

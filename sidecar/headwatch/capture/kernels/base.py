@@ -1,0 +1,48 @@
+"""What a row kernel is: it turns the query rows of one layer into head summaries.
+
+All kernels write the same numbers, those of :mod:`headwatch.capture.oracle`, within their error budgets; which one runs
+is chosen when the engine starts (:mod:`headwatch.capture.kernels.choose`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from headwatch.capture.attention import AttentionRule
+    from headwatch.capture.buffer import LayerSlot
+    from headwatch.capture.cache import CacheReader
+    from headwatch.capture.plan import RequestRows
+
+    Memo = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCall:
+    """One layer of one step, as the engine's kernel has just seen it."""
+
+    query: Tensor  # [tokens, H, D]
+    cache: Tensor
+    """The layer's paged cache, in the engine's layout."""
+    block_table: Tensor  # int32 [requests, pages]
+    output: Tensor  # [tokens, H, Dv], as the engine's kernel wrote it
+    reader: CacheReader
+    rule: AttentionRule
+
+
+class RowKernel(Protocol):
+    """Summarises the planned rows of one layer."""
+
+    name: str
+
+    def summarise(self, call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot, memo: Memo) -> None:
+        """Write the summaries of *rows* into *slot*.
+
+        *memo* lives as long as the step: what a kernel prepares once for all layers it keeps there under a key of its own.
+        """
+        ...
