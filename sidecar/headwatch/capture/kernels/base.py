@@ -39,6 +39,8 @@ class RowKernel(Protocol):
     """Summarises the planned rows of one layer."""
 
     name: str
+    carries_values: bool
+    """Whether it fills ``value_mass`` and ``output_norm`` where the slot has them; where not, the oracle runs instead."""
 
     def summarise(self, call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot, memo: Memo) -> None:
         """Write the summaries of *rows* into *slot*.
