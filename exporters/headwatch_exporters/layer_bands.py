@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.metrics import ATTR_CONTEXT_BAND, ATTR_LAYER_BAND, ATTR_MODEL, ATTR_PHASE, ATTR_ROUTE, head_metric
+from headwatch.metrics import (
+    ATTR_CONTEXT_BAND,
+    ATTR_LAYER_BAND,
+    ATTR_MODEL,
+    ATTR_PHASE,
+    ATTR_ROUTE,
+    head_metric,
+    metric,
+)
 from headwatch_exporters.points import HistogramValue, Point, engine_source
 
 if TYPE_CHECKING:
@@ -30,21 +38,44 @@ def layer_bands(layers: int, bands: int) -> list[tuple[str, slice]]:
 
 def band_points(window: WindowBatch, bands: int, route: Callable[[str], str] = str) -> Iterator[Point]:
     """Yield the histograms of *window* for each of *bands* layer bands; *route* may rename routes."""
+    source = engine_source(window.worker)
+    for attributes, places, layers in _bands(window, bands, route):
+        for feature, value in zip(window.features, _merged(window, places, layers), strict=True):
+            if value is not None:
+                item, extra = head_metric(feature)
+                yield Point(item, {**attributes, **extra}, window.start_ns, window.end_ns, value, source)
+
+
+def norm_points(window: WindowBatch, bands: int, route: Callable[[str], str] = str) -> Iterator[Point]:
+    """Yield the mean norm of the heads' outputs of *window* for each layer band, where it was measured.
+
+    Heads and strata count alike, however many rows each has.
+    """
+    if window.output_norm is None:
+        return
+    source = engine_source(window.worker)
+    for attributes, places, layers in _bands(window, bands, route):
+        norms = window.output_norm[places][:, layers]
+        if not np.isnan(norms).all():
+            value = float(np.nanmean(norms, dtype=np.float64))
+            yield Point(metric("attention.output_norm"), attributes, window.start_ns, window.end_ns, value, source)
+
+
+def _bands(
+    window: WindowBatch, bands: int, route: Callable[[str], str]
+) -> Iterator[tuple[dict[str, str], list[int], slice]]:
+    """Yield the attributes of each series of bands, the places of its strata in *window*, and its layers."""
     groups: dict[tuple[str, str, str, str], list[int]] = {}
     for place, stratum in enumerate(window.strata):
         key = (stratum.model, route(stratum.route), stratum.phase, stratum.context_band)
         groups.setdefault(key, []).append(place)
-    source = engine_source(window.worker)
     for (model, route_name, phase, context_band), places in groups.items():
         for band, layers in layer_bands(len(window.layers), bands):
             attributes = {
                 ATTR_MODEL: model, ATTR_ROUTE: route_name, ATTR_PHASE: phase, ATTR_CONTEXT_BAND: context_band,
                 ATTR_LAYER_BAND: band,
             }  # fmt: skip
-            for feature, value in zip(window.features, _merged(window, places, layers), strict=True):
-                if value is not None:
-                    item, extra = head_metric(feature)
-                    yield Point(item, {**attributes, **extra}, window.start_ns, window.end_ns, value, source)
+            yield attributes, places, layers
 
 
 def _merged(window: WindowBatch, places: list[int], layers: slice) -> list[HistogramValue | None]:

@@ -13,7 +13,7 @@ from headwatch.config import mask_url
 from headwatch.errors import ConfigError, ExportError
 from headwatch_exporters.cumulative import CumulativeHistograms
 from headwatch_exporters.grounding import Grounding
-from headwatch_exporters.layer_bands import band_points
+from headwatch_exporters.layer_bands import band_points, norm_points
 from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class OtlpExporter:
         )
         return [
             *self._histograms.add((*windows, *self._grounding.points(delivery)), delivery.time_ns),
+            *(
+                point
+                for window in delivery.windows
+                for point in norm_points(window, LAYER_BANDS, self._grounding.route)
+            ),
             *self._totals.points(delivery),
         ]
 

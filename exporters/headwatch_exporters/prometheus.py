@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_MODEL, ATTR_RANK, ATTR_ROUTE, metric
 from headwatch.model import REQUEST_FEATURES
 from headwatch_exporters.grounding import Grounding
-from headwatch_exporters.layer_bands import band_points
+from headwatch_exporters.layer_bands import band_points, norm_points
 from headwatch_exporters.points import HistogramValue
 from headwatch_exporters.totals import Totals
 
@@ -64,6 +64,7 @@ class PrometheusExporter(Collector):
         self._points: list[Point] = []
         self._grounding: dict[tuple[str, Labels], _Buckets] = {}
         self._bands: dict[tuple[str, Labels], tuple[int, float]] = {}
+        self._norms: dict[tuple[str, Labels], float] = {}
         self._heads: dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
         self._last_ns = -1
         self._registry = CollectorRegistry(auto_describe=False)
@@ -81,6 +82,8 @@ class PrometheusExporter(Collector):
             for window in delivery.windows:
                 for point in band_points(window, self._config.layer_bands, self._values.route):
                     changed += self._band(point)
+                for point in norm_points(window, self._config.layer_bands, self._values.route):
+                    changed += self._norm(point)
             return changed
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
@@ -139,6 +142,13 @@ class PrometheusExporter(Collector):
         self._bands[key] = (count + point.value.count, total + point.value.total)
         return 1
 
+    def _norm(self, point: Point) -> int:
+        key = (point.metric.name, tuple(point.attributes.items()))
+        if not isinstance(point.value, float) or (key not in self._norms and len(self._norms) >= MAX_SERIES):
+            return 0
+        self._norms[key] = point.value
+        return 1
+
     def _collect_points(self) -> list[Family]:
         values: dict[tuple[str, Labels], float] = {}
         for point in self._points:
@@ -165,6 +175,8 @@ class PrometheusExporter(Collector):
         families = _Families()
         for (name, labels), (count, total) in self._bands.items():
             families.of(name, labels, SummaryMetricFamily).add_metric([value for _, value in labels], count, total)
+        for (name, labels), norm in self._norms.items():
+            families.of(name, labels, GaugeMetricFamily).add_metric([value for _, value in labels], norm)
         return families.all()
 
     def _collect_heads(self) -> list[Family]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headwatch.metrics import ATTR_EXPORTER, ATTR_MODEL, ATTR_RANK, ATTR_REASON, ATTR_ROUTE, ATTR_STATE, metric
 from headwatch_exporters.label_limit import LabelLimit
+from headwatch_exporters.overhead import Overhead
 from headwatch_exporters.points import Point, Source, engine_source, sidecar_source
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Totals:
         self.route = LabelLimit()
         self._requests: Counter[tuple[Source, str, str, str]] = Counter()
         self._errors: Counter[tuple[Source, str, str]] = Counter()
+        self._overhead = Overhead()
         self._sidecar = sidecar_source()
         self._start_ns = 0
         self._last_ns = -1
@@ -47,7 +49,11 @@ class Totals:
                     self._errors[source, model, reason] += 1
         return [
             *self._counted(delivery.time_ns),
-            *(point for worker in delivery.health.workers for point in _worker(worker, delivery.time_ns)),
+            *(
+                point
+                for worker in delivery.health.workers
+                for point in _worker(worker, self._overhead(worker.status), delivery.time_ns)
+            ),
             *self._sidecar_points(delivery.health, delivery.time_ns),
         ]
 
@@ -67,9 +73,12 @@ class Totals:
             yield point("ingest.frames", {}, health.ingest.get("frames", 0))
             yield point("ingest.head_summaries", {}, health.ingest.get("head_summaries", 0))
             yield point("ingest.late_rows", {}, health.ingest.get("late_rows", 0))
+            yield point("ingest.evidence_rows", {}, health.ingest.get("evidence_rows", 0))
         for name, count in health.ingest.items():
             if name.startswith("rejected."):
                 yield point("ingest.rejected", {ATTR_REASON: name.removeprefix("rejected.")}, count)
+            elif name.startswith("evidence_dropped."):
+                yield point("ingest.evidence_dropped", {ATTR_REASON: name.removeprefix("evidence_dropped.")}, count)
         for name, exporter in health.exporters.items():
             attributes = {ATTR_EXPORTER: name}
             yield point("exporter.up", attributes, exporter.up)
@@ -80,7 +89,7 @@ class Totals:
             yield point("exporter.queue", attributes, exporter.queue_batches)
 
 
-def _worker(worker: WorkerHealth, now_ns: int) -> Iterator[Point]:
+def _worker(worker: WorkerHealth, overhead: float, now_ns: int) -> Iterator[Point]:
     status = worker.status
     source = engine_source(status.worker)
     base = {ATTR_MODEL: status.worker.model, ATTR_RANK: str(status.worker.rank)}
@@ -89,13 +98,17 @@ def _worker(worker: WorkerHealth, now_ns: int) -> Iterator[Point]:
         return _point(name, {**base, **extra}, value, status.worker.start_ns, now_ns, source)
 
     yield point("capture.up", status.up and now_ns - worker.received_ns < SILENT_NS)
-    for state in ("planned", "sent", "dropped", "refused"):
+    for state in ("planned", "sent", "dropped", "refused", "thinned"):
         yield point("capture.rows", status.counters.get(f"rows_{state}", 0), **{ATTR_STATE: state})
     yield point("capture.dropped", status.counters.get("frames_dropped", 0))
     for reason, count in status.errors.items():
         yield point("capture.errors", count, **{ATTR_REASON: reason})
+    for name, count in status.counters.items():
+        if name.startswith("detail_reduced."):
+            yield point("capture.detail_reduced", count, **{ATTR_REASON: name.removeprefix("detail_reduced.")})
     yield point("capture.duration", status.capture_seconds)
-    yield point("capture.overhead", status.capture_seconds / status.step_seconds if status.step_seconds else 0.0)
+    yield point("capture.overhead", overhead)
+    yield point("capture.stride", status.budget_stride)
     yield point("capture.refused_layers", len(status.refused_layers))
     yield point("ingest.missing", worker.frames_missing)
     yield point("ingest.clock_skew", worker.clock_skew_seconds)

@@ -40,7 +40,8 @@ def request_field(
     arm: str = "",
     traceparent: str = "",
     spans: Iterable[Mapping[str, Any] | object] | None = None,
-    capture: bool | Literal["always"] | None = None,
+    capture: bool | Literal["always", "full"] | None = None,
+    detail: int | None = None,
 ) -> dict[str, str]:
     """Return ``{"headwatch": "<JSON>"}``, ready for ``vllm_xargs=``.
 
@@ -48,14 +49,16 @@ def request_field(
     prompt: used to find it there, never stored), ``kind`` (``document``, ``memory`` or ``tool``), ``source``, ``version``,
     ``retrieved_at`` (text or a datetime), ``labels`` (text to text), and ``start`` and ``end`` (token offsets, where the
     client knows them).  *spans* are further explicit token spans: ``kind``, ``start``, ``end``, ``age``.  *traceparent* is
-    the W3C header of the caller's span.  *capture* is False to keep a request out and ``"always"`` to sample it whatever
-    the rate.
+    the W3C header of the caller's span.  *capture* is False to keep a request out, ``"always"`` to sample it whatever the
+    rate, and ``"full"`` to sample every row of it as well.  *detail* asks for at least this much of each sampled row: 2 the
+    mass on each block of tokens, 3 the top positions, 4 whole rows.
 
     Raises:
         RequestFieldError: ``unknown_key`` (a mapping has a key that the field does not know) or ``missing_id``.
     """
     field: dict[str, Any] = {
         "capture": capture,
+        "detail": detail,
         "traceparent": traceparent,
         "route": route,
         "arm": arm,

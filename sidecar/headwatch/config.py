@@ -30,6 +30,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
 _LAST_PORT = 65535
 Port = Annotated[int, msgspec.Meta(ge=0, le=_LAST_PORT)]
+PrefillStride = Annotated[int, msgspec.Meta(ge=0)]
+Detail = Annotated[int, msgspec.Meta(ge=0, le=4)]
+RouteName = Annotated[str, msgspec.Meta(max_length=128)]
 
 
 class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,20 +43,47 @@ class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Annotated[str, msgspec.Meta(min_length=1)]
 
 
+class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How one route is sampled; what is not given is as for every other route."""
+
+    sample_rate: Rate | None = None
+    step_stride: Positive | None = None
+    prefill_stride: PrefillStride | None = None
+    detail: Detail | None = None
+
+
 class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the plugin samples.  Read once, when the engine starts."""
+    """What the plugin samples.  Read once, when the engine starts; live control may change rates, strides and detail."""
 
     enabled: bool = True
     sample_rate: Rate = 0.1
     """Share of requests sampled, by a hash of the trace or request id: the same request on every rank and replica."""
     step_stride: Positive = 8
     """Of a sampled request, every how many decode rows one is summarised (counted from its first generated token)."""
-    prefill_stride: Annotated[int, msgspec.Meta(ge=0)] = 0
+    prefill_stride: PrefillStride = 0
     """Every how many prompt rows one is summarised; 0: only the last row of the prompt."""
     layers: tuple[int, ...] = ()
     """Global layer numbers; empty: all."""
-    detail: Annotated[int, msgspec.Meta(ge=0, le=1)] = 1
-    """0: features.  1: span masses as well."""
+    detail: Detail = 1
+    """0: features.  1: span masses as well.  2: mass by block.  3: top positions.  4: whole rows, of few requests."""
+    max_detail: Detail = 4
+    """The highest level that a request may ask for in its field."""
+    value_mass: bool = False
+    """Whether span masses are measured a second time weighted by what they move, the norms of the values (detail 1 and up)."""
+    block_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] = 16
+    """Tokens in one block of a block profile; not the engine's page size, which differs between engines and layers."""
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    """Top positions of each head and row (detail 3)."""
+    max_full_requests: Positive = 1
+    """Requests whose rows are sent whole (detail 4) at a time; further ones get detail 3."""
+    max_full_bytes: Positive = 64 * 1024 * 1024
+    """Whole rows of one request, in bytes over its life; further rows get detail 3."""
+    max_detail_bytes: Positive = 16 * 1024 * 1024
+    """What detail 2 to 4 may add to one engine step; further rows get as much detail as fits."""
+    routes: dict[RouteName, RouteConfig] = {}
+    """Routes (as the request field names them) that are sampled otherwise."""
+    budget_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.01
+    """Largest share of step time that capture may take: beyond it rows are thinned, with weights; 1: no limit."""
     max_rows_per_step: Positive = 64
     max_documents: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
     max_field_bytes: Positive = 4 * 1024 * 1024
@@ -75,11 +105,22 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str = "tcp://127.0.0.1:9465"
     """ZeroMQ endpoint: the sidecar binds it, workers connect.  ``tcp://`` on loopback or ``ipc://``."""
     allow_remote: bool = False
-    """Whether *endpoint* may leave loopback.  Frames carry no text, but anybody who reaches the port may send some."""
+    """Whether *endpoint* and *control_endpoint* may leave loopback.  Frames carry no text, but anybody who reaches the
+    port may send some."""
     queue_frames: Positive = 256
     """Frames that the worker holds for a sidecar that is slow or away; the next one is dropped and counted."""
+    queue_bytes: Positive = 64 * 1024 * 1024
+    """The same bound by size, which long requests at a high detail reach first."""
     max_frame_bytes: Positive = 64 * 1024 * 1024
+    """A larger frame is not sent, and not taken."""
     status_seconds: Seconds = 2.0
+    control_endpoint: str = "tcp://127.0.0.1:9466"
+    """Where the sidecar publishes live control: it binds, workers and front ends connect."""
+    control_secret_file: str = ""
+    """File (0600) with the secret that authenticates live control, the same on both sides; empty: live control is off."""
+    control_state_file: str = ""
+    """Where the sidecar keeps what was ordered, the audit beside it.  Empty: beside the embedded store, or in
+    ``$XDG_STATE_HOME/headwatch``."""
 
 
 class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +129,9 @@ class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 9464
     allow_remote: bool = False
-    """Whether *host* may leave loopback.  The port has no authentication yet: see docs/security.md."""
+    """Whether *host* may leave loopback.  Reading has no authentication yet: see docs/security.md."""
+    token_file: str = ""
+    """File (0600) with the bearer token that changing anything through HTTP needs; empty: nothing can be changed."""
 
 
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +144,15 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_strata: Positive = 64
     """Strata held at once; rows of further ones are counted under the stratum ``other``."""
     max_open_requests: Positive = 4096
+
+
+class EvidenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Single rows of detail 2 and more, on their way to the store."""
+
+    max_bytes: Positive = 64 * 1024 * 1024
+    """Rows that wait for the store; further ones are dropped and counted."""
+    max_request_bytes: Positive = 128 * 1024 * 1024
+    """Rows of one request over its life; further ones are dropped and counted."""
 
 
 class GroundingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,11 +173,13 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Per-head series in the Collector's tables."""
     evidence_ttl_days: Positive = 30
     """Requests, documents and request heads."""
+    row_ttl_days: Positive = 7
+    """Single rows of detail 2 and more."""
 
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
         return (f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, head_ttl_days={self.head_ttl_days}, "
-                f"evidence_ttl_days={self.evidence_ttl_days})")
+                f"evidence_ttl_days={self.evidence_ttl_days}, row_ttl_days={self.row_ttl_days})")
 
 
 class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +217,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wire: WireConfig = WireConfig()
     http: HttpConfig = HttpConfig()
     window: WindowConfig = WindowConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     grounding: GroundingConfig = GroundingConfig()
     store: StoreConfig = StoreConfig()
     otlp: OtlpConfig = OtlpConfig()
@@ -245,9 +300,25 @@ def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> 
     """Return the store's URL, with the default path filled in."""
     if config.url:
         return config.url
+    return f"chdb://{state_folder(os.environ if environ is None else environ)}/store"
+
+
+def control_state_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the file in which the sidecar keeps what live control ordered."""
+    if config.wire.control_state_file:
+        return Path(config.wire.control_state_file)
     environ = os.environ if environ is None else environ
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".local" / "state")
-    return f"chdb://{state}/headwatch/store"
+    url = store_url(config.store, environ)
+    if config.store.enabled and url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(store.name + ".control.json")
+    return state_folder(environ) / "control.json"
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Return the user's folder for what headwatch keeps."""
+    state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    return Path(state) / "headwatch"
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -263,16 +334,23 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def _check_bindings(config: Config) -> None:
-    if not config.wire.allow_remote and not is_loopback(config.wire.endpoint):
-        raise ConfigError(f"wire.endpoint {config.wire.endpoint!r} leaves loopback; set wire.allow_remote = true if the "
-                          "network between worker and sidecar is yours alone")
-    scheme, _, address = config.wire.endpoint.partition("://")
+    _check_endpoint(config.wire, "endpoint", config.wire.endpoint)
+    _check_endpoint(config.wire, "control_endpoint", config.wire.control_endpoint)
+    if config.wire.control_secret_file and config.wire.control_endpoint == config.wire.endpoint:
+        raise ConfigError(f"wire.control_endpoint and wire.endpoint are both {config.wire.endpoint!r}; give each its own")
+    if not config.http.allow_remote and not is_loopback(config.http.host):
+        raise ConfigError(f"http.host {config.http.host!r} leaves loopback and reading has no authentication; set "
+                          "http.allow_remote = true if a proxy or network policy stands before it")
+
+
+def _check_endpoint(wire: WireConfig, name: str, endpoint: str) -> None:
+    if not wire.allow_remote and not is_loopback(endpoint):
+        raise ConfigError(f"wire.{name} {endpoint!r} leaves loopback; set wire.allow_remote = true if the network between "
+                          "worker and sidecar is yours alone")
+    scheme, _, address = endpoint.partition("://")
     port = address.rpartition(":")[2]
     if scheme == "tcp" and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LAST_PORT):
-        raise ConfigError(f"wire.endpoint {config.wire.endpoint!r}: give a port from 1 to {_LAST_PORT}, as in tcp://127.0.0.1:9465")
-    if not config.http.allow_remote and not is_loopback(config.http.host):
-        raise ConfigError(f"http.host {config.http.host!r} leaves loopback and the port has no authentication; set "
-                          "http.allow_remote = true if a proxy or network policy stands before it")
+        raise ConfigError(f"wire.{name} {endpoint!r}: give a port from 1 to {_LAST_PORT}, as in tcp://127.0.0.1:9465")
 
 
 def _read_file(path: str) -> dict[str, Any]:

@@ -8,8 +8,10 @@
     ├── SpanError              spans overlap or leave the prompt
     ├── WireError              bytes that are no frame, or a frame of a version that is not read
     ├── CaptureRefused         a layer, layout or engine version that is not understood
+    ├── EngineStateError       the engine is not where capture expected it to be in a step
     ├── StoreError             the store cannot be opened, or refuses a write
     ├── ExportError            an exporter's peer cannot be reached or refuses
+    ├── ControlError           a change of what live control orders that cannot be made
     └── CommandError           a command cannot do what it was asked
 
 Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
@@ -59,6 +61,12 @@ class CaptureRefused(HeadwatchError):  # noqa: N818 - a refusal is no error of o
         self.reason = reason
 
 
+class EngineStateError(HeadwatchError):
+    """The engine is not where capture expected it to be in a step; the step is given up, the layers are not."""
+
+    reason = "engine_state"
+
+
 class StoreError(HeadwatchError):
     """The store cannot be opened or refuses a write."""
 
@@ -69,6 +77,14 @@ class ExportError(HeadwatchError):
     """An exporter's peer cannot be reached or refuses what it was sent."""
 
     reason = "export"
+
+
+class ControlError(HeadwatchError):
+    """A change of what live control orders cannot be made: ``invalid``, ``off`` (live control is), or ``unrecorded``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class CommandError(HeadwatchError):

@@ -74,6 +74,11 @@ METRICS: tuple[Metric, ...] = (
            "Attention of a head on all documents, over 1 - sink mass.", _HEAD),
     Metric("headwatch.attention.span_mass", "exp_histogram", "1",
            "Attention of a head on the spans of one kind.", (*_HEAD, ATTR_SPAN_KIND)),
+    Metric("headwatch.attention.value_share", "exp_histogram", "1",
+           "Part of what a head moves that comes from the spans of one kind: attention weighted by the norms of the values. "
+           "Only where capture.value_mass is on.", (*_HEAD, ATTR_SPAN_KIND)),
+    Metric("headwatch.attention.output_norm", "gauge", "1",
+           "Mean norm of the output of a head, in units of its values. Only where capture.value_mass is on.", _HEAD),
     Metric("headwatch.attention.worst_lookback", "gauge", "1",
            "Mean lookback since the start of the heads that look back least.", (ATTR_MODEL, ATTR_ROUTE, ATTR_LAYER, ATTR_HEAD)),
     Metric("headwatch.grounding.ratio", "exp_histogram", "1",
@@ -86,15 +91,20 @@ METRICS: tuple[Metric, ...] = (
            (*_REQUEST, ATTR_DOCUMENT_SOURCE)),
     Metric("headwatch.grounding.requests", "sum", "{request}",
            "Sampled requests that ended, by whether their grounding could be measured.", (*_REQUEST, ATTR_STATE)),
-    Metric("headwatch.capture.rows", "sum", "{row}", "Query rows planned, sent, dropped or refused by the worker.",
+    Metric("headwatch.capture.rows", "sum", "{row}",
+           "Query rows planned, sent, dropped or refused by the worker; thinned: left out beforehand, to stay in the budget.",
            (ATTR_MODEL, ATTR_RANK, ATTR_STATE)),
     Metric("headwatch.capture.dropped", "sum", "{frame}", "Frames that the worker dropped because its queue was full.",
            (ATTR_MODEL, ATTR_RANK)),
     Metric("headwatch.capture.errors", "sum", "{error}", "Errors inside capture and in request fields, by reason.",
            (ATTR_MODEL, ATTR_RANK, ATTR_REASON)),
+    Metric("headwatch.capture.detail_reduced", "sum", "{row}",
+           "Rows that got less detail than was asked for, by the bound that they met.", (ATTR_MODEL, ATTR_RANK, ATTR_REASON)),
     Metric("headwatch.capture.duration", "sum", "s", "Time spent in capture.", (ATTR_MODEL, ATTR_RANK)),
-    Metric("headwatch.capture.overhead", "gauge", "1", "Time spent in capture over the time of all engine steps.",
-           (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.overhead", "gauge", "1",
+           "Time spent in capture over the time of the engine's steps, since the last report.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.capture.stride", "gauge", "1",
+           "The budget keeps one of so many wanted rows, and gives it their weight; 1: all of them.", (ATTR_MODEL, ATTR_RANK)),
     Metric("headwatch.capture.up", "gauge", "1", "1 while the worker captures and reports; 0 when switched off or silent.",
            (ATTR_MODEL, ATTR_RANK)),
     Metric("headwatch.capture.refused_layers", "gauge", "{layer}", "Layers that failed the self-check or are not understood.",
@@ -105,6 +115,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.ingest.head_summaries", "sum", "{summary}", "Head summaries aggregated."),
     Metric("headwatch.ingest.rejected", "sum", "{frame}", "Frames that could not be read, by reason.", (ATTR_REASON,)),
     Metric("headwatch.ingest.late_rows", "sum", "{row}", "Rows that arrived after their window closed; counted in the next."),
+    Metric("headwatch.ingest.evidence_rows", "sum", "{row}", "Single rows of detail 2 and more that were kept for the store."),
+    Metric("headwatch.ingest.evidence_dropped", "sum", "{row}",
+           "Single rows of detail 2 and more for which there was no room, by the bound that they met.", (ATTR_REASON,)),
     Metric("headwatch.ingest.clock_skew", "gauge", "s", "Worker clock minus sidecar clock.", (ATTR_MODEL, ATTR_RANK)),
     Metric("headwatch.exporter.up", "gauge", "1", "1 when the last export succeeded.", (ATTR_EXPORTER,)),
     Metric("headwatch.exporter.points", "sum", "{point}", "Data points or rows delivered.", (ATTR_EXPORTER,)),
@@ -123,7 +136,9 @@ def metric(name: str) -> Metric:
 
 
 def head_metric(feature: str) -> tuple[Metric, dict[str, str]]:
-    """Return the metric of a window feature of :data:`headwatch.model.WINDOW_FEATURES`, and the attributes it adds."""
+    """Return the metric of a window feature (``WINDOW_FEATURES``, ``VALUE_FEATURES``), and the attributes it adds."""
     if feature.startswith("span_mass."):
         return metric("attention.span_mass"), {ATTR_SPAN_KIND: feature.removeprefix("span_mass.")}
+    if feature.startswith("value_share."):
+        return metric("attention.value_share"), {ATTR_SPAN_KIND: feature.removeprefix("value_share.")}
     return metric(f"attention.{feature}"), {}

@@ -34,10 +34,19 @@ REQUEST_FEATURES = (*FEATURES, "document_mass")
 """What is kept for a request and head: means over the rows that were sampled."""
 WINDOW_FEATURES = (*REQUEST_FEATURES, *(f"span_mass.{kind}" for kind in SPAN_KINDS))
 """What is kept for a window and head, as histograms."""
+VALUE_FEATURES = tuple(f"value_share.{kind}" for kind in SPAN_KINDS)
+"""Further features of a window, where frames carry value masses: the part of what a head moves that comes from each kind."""
+REQUEST_VALUES = ("document_value_share", "output_norm")
+"""What a request keeps of them for each head: the part from documents, and the norm of the output."""
+HEAD_FEATURES = (*REQUEST_FEATURES, *REQUEST_VALUES)
+"""Everything that is kept for a request and head."""
 
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 """A row is ``decode`` where the query is a generated token, ``prefill`` where it is a token of the prompt."""
+
+AttentionKind = Literal["self", "cross"]
+"""``cross``: the positions are those of an encoder's input (audio), not of the prompt."""
 
 GroundingState = Literal["measured", "absent", "unresolved"]
 """``absent``: the request named no documents.  ``unresolved``: its documents could not be used (its field was rejected,
@@ -99,6 +108,14 @@ class RequestContext(msgspec.Struct, frozen=True):
     parent_span_id: str = ""
     errors: list[str] = []
     """Reasons of what could not be used in the client's field, for example ``document_not_in_prompt``."""
+    weight: float = 1.0
+    """How many requests this one stands for: one over the probability with which it was sampled."""
+    full: bool = False
+    """Whether every row is wanted, whatever the strides say (``"capture": "full"``)."""
+    detail: int = 0
+    """The detail level that the client asked for; rows get it or what the settings say, whichever is more."""
+    encoder_spans: list[Span] = []
+    """What the encoder's input consists of, for models with cross-attention; they partition all of it."""
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True):
@@ -116,6 +133,8 @@ class WorkerIdentity(msgspec.Struct, frozen=True):
     heads: int
     """Query heads of the whole model in one layer (the largest, where layers differ)."""
     engine_version: str
+    ranks: int = 1
+    """Workers of the engine, tensor and pipeline parallel ones together: each sends its part of every sampled row."""
 
 
 class SummaryBatch(msgspec.Struct, frozen=True, tag="summary"):
@@ -143,9 +162,32 @@ class SummaryBatch(msgspec.Struct, frozen=True, tag="summary"):
     features: bytes
     """float32 [rows, layers, heads, len(FEATURES)]; NaN where undefined."""
     span_mass: bytes
-    """float32: for each row in turn [spans of its request + 1, layers, heads]; the last span is the generated text."""
+    """float32: for each row in turn [spans of its request + 1, layers, heads]; the last span is the generated text.  In a
+    frame of cross-attention the spans are ``encoder_spans``, and the last one is empty."""
     finished: list[str] = []
     """Engine ids of sampled requests that ended."""
+    attention: AttentionKind = "self"
+    detail: int = 1
+    """The detail level of these rows, which says which of the columns below are filled."""
+    row_weight: bytes = b""
+    """float32 [rows]: how many rows each one stands for (the inverse of its probability); empty: 1 each."""
+    value_mass: bytes = b""
+    """float32, shaped as ``span_mass``: Σ ‖a_j v_j‖ over each span; empty where it is not asked for."""
+    output_norm: bytes = b""
+    """float32 [rows, layers, heads]: the norm of each head's output; empty where ``value_mass`` is."""
+    block_tokens: int = 0
+    """Tokens in one block of ``block_profile``."""
+    block_profile: bytes = b""
+    """uint8: for each row in turn [ceil((position + 1) / block_tokens), layers, heads], mass on a log scale (detail 2)."""
+    top_k: int = 0
+    top_position: bytes = b""
+    """int32 [rows, layers, heads, top_k]: the positions of the largest weights, largest first; -1: none (detail 3)."""
+    top_weight: bytes = b""
+    """float32 [rows, layers, heads, top_k]."""
+    full_weight: bytes = b""
+    """float16: for each row in turn [position + 1, layers, heads] (detail 4)."""
+    centroid: bytes = b""
+    """float32 [rows, layers, heads], of cross-attention only: where in the encoder's input a head looks, Σ a_j j / (n - 1)."""
 
 
 class StatusFrame(msgspec.Struct, frozen=True, tag="status"):
@@ -169,6 +211,15 @@ class StatusFrame(msgspec.Struct, frozen=True, tag="status"):
     step_stride: int
     runner: str
     backend: str
+    kernel: str = ""
+    """Name of the row kernel that runs."""
+    budget_stride: int = 1
+    """The factor by which the budget controller thins rows at the moment; 1: not at all."""
+    detail: int = 1
+    control_epoch: int = 0
+    """Number of the control message that is in force; 0: the configuration file's settings."""
+    left_out: dict[str, str] = {}
+    """Layers that do not attend to a request's positions (state-space and linear layers, encoders): name to why."""
 
 
 Frame = SummaryBatch | StatusFrame
@@ -214,6 +265,22 @@ class RequestRecord:
     """Head summaries of generated rows that define no lookback."""
     head_means: NDArray[np.float32] = field(repr=False)
     """[len(REQUEST_FEATURES), layers, heads] over generated rows; NaN where undefined."""
+    value_means: NDArray[np.float32] | None = field(default=None, repr=False)
+    """[len(REQUEST_VALUES), layers, heads] over generated rows; None where no frame carried value masses."""
+    alignment: Alignment | None = None
+    """None where the model has no cross-attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the heads of cross-attention walked through the encoder's input while one request was generated.
+
+    Heads of self-attention have no rows.
+    """
+
+    rows: NDArray[np.uint32]  # [L, H] generated rows
+    breaks: NDArray[np.uint32]  # [L, H] steps back from one row to the next
+    progress: NDArray[np.float32]  # [L, H] centroid of the last row minus that of the first; NaN without rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +308,45 @@ class WindowBatch:
     scale: int
     offset: int
     rows: NDArray[np.uint32]  # [S] sampled rows
+    output_norm: NDArray[np.float32] | None = None
+    """[S, L, H] mean norm of the head's output, NaN where no row carried it; None where no frame did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvidence:
+    """One sampled row of detail 2 or more, as it came: what a viewer needs to draw it token by token.
+
+    Columns are little-endian bytes of the shapes below, for L layers and H heads; positions become spans through the context.
+    A rank that has only some of the heads sends a row of its own.
+    """
+
+    context: RequestContext
+    worker: WorkerIdentity
+    time_ns: int
+    position: int
+    detail: int
+    layers: tuple[int, ...]
+    heads: int
+    head_offset: int
+    features: bytes  # float32 [L, H, len(FEATURES)]
+    span_mass: bytes  # float32 [spans + 1, L, H]
+    value_mass: bytes  # float32 [spans + 1, L, H], or empty
+    output_norm: bytes  # float32 [L, H], or empty
+    block_tokens: int
+    block_profile: bytes  # uint8 [blocks, L, H], codes of headwatch.wire.mass_code
+    top_k: int
+    top_position: bytes  # int32 [L, H, top_k], or empty
+    top_weight: bytes  # float32 [L, H, top_k], or empty
+    full_weight: bytes  # float16 [position + 1, L, H], or empty
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the columns take."""
+        columns = (
+            self.features, self.span_mass, self.value_mass, self.output_norm, self.block_profile, self.top_position,
+            self.top_weight, self.full_weight,
+        )  # fmt: skip
+        return sum(map(len, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +369,8 @@ class Health:
     time_ns: int
     workers: tuple[WorkerHealth, ...]
     ingest: dict[str, int]
-    """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests``."""
+    """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests
+    evidence_rows evidence_dropped.<reason>``."""
     exporters: dict[str, ExporterHealth]
 
 
@@ -283,7 +390,7 @@ class ExporterHealth:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the pipeline hands to every exporter, about once a second: windows that closed, requests that ended, health."""
+    """What the pipeline hands to every exporter, about once a second: what closed and ended, and health."""
 
     time_ns: int
     service: str
@@ -291,3 +398,5 @@ class Delivery:
     windows: tuple[WindowBatch, ...]
     requests: tuple[RequestRecord, ...]
     health: Health
+    rows: tuple[RowEvidence, ...] = ()
+    """Single rows of detail 2 and more."""

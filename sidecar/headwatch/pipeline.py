@@ -10,18 +10,22 @@ import logging
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.aggregate.windows import Aggregator
-from headwatch.config import store_url
+from headwatch.config import control_state_path, store_url
 from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
+from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
 from headwatch.model import Delivery, Health
+from headwatch.secret_file import read_secret
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
@@ -29,13 +33,15 @@ from headwatch_exporters.prometheus import PrometheusExporter
 if TYPE_CHECKING:
     from headwatch.config import Config, Loaded
     from headwatch.console.view import Reader
-    from headwatch.model import SummaryBatch
+    from headwatch.model import SummaryBatch, WorkerHealth
     from headwatch.wire.columns import Columns
     from headwatch_exporters.base import Exporter
 
 logger = logging.getLogger("headwatch.sidecar")
 
 _TICK_SECONDS = 0.5
+_QUEUED_DELIVERIES = 4
+"""Single rows are handed to the store while it has fewer deliveries waiting: their memory is bounded by that."""
 _HEALTH_SECONDS = 5.0
 """A delivery goes out so often at least, so that health is exported also where there is no traffic."""
 
@@ -46,11 +52,18 @@ class Sidecar:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
+        secret, token = (
+            read_secret(name, path) if path else b""
+            for name, path in (
+                ("wire.control_secret_file", config.wire.control_secret_file), ("http.token_file", config.http.token_file),
+            )
+        )  # fmt: skip
         head_maps = {}
         if config.grounding.head_map:
             head_map = load_head_map(config.grounding.head_map)
             head_maps[head_map.model] = head_map.mask()
-        self._aggregator = Aggregator(config.window, head_maps)
+        self._evidence = EvidenceQueue(config.evidence) if config.store.enabled else None
+        self._aggregator = Aggregator(config.window, head_maps, self._evidence)
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
         store = ClickHouseExporter.open(config.store) if config.store.enabled else None
@@ -61,14 +74,21 @@ class Sidecar:
         if config.otlp.endpoint:
             exporters.append(OtlpExporter(config.otlp))
         self._threads = [ExporterThread(exporter) for exporter in exporters]
+        self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
         self._receiver = Receiver(config.wire, self._registry, self._consume)
-        self._http = HttpServer(create_app(self, config.http.host), config.http.host, config.http.port)
+        self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
+        self._http = HttpServer(create_app(self, config.http.host, token), config.http.host, config.http.port)
         self._last_delivery = 0.0
 
     @property
     def reader(self) -> Reader | None:
         """Return what reads the store back, or None where the store is off."""
         return self._reader
+
+    @property
+    def control(self) -> Controller:
+        """Return live control: what the HTTP surface shows and changes, and what incidents raise."""
+        return self._control
 
     def start(self) -> None:
         """Open the ports and start the threads.
@@ -79,7 +99,9 @@ class Sidecar:
         self._http.start()
         try:
             self._receiver.start()
+            self._control.start()
         except Exception:
+            self._receiver.stop()
             self._http.stop()
             raise
         for thread in self._threads:
@@ -92,16 +114,19 @@ class Sidecar:
         now_ns = time.time_ns()
         with self._lock:
             windows, requests = self._aggregator.collect(now_ns, everything=everything)
+            rows = self._evidence.take() if self._evidence is not None and (everything or self._store_keeps_up()) else ()
         due = time.monotonic() - self._last_delivery >= _HEALTH_SECONDS
-        if windows or requests or due or everything:
+        if windows or requests or rows or due or everything:
             self._last_delivery = time.monotonic()
-            delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health())
+            delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows)
             for thread in self._threads:
-                thread.offer(delivery)
+                thread.offer(delivery if thread is self._store_thread else replace(delivery, rows=()))
         self._registry.save()
+        self._control.heard(self._reporting())
 
     def stop(self) -> None:
         """Take what has arrived, close every window and request, flush the exporters, free the ports."""
+        self._control.stop()
         self._receiver.stop()
         self.tick(everything=True)
         for thread in self._threads:
@@ -111,7 +136,7 @@ class Sidecar:
     def health(self) -> Health:
         """Return the state of the pair now."""
         with self._lock:
-            counts = dict(self._aggregator.counters)
+            counts = {**self._aggregator.counters, **(self._evidence.counters if self._evidence is not None else {})}
         return Health(
             time_ns=time.time_ns(),
             workers=self._registry.health(),
@@ -130,13 +155,20 @@ class Sidecar:
             for name, health in self.health().exporters.items()
             if not health.up
         ]
-        now_ns = time.time_ns()
-        workers = self._registry.health()
-        if not workers:
+        if not self._registry.health():
             reasons.append("no worker has reported yet")
-        elif all(now_ns - worker.received_ns > SILENT_NS for worker in workers):
+        elif not self._reporting():
             reasons.append("every worker is silent")
         return reasons
+
+    def _reporting(self) -> list[WorkerHealth]:
+        """Return the workers that are not silent."""
+        now_ns = time.time_ns()
+        return [worker for worker in self._registry.health() if now_ns - worker.received_ns <= SILENT_NS]
+
+    def _store_keeps_up(self) -> bool:
+        """Return whether single rows may go on to the store; until it does they wait in one place."""
+        return self._store_thread is not None and self._store_thread.health().queue_batches < _QUEUED_DELIVERIES
 
     def _consume(self, batch: SummaryBatch, columns: Columns) -> None:
         with self._lock:

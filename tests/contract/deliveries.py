@@ -70,6 +70,12 @@ def full(now_ns: int = FIXED_NS) -> Delivery:
     return _delivery(batches, now_ns, health)
 
 
+def carried(now_ns: int = FIXED_NS) -> Delivery:
+    """Return a delivery of one request whose heads' value masses were measured: document 1 carries three quarters."""
+    batch = frames.detailed(1, time_ns=now_ns, finished=["r-1"])
+    return _delivery([batch], now_ns, Health(now_ns, (), {}, {}))
+
+
 def undefined(now_ns: int = FIXED_NS) -> Delivery:
     """Return a delivery in which nothing that may be undefined is defined.
 

@@ -53,11 +53,12 @@ def build(folder: Path, kind: Kind, *, seed: int = 7) -> Path:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).float().eval()
     model.save_pretrained(folder)
-    _save_tokenizer(folder)
+    save_tokenizer(folder)
     return folder
 
 
-def _save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path) -> None:
+    """Write a small byte-level tokenizer with a chat template to *folder*."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

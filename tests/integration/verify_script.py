@@ -19,7 +19,7 @@ from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.cli.output import stdout_to_stderr
 from headwatch.verify import engine
 from headwatch.verify.cases import WAVES
-from headwatch.verify.eager import layer_rules
+from headwatch.verify.rules import layer_rules
 from headwatch.verify.run import DEFAULT_ROWS, PREFILL_STRIDE, generated_tokens, judge
 
 TOKENS = generated_tokens(DEFAULT_ROWS)
@@ -56,7 +56,7 @@ def plant_faults():
     def faulty_weights(query, keys, positions, rule):
         return weights(query, keys, positions - 1 if rule is shifted[0] else positions, rule)
 
-    attach.discover, oracle.weights, attach.choose = faulty_discover, faulty_weights, TorchRows
+    attach.discover, oracle.weights, attach.choose = faulty_discover, faulty_weights, lambda *_, **__: TorchRows()
 
 
 def trust_blindly(self, attention, values, output, visible):

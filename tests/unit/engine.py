@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
 from headwatch.capture.attention import AttentionRule
@@ -58,15 +59,38 @@ class Engine:
             flat[block, :, 0].view(KV_HEADS, DIM, BLOCK)[:, :, slot] = self.keys[token]
             flat[block, :, 1].view(KV_HEADS, BLOCK, DIM)[:, slot] = self.values[token]
         self.layers = {name: SimpleNamespace(impl=CPUAttentionBackendImpl(), isa="vec") for name in LAYER_NAMES}
-        self.runner = SimpleNamespace(input_batch=SimpleNamespace(req_ids=["other", "r-1"]))
+        pages = torch.tensor([[0, 0, 0], self.blocks])
+        self.runner = SimpleNamespace(
+            input_batch=SimpleNamespace(
+                req_ids=["other", "r-1"], block_table=[SimpleNamespace(get_device_tensor=lambda count: pages[:count])]
+            ),
+            query_start_loc=SimpleNamespace(np=np.zeros(8, np.int32)),
+            optimistic_seq_lens_cpu=torch.zeros(8, dtype=torch.int32),
+            attn_groups=[[SimpleNamespace(layer_names=list(LAYER_NAMES), kernel_block_size=None)]],
+            cudagraph_dispatcher=None,
+        )
         self.worker = SimpleNamespace(
             model_runner=self.runner,
             rank=0,
             vllm_config=SimpleNamespace(
                 instance_id="x",
-                parallel_config=SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1),
+                parallel_config=SimpleNamespace(
+                    tensor_parallel_size=1, pipeline_parallel_size=1, prefill_context_parallel_size=1,
+                    decode_context_parallel_size=1, nnodes_within_dp=1, distributed_executor_backend="uni",
+                    use_ubatching=False, data_parallel_index=0,
+                ),
+                scheduler_config=SimpleNamespace(async_scheduling=False),
+                cache_config=SimpleNamespace(kv_sharing_fast_prefill=False),
+                attention_config=SimpleNamespace(hisparse_config=None),
+                speculative_config=None,
+                diffusion_config=None,
+                kv_transfer_config=None,
                 compilation_config=SimpleNamespace(static_forward_context=self.layers),
-                model_config=SimpleNamespace(served_model_name="tiny", revision=None, dtype=torch.float32),
+                model_config=SimpleNamespace(
+                    served_model_name="tiny", revision=None, dtype=torch.float32, runner_type="generate",
+                    hf_text_config=SimpleNamespace(), rswa_window=None, get_num_attention_heads=lambda _: HEADS,
+                    get_total_num_hidden_layers=lambda: len(LAYER_NAMES),
+                ),
             ),
         )
 
@@ -76,9 +100,13 @@ class Engine:
             finished_req_ids=set(finished),
             scheduled_new_reqs=[
                 SimpleNamespace(
-                    req_id="r-1", sampling_params=SimpleNamespace(extra_args=arguments), lora_request=None
+                    req_id="r-1", sampling_params=SimpleNamespace(extra_args=arguments), lora_request=None,
+                    num_computed_tokens=0,
                 )
             ] if new else [],
+            scheduled_cached_reqs=SimpleNamespace(
+                req_ids=["other"] if new else ["other", "r-1"], num_computed_tokens=[4] if new else [4, self.positions]
+            ),
             num_scheduled_tokens={"other": 1, "r-1": rows} if rows else {},
             scheduled_spec_decode_tokens={},
         )
@@ -96,12 +124,9 @@ class Engine:
         grouped = attention.reshape(rows, KV_HEADS, HEADS // KV_HEADS, length)
         result = torch.zeros(1 + rows, HEADS, DIM)
         result[1:] = torch.einsum("rkgn,nkd->rkgd", grouped, self.values[:length]).reshape(rows, HEADS, DIM)
-        metadata = SimpleNamespace(
-            result=result,
-            query_start_loc=torch.tensor([0, 1, 1 + rows]),
-            seq_lens=torch.tensor([5, length]),
-            block_table=torch.tensor([[0, 0, 0], self.blocks]),
-        )
+        metadata = SimpleNamespace(result=result)
+        self.runner.query_start_loc.np[:3] = [0, 1, 1 + rows]
+        self.runner.optimistic_seq_lens_cpu[:2] = torch.tensor([5, length])
         outputs = {}
         for name, layer in self.layers.items():
             outputs[name] = torch.zeros(1 + rows, HEADS, DIM)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, WorkerIdentity
+from headwatch.wire.mass_code import to_code
 
 LAYERS, HEADS, PROMPT = 2, 3, 10
 SECOND = 1_000_000_000
@@ -57,6 +59,51 @@ def summary(
         span_mass=b"".join(np.ascontiguousarray(mass, "<f4").tobytes() for mass in masses),
         finished=finished or [],
     )
+
+
+def detailed(
+    detail: int,
+    *,
+    positions: tuple[int, ...] = (10, 11),
+    request: RequestContext | None = None,
+    sequence: int = 0,
+    time_ns: int = 100 * SECOND,
+    finished: list[str] | None = None,
+    values: bool = True,
+) -> SummaryBatch:
+    """Return a frame of *detail* in which every head spreads its attention evenly; blocks of 4 tokens, two top positions.
+
+    Where it carries *values*, document 0 carries nothing, document 1 three quarters and the generated text the rest of 2.
+    """
+    rows = [(position, {"entropy": 1.0, "sink_mass": 0.1, "lookback": 0.5}, [0.2] * 5) for position in positions]
+    batch = summary(rows, sequence=sequence, time_ns=time_ns, request=request, finished=finished)
+    cells, columns = LAYERS * HEADS, {}
+    if values:
+        carried = np.repeat(np.array([0.0, 0.0, 1.5, 0.0, 0.5], "<f4"), cells)
+        columns |= {
+            "value_mass": np.tile(carried, len(rows)).tobytes(),
+            "output_norm": np.full(len(rows) * cells, 3.0, "<f4").tobytes(),
+        }  # fmt: skip
+    if detail >= 2:
+        profiles = [np.repeat(_profile(position), cells) for position in positions]
+        columns |= {"block_tokens": 4, "block_profile": np.concatenate(profiles).tobytes()}
+    if detail >= 3:
+        weights = [np.full(cells * 2, 1 / (position + 1), "<f4") for position in positions]
+        columns |= {
+            "top_k": 2, "top_position": np.tile(np.array([0, 1], "<i4"), cells * len(rows)).tobytes(),
+            "top_weight": np.concatenate(weights).tobytes(),
+        }  # fmt: skip
+    if detail >= 4:
+        full = [np.full((position + 1) * cells, 1 / (position + 1), "<f2") for position in positions]
+        columns["full_weight"] = np.concatenate(full).tobytes()
+    return msgspec.structs.replace(batch, detail=detail, **columns)
+
+
+def _profile(position: int) -> np.ndarray:
+    """Codes of the masses of blocks of 4 tokens of an even row."""
+    tokens = np.full(-(-(position + 1) // 4), 4)
+    tokens[-1] = position + 1 - 4 * (len(tokens) - 1)
+    return to_code(tokens / (position + 1))
 
 
 def status(sequence: int = 0, time_ns: int = 0, identity: WorkerIdentity | None = None) -> StatusFrame:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
+from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.strata import context_band
 from headwatch.aggregate.windows import GRACE_NS, Aggregator
-from headwatch.config import WindowConfig
+from headwatch.config import EvidenceConfig, WindowConfig
 from headwatch.errors import WireError
-from headwatch.model import WINDOW_FEATURES
+from headwatch.model import REQUEST_VALUES, VALUE_FEATURES, WINDOW_FEATURES, RowEvidence, SummaryBatch
 from headwatch.wire.columns import view
 
-from .frames import HEADS, LAYERS, SECOND, context, summary, worker
+from .frames import HEADS, LAYERS, SECOND, context, detailed, summary, worker
 
 NAN = float("nan")
 MASS = [0.2, 0.3, 0.1, 0.1, 0.3]
@@ -139,8 +141,6 @@ def test_open_requests_are_bounded_and_the_rest_counted() -> None:
 
 
 def test_a_frame_with_layers_that_its_model_does_not_have_is_refused() -> None:
-    import msgspec
-
     batch = msgspec.structs.replace(summary([(10, DECODE, MASS)]), layers=[0, 7])
     with pytest.raises(WireError, match="does not have"):
         add(aggregator(), batch)
@@ -153,9 +153,108 @@ def test_context_bands(visible: int, band: str) -> None:
     assert context_band(visible) == band
 
 
-def test_what_was_wrong_with_request_fields_is_counted_by_reason() -> None:
-    import msgspec
+def test_what_heads_move_becomes_shares_of_each_kind_and_a_mean_norm() -> None:
+    """Document 1 carries 1.5 of 2, the generated text 0.5, all else nothing; the norm of every output is 3."""
+    made = aggregator()
+    add(made, detailed(1, finished=["r-1"]))
+    (window,), (record,) = made.collect(500 * SECOND)
+    assert window.features == (*WINDOW_FEATURES, *VALUE_FEATURES)
 
+    def share(kind: str) -> np.ndarray:
+        place = window.features.index(f"value_share.{kind}")
+        return window.total[0, place] / window.count[0, place]
+
+    np.testing.assert_allclose(share("document"), 0.75)
+    np.testing.assert_allclose(share("generated"), 0.25)
+    np.testing.assert_allclose(share("system"), 0.0)
+    assert window.count[0, window.features.index("value_share.tool")].sum() == 0, "no tool span: undefined, not 0"
+    np.testing.assert_allclose(feature(window, "span_mass.document"), 0.4, rtol=1e-6)
+    np.testing.assert_allclose(window.output_norm, np.full((1, LAYERS, HEADS), 3.0))
+    assert record.value_means is not None
+    np.testing.assert_allclose(record.value_means[REQUEST_VALUES.index("document_value_share")], 0.75)
+    np.testing.assert_allclose(record.value_means[REQUEST_VALUES.index("output_norm")], 3.0)
+
+
+def test_a_window_without_value_masses_is_as_it_was() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)], finished=["r-1"]))
+    (window,), (record,) = made.collect(500 * SECOND)
+    assert window.features == WINDOW_FEATURES
+    assert (window.output_norm, record.value_means) == (None, None)
+
+
+def test_strata_with_and_without_value_masses_share_a_window() -> None:
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)], request=context("r-2", route="plain")))
+    add(made, detailed(1))
+    (window,), _ = made.collect(500 * SECOND)
+    place = window.features.index("value_share.document")
+    assert window.count[:, place].sum((1, 2)).tolist() == [0, 2 * LAYERS * HEADS]
+    assert np.isnan(window.output_norm[0]).all()
+    np.testing.assert_allclose(window.output_norm[1], 3.0)
+
+
+def test_a_head_that_moves_nothing_has_no_shares_and_what_is_no_number_is_not_counted() -> None:
+    made = aggregator()
+    batch = detailed(1)
+    values = np.frombuffer(batch.value_mass, "<f4").reshape(2, 5, LAYERS, HEADS).copy()
+    values[:, :, 0, 0] = 0.0
+    values[0, 2, 1, 1] = np.nan
+    add(made, msgspec.structs.replace(batch, value_mass=values.tobytes()))
+    (window,), _ = made.collect(500 * SECOND)
+    counts = window.count[0, window.features.index("value_share.document")]
+    assert (counts[0, 0], counts[1, 1], counts[0, 1]) == (0, 1, 2)
+
+
+def rows_of(*batches: SummaryBatch, **limits: int) -> tuple[list[RowEvidence], EvidenceQueue]:
+    kept = EvidenceQueue(EvidenceConfig(**limits))
+    made = Aggregator(WindowConfig(), {}, kept)
+    for batch in batches:
+        add(made, batch)
+    return list(kept.take()), kept
+
+
+@pytest.mark.parametrize("detail", [2, 3, 4])
+def test_single_rows_are_kept_as_they_came(detail: int) -> None:
+    batch = detailed(detail)
+    rows, kept = rows_of(summary([(9, DECODE, MASS)]), batch)
+    assert [(row.position, row.detail, row.context.engine_id) for row in rows] == [(10, detail, "r-1"), (11, detail, "r-1")]
+    for name in (
+        "features", "span_mass", "value_mass", "output_norm", "block_profile", "top_position", "top_weight", "full_weight",
+    ):  # fmt: skip
+        assert b"".join(getattr(row, name) for row in rows) == getattr(batch, name), name
+    assert (rows[0].block_tokens, rows[0].top_k, rows[0].layers) == (4, batch.top_k, (0, 1))
+    assert kept.counters == {"evidence_rows": 2}
+    assert kept.take() == (), "what was taken does not wait any longer"
+
+
+def test_rows_that_wait_are_bounded_in_bytes_and_the_rest_is_counted() -> None:
+    (row, _), _ = rows_of(detailed(4))
+    rows, kept = rows_of(detailed(4), detailed(4, sequence=1), max_bytes=3 * row.size_bytes)
+    assert len(rows) == 2, "the row at 11 is larger than the one at 10"
+    assert kept.counters == {"evidence_rows": 2, "evidence_dropped.waiting_bytes": 2}
+
+
+def test_rows_of_one_request_are_bounded_over_its_life() -> None:
+    (row, _), _ = rows_of(detailed(3))
+    kept = EvidenceQueue(EvidenceConfig(max_request_bytes=2 * row.size_bytes))
+    made = Aggregator(WindowConfig(), {}, kept)
+    for number in range(3):
+        add(made, detailed(3, positions=(10,), sequence=number))
+        kept.take()
+    add(made, detailed(3, positions=(10,), request=context("r-2"), sequence=3))
+    assert kept.counters == {"evidence_rows": 3, "evidence_dropped.request_bytes": 1}
+
+
+def test_rows_of_a_request_that_is_not_held_open_are_counted() -> None:
+    kept = EvidenceQueue(EvidenceConfig())
+    made = Aggregator(WindowConfig(max_open_requests=1), {}, kept)
+    add(made, detailed(2))
+    add(made, detailed(2, request=context("r-2"), sequence=1))
+    assert kept.counters == {"evidence_rows": 2, "evidence_dropped.open_requests": 2}
+
+
+def test_what_was_wrong_with_request_fields_is_counted_by_reason() -> None:
     made = aggregator()
     faulty = msgspec.structs.replace(context(documents=0), errors=["malformed_json"])
     add(made, summary([(10, {**DECODE, "lookback": NAN}, [0.2, 0.4, 0.1, 0.3])], request=faulty, finished=["r-1"]))

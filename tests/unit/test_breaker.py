@@ -27,8 +27,14 @@ def test_repeated_errors_open_the_breaker_and_one_good_step_closes_it(caplog: py
     assert "bad layout" in breaker.reason
     assert breaker.errors == {"ValueError": 3}
     clock.now = 61
-    assert breaker.closed, "half open: one step is tried"
-    assert not breaker.closed, "and only one"
+    assert breaker.closed, "half open: steps are tried until one tells"
+    assert breaker.closed
+    breaker.failed(ValueError("bad layout"))
+    assert not breaker.closed, "it failed: another wait"
+    clock.now = 119
+    breaker.failed(ValueError("while open, an error of admission does not make it longer"))
+    clock.now = 121
+    assert breaker.closed
     breaker.succeeded()
     assert breaker.up
     assert breaker.reason == ""

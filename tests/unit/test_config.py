@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from headwatch.cli.config import settings
-from headwatch.config import Config, StoreConfig, is_loopback, load, mask_url, store_url
+from headwatch.config import (
+    Config,
+    RouteConfig,
+    StoreConfig,
+    control_state_path,
+    is_loopback,
+    load,
+    mask_url,
+    store_url,
+)
 from headwatch.errors import ConfigError
 
 
@@ -50,6 +59,8 @@ def test_the_named_file_wins_over_the_one_of_the_environment(tmp_path: Path):
         ("sample_rate = 0.5", r"'sample_rate' is no section"),
         ("[capture]\nsample_rate = 1.5", r"file .*: capture\.sample_rate: Expected `float` <= 1\.0"),
         ("[capture]\nsample_rate = 'all'", r"capture\.sample_rate: Expected `float`, got `str`"),
+        ("[capture.routes.hr]\nsample_rate = 2", r"file .*: capture\.routes\[\.\.\.\]\.sample_rate: Expected `float` <= 1\.0"),
+        ("[capture.routes.hr]\nsample_rat = 1", r"capture\.routes\[\.\.\.\]: Object contains unknown field `sample_rat`"),
         ("[capture]\nlayers = [1, 'two']", r"file .*: capture\.layers\[1\]: Expected `int`, got `str`"),
         ("[capture]\nmarkers = [{kind='document', start='<', ende='>'}]", r"ende"),
         ("[otlp]\nprotocol = 'carrier pigeon'", r"otlp\.protocol: Invalid enum value"),
@@ -103,10 +114,35 @@ def test_an_unreadable_file_says_why():
         load(path="/no/such/file", environ={})
 
 
-@pytest.mark.parametrize("name", ["wire.endpoint", "http.host"])
+def test_routes_are_tables_of_the_file_or_one_toml_value_of_a_variable(tmp_path: Path):
+    path = write(tmp_path, "[capture.routes.hr]\nsample_rate = 1.0\n[capture.routes.'help desk']\ndetail = 0\n")
+    wanted = {"hr": RouteConfig(sample_rate=1.0), "help desk": RouteConfig(detail=0)}
+    assert load(path=path, environ={}).config.capture.routes == wanted
+    text = "{hr = {sample_rate = 1.0}, 'help desk' = {detail = 0}}"
+    assert load(environ={"HEADWATCH_CAPTURE_ROUTES": text}).config.capture.routes == wanted
+
+
+def test_live_control_has_a_place_of_its_own_on_the_wire():
+    same = {"wire.control_endpoint": "tcp://127.0.0.1:9465", "wire.control_secret_file": "/etc/headwatch/secret"}
+    with pytest.raises(ConfigError, match=r"wire\.control_endpoint and wire\.endpoint are both 'tcp://127\.0\.0\.1:9465'"):
+        load(environ={}, overrides=same)
+
+
+def test_what_live_control_ordered_lies_beside_the_store_or_in_the_users_state():
+    def path(**settings: str | bool) -> str:
+        overrides = {name.replace("__", "."): value for name, value in settings.items()}
+        return str(control_state_path(load(environ={}, overrides=overrides).config, {"HOME": "/home/u"}))
+
+    assert path() == "/home/u/.local/state/headwatch/store.control.json"
+    assert path(store__url="chdb:///data/mine") == "/data/mine.control.json"
+    assert path(store__url="http://ch:8123/db") == path(store__enabled=False) == "/home/u/.local/state/headwatch/control.json"
+    assert path(wire__control_state_file="/x/y.json") == "/x/y.json"
+
+
+@pytest.mark.parametrize("name", ["wire.endpoint", "wire.control_endpoint", "http.host"])
 def test_leaving_loopback_is_refused_unless_it_is_said_twice(name: str):
     """A port without authentication is not opened to a network by one setting."""
-    value = "tcp://0.0.0.0:9465" if name == "wire.endpoint" else "0.0.0.0"
+    value = "tcp://0.0.0.0:9999" if name.startswith("wire") else "0.0.0.0"
     section = name.partition(".")[0]
     with pytest.raises(ConfigError, match=rf"{name}.*leaves loopback.*{section}\.allow_remote = true"):
         load(environ={}, overrides={name: value})
@@ -170,8 +206,9 @@ def test_the_default_store_lies_in_the_users_state():
     assert store_url(StoreConfig(url="chdb:///x"), {}) == "chdb:///x"
 
 
+@pytest.mark.parametrize("name", ["endpoint", "control_endpoint"])
 @pytest.mark.parametrize("port", ["99999", "0", "", "http", "12x", "1234567"])
-def test_a_wire_endpoint_without_a_possible_port_is_refused(port: str):
+def test_a_wire_endpoint_without_a_possible_port_is_refused(name: str, port: str):
     """ZeroMQ would take some of them and listen elsewhere."""
-    with pytest.raises(ConfigError, match=r"wire\.endpoint .* give a port from 1 to 65535"):
-        load(environ={}, overrides={"wire.endpoint": f"tcp://127.0.0.1:{port}"})
+    with pytest.raises(ConfigError, match=rf"wire\.{name} .* give a port from 1 to 65535"):
+        load(environ={}, overrides={f"wire.{name}": f"tcp://127.0.0.1:{port}"})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from headwatch.capture.attention import AttentionRule
 from headwatch.capture.buffer import LayerSlot
+from headwatch.capture.cache import CpuVectorReader
 from headwatch.capture.kernels import compiler, cpu
 from headwatch.capture.kernels.choose import choose
+from headwatch.capture.learnt_layout import Layout, LearntReader
+from headwatch.capture.readers_cpu import Fp8Reader
 from headwatch.errors import CaptureRefused
 
 from .scenes import Scene, Wanted, scene, worst
@@ -120,6 +126,35 @@ def test_strided_queries_are_read_where_they_stand(kernel: cpu.CpuRows) -> None:
     check(kernel, made)
 
 
+def test_fp8_scales_of_the_layer_are_applied_as_they_are_now(kernel: cpu.CpuRows) -> None:
+    made = scene([Wanted(300, 250, 2)], dtype=torch.float8_e4m3fn, query_dtype=torch.float32)
+    owner = SimpleNamespace(_k_scale_float=0.5, _v_scale_float=3.0)
+    reader = Fp8Reader(CpuVectorReader(), owner, torch.float8_e4m3fn)
+    call = replace(made.call, reader=reader, cache=made.call.cache.view(torch.uint8))
+    for scale in (0.5, 1.5):
+        owner._k_scale_float = scale
+        scaled = Scene(call, made.rows, [keys.float() * scale for keys in made.keys], [v.float() * 3.0 for v in made.values])
+        check(kernel, scaled, values=True)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (5, 1), (2, 2)])
+def test_pairs_of_bfloat16_in_groups_of_16_tokens(kernel: cpu.CpuRows, heads: int, kv_heads: int) -> None:
+    """The key layout of isa amx: [tokens / 16][dim / 2][16][2]."""
+    made = scene([Wanted(300, 250, 3), Wanted(33, 30)], heads=heads, kv_heads=kv_heads, dtype=torch.bfloat16)
+    cache = made.call.cache
+    blocks, _, size, width = cache.shape
+    dim = width // 2
+    halves = cache.view(blocks, kv_heads, 2, size * dim)
+    columns = halves[:, :, 0].reshape(blocks, kv_heads, dim // 2, 2, size // 16, 16)
+    packed = cache.clone()
+    packed.view(blocks, kv_heads, 2, size * dim)[:, :, 0] = columns.permute(0, 1, 4, 2, 5, 3).flatten(2)
+    token, number = torch.arange(size)[:, None], torch.arange(dim)[None, :]
+    cells = token // 16 * 16 * dim + number // 2 * 32 + token % 16 * 2 + number % 2
+    reader = LearntReader(Layout(cells.flatten(), torch.arange(size * dim)))
+    torch.testing.assert_close(reader.read(packed, made.call.block_table[1], 300)[0], made.keys[0])
+    check(kernel, Scene(replace(made.call, cache=packed, reader=reader), made.rows, made.keys, made.values))
+
+
 def test_layers_that_the_kernel_does_not_fit_go_to_the_oracle(kernel: cpu.CpuRows) -> None:
     """A block of 24 tokens is no whole number of vectors."""
     check(kernel, scene([Wanted(100, 90, 2)], block=24), values=True, bound=2e-5)
@@ -139,7 +174,7 @@ def test_without_a_compiler_the_oracle_runs_and_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    assert choose().name == "torch"
+    assert choose("cpu", [], values=False).name == "torch"
     assert "no C compiler" in caplog.text
 
 

@@ -7,11 +7,10 @@ import re
 
 import pytest
 
+from headwatch.calibrate.corpus import load_split
 from headwatch.demo.corpus import Corpus, load_corpus
-from headwatch.demo.prompts import CALIBRATION_PHASES, PHASES, plan_requests
+from headwatch.demo.prompts import PHASES, plan_requests
 from headwatch.demo.retrieval import TOP_K, Retriever, content_words, wrong_documents
-
-SPLITS = ("demo", "calibration")
 
 
 def count_words(text: str) -> int:
@@ -19,24 +18,21 @@ def count_words(text: str) -> int:
     return len(re.findall(r"\w+|[^\w\s]", text))
 
 
-@pytest.fixture(scope="module", params=SPLITS)
-def corpus(request: pytest.FixtureRequest) -> Corpus:
-    return load_corpus(request.param)
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return load_corpus()
 
 
-def test_corpus_is_as_large_as_promised():
-    """60 documents and more; 40 questions and more for the phases, 20 and more for calibration."""
-    demo, calibration = (load_corpus(split) for split in SPLITS)
-    assert len(demo.documents) + len(calibration.documents) >= 60
-    assert len(demo.questions) >= 40
-    assert len(calibration.questions) >= 20
+def test_corpus_is_as_large_as_promised(corpus: Corpus):
+    """40 questions and more for the phases."""
+    assert len(corpus.documents) == len(corpus.questions) >= 40
 
 
-def test_splits_share_nothing():
-    """Retrieval heads are chosen on documents that the phases never show."""
-    demo, calibration = (load_corpus(split) for split in SPLITS)
-    assert not {item.id for item in demo.documents} & {item.id for item in calibration.documents}
-    assert not {item.text for item in demo.questions} & {item.text for item in calibration.questions}
+def test_heads_are_chosen_on_documents_that_the_phases_never_show(corpus: Corpus):
+    """The demo's documents and questions are none of those that calibration uses."""
+    calibration = load_split("calibration")
+    assert not {item.id for item in corpus.documents} & {item.id for item in calibration}
+    assert not {item.text for item in corpus.questions} & {item.question for item in calibration}
 
 
 def test_documents_are_distinct_and_of_even_length(corpus: Corpus):
@@ -48,7 +44,7 @@ def test_documents_are_distinct_and_of_even_length(corpus: Corpus):
 
 
 def test_both_routes_have_questions(corpus: Corpus):
-    """Each split asks for both applications."""
+    """Both applications are asked for."""
     assert {item.route for item in corpus.questions} == {"support", "handbook"}
 
 
@@ -73,7 +69,7 @@ def test_wrong_documents_are_as_long_and_say_nothing_of_the_question(corpus: Cor
 
 def test_wrong_documents_are_as_long_on_average(corpus: Corpus):
     """What differences remain cancel out: no phase has longer prompts."""
-    plan = plan_requests(corpus, CALIBRATION_PHASES, count_words)
+    plan = plan_requests(corpus, {"right": "right", "wrong": "wrong"}, count_words)
     documents = [[item for request in requests for item in request.documents] for requests in plan.values()]
     totals = [sum(count_words(item.passage) for item in items) for items in documents]
     assert totals[1] == pytest.approx(totals[0], rel=0.01)
@@ -81,13 +77,13 @@ def test_wrong_documents_are_as_long_on_average(corpus: Corpus):
 
 def test_wrong_documents_are_the_same_at_every_call():
     """A second run of the demo sends the same prompts."""
-    corpus = load_corpus("demo")
+    corpus = load_corpus()
     assert plan_requests(corpus, PHASES, count_words) == plan_requests(corpus, PHASES, count_words)
 
 
 def test_too_few_foreign_documents_are_an_error():
     """Nothing is made up where the corpus is too small."""
-    corpus = load_corpus("demo")
+    corpus = load_corpus()
     question = corpus.questions[0]
     right = Retriever(corpus.documents).top(question.text)
     with pytest.raises(ValueError, match="share no word"):
@@ -96,7 +92,7 @@ def test_too_few_foreign_documents_are_an_error():
 
 def test_every_phase_asks_every_question_once():
     """Phases differ in documents alone."""
-    corpus = load_corpus("demo")
+    corpus = load_corpus()
     plan = plan_requests(corpus, PHASES, count_words)
     assert list(plan) == ["healthy", "wrong_documents", "retrieval_down"]
     for requests in plan.values():
@@ -106,7 +102,7 @@ def test_every_phase_asks_every_question_once():
 
 def test_body_names_its_documents_as_they_stand_in_the_prompt():
     """The text of each document that the field names is in the prompt, letter by letter."""
-    request = plan_requests(load_corpus("demo"), PHASES, count_words)["healthy"][0]
+    request = plan_requests(load_corpus(), PHASES, count_words)["healthy"][0]
     body = request.body("some-model")
     field = json.loads(body["vllm_xargs"]["headwatch"])
     prompt = "\n".join(item["content"] for item in body["messages"])
@@ -124,7 +120,7 @@ def test_body_names_its_documents_as_they_stand_in_the_prompt():
 
 def test_retrieval_down_names_no_document():
     """The field still says route and arm."""
-    request = plan_requests(load_corpus("demo"), PHASES, count_words)["retrieval_down"][0]
+    request = plan_requests(load_corpus(), PHASES, count_words)["retrieval_down"][0]
     field = json.loads(request.body("some-model")["vllm_xargs"]["headwatch"])
     assert not field.get("documents")
     assert field["arm"] == "retrieval_down"

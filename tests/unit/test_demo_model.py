@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,10 +68,3 @@ def test_cache_follows_the_desktop_convention(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert model.default_cache_dir() == tmp_path / "home" / ".cache" / "headwatch" / "models"
-
-
-def test_head_maps_are_pinned_to_the_weights(tmp_path: Path):
-    """The checksum of the weights is read from the folder's own record."""
-    folder = made_up_folder(tmp_path)
-    assert model.weights_sha256(folder) == json.loads((folder / model._CHECKSUMS).read_text())["model.safetensors"]
-    assert model.weights_sha256(folder) == model.sha256(folder / "model.safetensors")

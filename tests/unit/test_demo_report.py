@@ -17,7 +17,6 @@ import pytest
 from rich.console import Console
 
 from headwatch.demo.api import SidecarApi
-from headwatch.demo.calibrate import RETRIEVAL_HEADS, auroc, choose_heads, head_map_of, write_head_map
 from headwatch.demo.colours import diverging, viridis
 from headwatch.demo.figures import ticks_between
 from headwatch.demo.prompts import PHASES
@@ -32,10 +31,11 @@ from headwatch.demo.report import (
     verdict,
     worst_heads,
 )
-from headwatch.demo.servers import Addresses, config_text
+from headwatch.demo.servers import Addresses, Control, config_text
 from headwatch.demo.summary import curl_example, print_result
 from headwatch.demo.timeline import Point, timeline
 from headwatch.errors import CommandError
+from headwatch.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -294,43 +294,19 @@ def test_ticks_are_round_and_cover_the_axis(high: float, about: int):
     assert 2 <= len(ticks) <= 2 * about + 1
 
 
-def test_auroc():
-    """One where every right value is higher, one half for chance and for nothing, ties count half."""
-    assert auroc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1.0
-    assert auroc(np.array([1.0, 2.0]), np.array([3.0, 4.0])) == 0.0
-    assert auroc(np.array([1.0, np.nan]), np.array([1.0])) == 0.5
-    assert auroc(np.array([np.nan]), np.array([1.0])) == 0.5
-
-
-def test_head_map_names_the_heads_that_tell_right_from_wrong(tmp_path: Path):
-    """The planted heads are found, never more than 5 % of all, and the file loads as a head map of the sidecar."""
-    from headwatch.aggregate.head_map import load_head_map
-
-    source = np.random.default_rng(3)
-    right, wrong = source.normal(0.5, 0.1, (2, 24, LAYERS, HEADS))
-    planted = {(2, 1), (17, 8), (29, 0)}
-    for layer, head in planted:
-        right[:, layer, head] += 1.0
-    head_map = head_map_of("model", "0" * 64, right, wrong)
-    assert len(head_map.heads) == RETRIEVAL_HEADS < 0.05 * LAYERS * HEADS
-    assert {(item.layer, item.head) for item in head_map.heads[:3]} == planted
-    assert head_map.heads[0].score == 1.0
-    assert head_map.provenance["requests_right"] == 24
-    write_head_map(tmp_path / "map.json", head_map)
-    loaded = load_head_map(str(tmp_path / "map.json"))
-    assert loaded == head_map
-    assert loaded.mask().sum() == RETRIEVAL_HEADS
-    assert len(choose_heads(right[:, :2, :], wrong[:, :2, :])) == 1
-
-
 def test_configuration_of_the_pair_is_read_by_both(tmp_path: Path):
     """The file that the demo writes is a valid configuration, with every request sampled."""
     from headwatch.config import load
 
     addresses = Addresses.free()
     head_map = tmp_path / 'odd "name".json'
-    (tmp_path / "headwatch.toml").write_text(config_text(addresses, tmp_path / "store", head_map))
+    control = Control.made(tmp_path)
+    assert Control.made(tmp_path) == control
+    (tmp_path / "headwatch.toml").write_text(config_text(addresses, tmp_path / "store", head_map, control))
     config = load(path=str(tmp_path / "headwatch.toml"), environ={}).config
+    assert config.wire.control_endpoint == addresses.control
+    assert read_secret("wire.control_secret_file", config.wire.control_secret_file)
+    assert read_secret("http.token_file", config.http.token_file)
     assert (config.capture.sample_rate, config.capture.step_stride) == (1.0, 1)
     assert config.wire.endpoint == addresses.wire
     assert config.http.port == int(addresses.sidecar.rpartition(":")[2])

@@ -60,7 +60,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture(scope="module")
 def requests():
-    return plan_requests(load_corpus("demo"), {"healthy": PHASES["healthy"]}, len)["healthy"]
+    return plan_requests(load_corpus(), {"healthy": PHASES["healthy"]}, len)["healthy"]
 
 
 def test_every_request_is_answered_a_few_at_a_time(server: ThreadingHTTPServer, requests):

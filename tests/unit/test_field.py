@@ -61,6 +61,8 @@ def test_whatever_a_client_sends_it_is_a_field_or_a_request_field_error(text: st
 
 def test_peek_reads_what_bears_on_sampling_and_passes_over_errors_elsewhere():
     assert peek('{"documents": [{"id": 5}], "capture": false}', CONFIG) == Head(capture=False)
+    assert peek('{"documents": 5, "capture": "full", "route": "hr"}', CONFIG) == Head("full", route="hr")
+    assert [Head(capture).asked for capture in (True, False, "always", "full")] == [False, False, True, True]  # type: ignore[arg-type]
     assert peek("{", CONFIG) == Head()
     assert peek(None, CONFIG) == Head()
 

@@ -11,7 +11,7 @@ import pytest
 from headwatch.capture.field import CONTEXT_KEY
 from headwatch.capture.front_end import FrontEnd
 from headwatch.client import request_field
-from headwatch.config import CaptureConfig
+from headwatch.config import CaptureConfig, RouteConfig
 from headwatch.model import RequestContext, Span
 
 from .chat_tokenizer import CHATML, chat_tokenizer, prompt_ids
@@ -94,6 +94,36 @@ def test_an_unsampled_request_loses_its_field_and_needs_no_tokenizer():
 def test_a_client_may_opt_out_and_may_insist():
     assert annotated(ALL, sampling_params=Parameters(request_field(capture=False)))[0] is None
     assert annotated(NONE, sampling_params=Parameters(request_field(capture="always")))[0] is not None
+
+
+def test_full_asks_for_every_row_and_always_for_the_ordinary_ones():
+    for capture, full in (("full", True), ("always", False)):
+        context, _ = annotated(NONE, sampling_params=Parameters(request_field(capture=capture)))  # type: ignore[arg-type]
+        assert context is not None
+        assert (context.full, context.weight) == (full, 1.0)
+
+
+def test_a_request_that_was_drawn_stands_for_those_that_were_not():
+    """Sum of weights over the sampled ones is the number of requests, as near as chance allows."""
+    config = CaptureConfig(sample_rate=0.25)
+    contexts = [annotated(config, request_id=f"chatcmpl-{number}")[0] for number in range(400)]
+    weights = [context.weight for context in contexts if context is not None]
+    assert set(weights) == {4.0}
+    assert 300 < sum(weights) < 500
+
+
+def test_routes_have_rates_of_their_own():
+    config = CaptureConfig(sample_rate=0.0, routes={"hr": RouteConfig(sample_rate=1.0), "it": RouteConfig(step_stride=1)})
+
+    def sampled(**field: Any) -> bool:
+        return annotated(config, sampling_params=Parameters(request_field(**field)))[0] is not None
+
+    assert sampled(route="hr")
+    assert not sampled(route="it")
+    assert not sampled(route="other")
+    assert not sampled(route="hr", capture=False), "who opts out is left out whatever the rate"
+    assert sampled(route="it", capture="full")
+    assert annotated(config)[0] is None
 
 
 @pytest.mark.parametrize("where", ["header", "field"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,12 +26,24 @@ from headwatch.model import WINDOW_FEATURES
 from headwatch_exporters.cumulative import CumulativeHistograms
 from headwatch_exporters.grounding import Grounding
 from headwatch_exporters.label_limit import OTHER, LabelLimit
-from headwatch_exporters.layer_bands import band_points, layer_bands
+from headwatch_exporters.layer_bands import band_points, layer_bands, norm_points
 from headwatch_exporters.memory import MemoryExporter
+from headwatch_exporters.overhead import Overhead
 from headwatch_exporters.points import HistogramValue, Point, Source, histogram_of, sidecar_source
 from headwatch_exporters.totals import SILENT_NS, Totals
 
-from ..contract.deliveries import DOCUMENT_SHARES, FIXED_NS, RATIOS, RETRIEVAL_RATIOS, empty, full, undefined, wide
+from ..contract.deliveries import (
+    DOCUMENT_SHARES,
+    FIXED_NS,
+    RATIOS,
+    RETRIEVAL_RATIOS,
+    carried,
+    empty,
+    full,
+    undefined,
+    wide,
+)
+from ..traffic import health
 from .frames import HEADS, LAYERS, worker
 
 shares = st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=20)
@@ -241,7 +254,59 @@ def test_the_memory_exporter_is_bounded_and_ends():
     assert len(exporter.deliveries) == 2
 
 
+def test_bands_have_the_shares_of_what_heads_move_and_the_mean_norm_of_their_outputs():
+    """Every head moves three quarters from documents and a quarter from generated text, with a norm of 3."""
+    (window,) = carried().windows
+    shares = {
+        point.attributes["headwatch.span.kind"]: point.value.total / point.value.count  # type: ignore[union-attr]
+        for point in by_name(list(band_points(window, 1)), "attention.value_share")
+    }
+    assert shares == pytest.approx({"system": 0.0, "user": 0.0, "document": 0.75, "generated": 0.25})
+    norms = list(norm_points(window, 2, lambda _: "somewhere"))
+    assert [(point.metric.name, point.attributes[ATTR_LAYER_BAND], point.value) for point in norms] == [
+        ("headwatch.attention.output_norm", "0-0", 3.0), ("headwatch.attention.output_norm", "1-1", 3.0),
+    ]  # fmt: skip
+    assert {point.attributes["headwatch.route"] for point in norms} == {"somewhere"}
+
+
+def test_a_norm_that_no_row_carried_makes_no_point():
+    (plain,) = full().windows
+    assert list(norm_points(plain, 2)) == []
+    (window,) = carried().windows
+    assert window.output_norm is not None
+    window.output_norm[:, 1] = np.nan
+    assert [point.attributes[ATTR_LAYER_BAND] for point in norm_points(window, 2)] == ["0-0"]
+
+
+def test_rows_that_got_less_detail_and_rows_without_room_are_counted_by_reason():
+    status = msgspec.structs.replace(health(FIXED_NS, worker()).workers[0].status, counters={"detail_reduced.full_bytes": 3})
+    state = replace(health(FIXED_NS, worker()), ingest={"frames": 1, "evidence_rows": 5, "evidence_dropped.waiting_bytes": 2})
+    state = replace(state, workers=(replace(state.workers[0], status=status),))
+    points = Totals().points(replace(empty(), health=state))
+    found = {point.metric.name: (point.value, point.attributes.get(ATTR_REASON)) for point in points}
+    assert found["headwatch.capture.detail_reduced"] == (3.0, "full_bytes")
+    assert found["headwatch.ingest.evidence_rows"] == (5.0, None)
+    assert found["headwatch.ingest.evidence_dropped"] == (2.0, "waiting_bytes")
+
+
 def test_the_features_of_a_window_all_have_a_metric():
     (window,) = full().windows
     assert window.features == WINDOW_FEATURES
     assert window.worker.instance == worker().instance
+
+
+def test_overhead_is_that_of_late_and_starts_anew_with_the_worker():
+    overhead = Overhead()
+
+    def report(capture: float, step: float, start_ns: int = 1) -> float:
+        status = health(0, worker()).workers[0].status
+        return overhead(msgspec.structs.replace(
+            status, capture_seconds=capture, step_seconds=step, worker=msgspec.structs.replace(status.worker, start_ns=start_ns)
+        ))
+
+    assert report(0.0, 0.0) == 0.0
+    assert report(1.0, 100.0) == pytest.approx(0.01)
+    assert report(6.0, 200.0) == pytest.approx(0.05), "not 0.03, the mean since the start"
+    assert report(6.0, 200.0) == pytest.approx(0.05), "a report that comes twice says the same"
+    assert report(6.001, 200.1) == pytest.approx(0.05), "a tenth of a second is too little to judge"
+    assert report(0.5, 5.0, start_ns=2) == pytest.approx(0.1)

@@ -20,6 +20,7 @@ from headwatch.model import Delivery
 from headwatch_exporters.label_limit import MAX_VALUES
 from headwatch_exporters.prometheus import PrometheusExporter
 
+from ..contract.deliveries import carried
 from ..traffic import EMPTY, delivery, health, worker
 
 GOLDEN = Path(__file__).with_name("golden") / "metrics.prom"
@@ -87,6 +88,16 @@ def test_the_worst_heads_look_back_least(exporter):
     worst = min(shown, key=lambda item: float(item[2]))
     assert (worst[:2], float(worst[2])) == (("2", "4"), pytest.approx(0.01))
     assert ("0", "0") not in {item[:2] for item in shown}
+
+
+def test_what_heads_move_is_shown_by_band(exporter):
+    """Shares as summaries, the latest mean norm as a gauge."""
+    exporter.export(carried())
+    label = 'headwatch_layer_band="0-0",headwatch_phase="decode",headwatch_route="support"'
+    shown = text(exporter)
+    assert re.search(rf"attention_output_norm{{.*{label}}} 3\.0", shown)
+    assert re.search(rf'attention_value_share_count{{.*{label},headwatch_span_kind="document"}} 6\.0', shown)
+    assert re.search(rf'attention_value_share_sum{{.*{label},headwatch_span_kind="document"}} 4\.5', shown)
 
 
 def test_a_part_that_fails_leaves_the_rest(exporter, caplog):

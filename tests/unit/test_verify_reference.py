@@ -13,9 +13,9 @@ from headwatch.capture.oracle import summarise, weights
 from headwatch.errors import CommandError
 from headwatch.model import FEATURES, Document, RequestContext, Span
 from headwatch.verify.comparison import CapturedRow, Comparison
-from headwatch.verify.eager import LayerRule
 from headwatch.verify.engine_attention import EngineAttention, attend
 from headwatch.verify.reference import row_reference
+from headwatch.verify.rules import LayerRule
 from headwatch.verify.run import generated_tokens
 
 CONTEXT = RequestContext(
@@ -26,7 +26,7 @@ CONTEXT = RequestContext(
     engine_id="r-1-abc",
 )
 ROW = np.array([[0.5, 0.125, 0.125, 0.0, 0.125, 0.125]])  # position 5: two generated positions, 4 and 5
-RULES = (LayerRule(1.0), LayerRule(1.0))
+RULES = {0: LayerRule(1.0), 1: LayerRule(1.0)}
 
 
 def test_features_of_a_row_worked_by_hand():
@@ -78,7 +78,7 @@ def test_document_mass_is_undefined_before_the_first_document():
 def test_hidden_positions_do_not_count_as_visible():
     """Under a window of 2, entropy is normalised by ln 2 and documents outside it are not there."""
     a = np.array([[0.0, 0.0, 0.0, 0.0, 0.5, 0.5]])
-    row = row_reference(a, 5, CONTEXT, window=2)
+    row = row_reference(a, 5, CONTEXT, first=4)
     assert row.entropy[0] == pytest.approx(1.0)
     assert row.distance[0] == pytest.approx(0.5)
     assert np.isnan(row.lookback.value[0])
@@ -125,7 +125,7 @@ def test_the_worker_and_the_second_opinion_agree(seed, prompt, generated, window
     a = attend(query[0].double().numpy(), keys.double().numpy(), LayerRule(0.4, window))
     comparison = Comparison()
     row = CapturedRow(context, n - 1, (0,), features.numpy(), mass[0, :, None].numpy())
-    comparison.add("r", row, (LayerRule(0.4, window),), lambda *_: a)
+    comparison.add("r", row, {0: LayerRule(0.4, window)}, lambda *_: a)
     assert max(comparison.max_abs_error.values()) < 2e-5
     assert not any(comparison.undefined_mismatches.values())
 
@@ -194,7 +194,7 @@ def test_query_heads_share_keys_in_runs():
 
 def test_observed_rows_go_to_their_own_request():
     """Rows of two requests in one step are each attended with their own keys."""
-    observer = EngineAttention((LayerRule(1.0),))
+    observer = EngineAttention({0: LayerRule(1.0)})
     keys = [torch.zeros(3, 1, 1), torch.tensor([[[0.0]], [[float(np.log(3))]]])]
     observer.observe(0, [("a", 1), ("a", 2), ("b", 1)], torch.ones(3, 1, 1), keys, 1.0)
     np.testing.assert_allclose(observer.weights("a", 0, 1), [[0.5, 0.5]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,75 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwatch.errors import WireError
-from headwatch.model import (
-    DOCUMENT_KINDS,
-    FEATURES,
-    SPAN_KINDS,
-    Document,
-    Frame,
-    RequestContext,
-    Span,
-    StatusFrame,
-    SummaryBatch,
-    WorkerIdentity,
-)
+from headwatch.model import FEATURES, Frame, SummaryBatch
 from headwatch.wire import codec, columns
 
-from .frames import HEADS, LAYERS, context, status, summary
+from .frames import HEADS, LAYERS, SECOND, context, status, summary
+from .wire_strategies import batches, statuses
 
+GOLDEN = Path(__file__).with_name("golden")
 ROWS = [(10, {"entropy": 0.5, "lookback": 0.25}, [0.1, 0.2, 0.3, 0.3, 0.1]), (18, {"entropy": 0.4}, [0.2] * 5)]
-
-texts = st.text(max_size=20)
-counts = st.integers(0, 2**63 - 1)
-count_tables = st.dictionaries(texts, counts, max_size=4)
-finite = st.floats(0, 1e9)
-workers = st.builds(WorkerIdentity, texts, counts, counts, texts, texts, texts, counts, counts, texts)
-spans = st.builds(Span, st.sampled_from(SPAN_KINDS), counts, counts, st.integers(-1, 100), st.integers(0, 100))
-documents = st.builds(
-    Document, texts, st.sampled_from(DOCUMENT_KINDS), texts, texts, texts,
-    st.dictionaries(texts, texts, max_size=3), st.booleans(),
-)  # fmt: skip
-contexts = st.builds(
-    RequestContext, texts, counts, st.lists(spans, max_size=4), st.lists(documents, max_size=3),
-    *[texts] * 6, st.lists(texts, max_size=2),
-)  # fmt: skip
-statuses = st.builds(
-    StatusFrame, workers, counts, counts, st.booleans(), texts, count_tables, count_tables,
-    st.dictionaries(texts, texts, max_size=4), finite, finite, st.floats(0, 1), counts, texts, texts,
-)  # fmt: skip
-
-
-@st.composite
-def batches(draw: st.DrawFn) -> SummaryBatch:
-    """Frames that fit themselves: any rows, requests, layers and heads, any float32 in the columns, NaN included."""
-    requests = draw(st.lists(contexts, min_size=1, max_size=3))
-    layers = draw(st.lists(st.integers(0, 200), max_size=3, unique=True).map(sorted))
-    heads = draw(st.integers(1, 3))
-    row_request = draw(st.lists(st.integers(0, len(requests) - 1), max_size=4))
-    cells = len(layers) * heads
-    masses = sum(len(requests[index].spans) + 1 for index in row_request) * cells
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-
-    def column(length: int) -> bytes:
-        values = rng.random(length, np.float32)
-        values[rng.random(length) < 0.2] = np.nan
-        return values.astype("<f4").tobytes()
-
-    return SummaryBatch(
-        worker=draw(workers),
-        sequence=draw(counts),
-        time_ns=draw(counts),
-        layers=layers,
-        heads=heads,
-        head_offset=draw(st.integers(0, 64)),
-        requests=requests,
-        row_request=np.array(row_request, "<i4").tobytes(),
-        row_position=np.arange(len(row_request), dtype="<i4").tobytes(),
-        features=column(len(row_request) * cells * len(FEATURES)),
-        span_mass=column(masses),
-        finished=draw(st.lists(texts, max_size=3)),
-    )
-
 
 @given(frame=batches() | statuses)
 def test_a_frame_comes_back_as_it_was_sent(frame: Frame):
@@ -94,8 +35,12 @@ def test_the_columns_of_a_frame_that_fits_itself_can_be_viewed(frame: SummaryBat
     assert seen.features.shape == (rows, len(frame.layers), frame.heads, len(FEATURES))
     assert seen.features.tobytes() == frame.features
     assert not seen.features.flags.writeable
+    assert seen.weight.shape == (rows,)
     if seen.span_mass:
         assert b"".join(mass.tobytes() for mass in seen.span_mass) == frame.span_mass
+    assert b"".join(mass.tobytes() for mass in seen.value_mass) == frame.value_mass
+    assert (seen.output_norm is None) == (not frame.value_mass and not frame.output_norm)
+    assert (seen.detail is None) == (frame.detail < 2)
 
 
 @given(payload=st.binary(max_size=200))
@@ -121,34 +66,38 @@ def test_a_frame_cut_short_anywhere_is_refused(frame: SummaryBatch, data: st.Dat
 @pytest.mark.parametrize("version", sorted(set(range(256)) - set(codec.READABLE)))
 def test_a_version_that_is_not_read_is_named_in_the_refusal(version: int):
     payload = bytes((codec.MAGIC, version)) + codec.encode(status())[2:]
-    with pytest.raises(WireError, match=rf"wire version {version}; this sidecar reads 1, 2") as refused:
+    with pytest.raises(WireError, match=rf"wire version {version}; this sidecar reads 2, 3") as refused:
         codec.decode(payload)
     assert refused.value.reason == "version"
 
 
-def version_1(frame: SummaryBatch | StatusFrame) -> bytes:
-    """Return *frame* as a worker of version 1 wrote it: built by hand, without the field that came with version 2."""
-    fields = {"type": "summary" if isinstance(frame, SummaryBatch) else "status"}
-    fields.update({name: getattr(frame, name) for name in frame.__struct_fields__ if name != "finished"})
-    return b"\xa7\x01" + msgspec.msgpack.encode(fields)
+def test_a_summary_of_version_2_is_read_with_weights_of_1_and_no_detail():
+    """During an upgrade a new sidecar reads old workers.  The bytes are what a worker of version 2 wrote."""
+    payload = (GOLDEN / "summary.v2.frame").read_bytes()
+    assert payload[:2] == b"\xa7\x02"
+    assert codec.decode(payload) == summary(ROWS, sequence=3, finished=["r-0"])
+    seen = columns.view(codec.decode(payload))
+    assert seen.weight.tolist() == [1.0, 1.0]
+    assert (seen.value_mass, seen.output_norm, seen.detail) == ((), None, None)
+    assert seen.features[0, 0, 0, FEATURES.index("lookback")] == 0.25
+    assert seen.position.tolist() == [10, 18]
 
 
-def test_a_summary_of_version_1_is_read_with_no_request_finished():
-    """During an upgrade a new sidecar reads old workers: rows arrive, and their requests end by idleness."""
-    sent = summary(ROWS, finished=["r-1"])
-    assert b"finished" not in version_1(sent)
-    received = codec.decode(version_1(sent))
-    assert received == msgspec.structs.replace(sent, finished=[])
+def test_a_status_of_version_2_is_read_without_kernel_budget_and_control():
+    frame = codec.decode((GOLDEN / "status.v2.frame").read_bytes())
+    assert frame == status(7, 5 * SECOND)
+    assert (frame.kernel, frame.budget_stride, frame.detail, frame.control_epoch) == ("", 1, 1, 0)
 
 
-def test_a_status_of_version_1_is_read_unchanged():
-    assert codec.decode(version_1(status(7))) == status(7)
+def test_what_is_written_now_says_that_it_is_version_3():
+    """A sidecar of the version before refuses it by name instead of reading half of it."""
+    assert codec.encode(status())[:2] == b"\xa7\x03"
 
 
 def test_a_frame_without_a_field_that_every_version_has_is_malformed():
     fields = {"type": "summary", "sequence": 1}
     with pytest.raises(WireError) as refused:
-        codec.decode(b"\xa7\x02" + msgspec.msgpack.encode(fields))
+        codec.decode(b"\xa7\x03" + msgspec.msgpack.encode(fields))
     assert refused.value.reason == "malformed"
 
 
@@ -162,12 +111,13 @@ def test_a_frame_without_a_field_that_every_version_has_is_malformed():
         ({"row_position": np.array([4, -4], "<i4").tobytes()}, "negative position"),
         ({"heads": HEADS + 1}, "features for 2 rows"),
         ({"heads": -1}, "must not be negative"),
+        ({"heads": 2**62, "row_request": b"", "row_position": b""}, "nor heads over"),
         ({"head_offset": -1}, "must not be negative"),
         ({"layers": list(range(LAYERS + 1))}, "features for 2 rows"),
         ({"features": b"\0" * 8}, "2 features for 2 rows"),
-        ({"span_mass": b"\0" * 8}, "2 span masses"),
+        ({"span_mass": b"\0" * 8}, "2 values of span_mass"),
         ({"requests": []}, "does not carry"),
-        ({"requests": [context(documents=0)]}, "span masses"),
+        ({"requests": [context(documents=0)]}, "values of span_mass"),
     ],
 )
 def test_columns_that_do_not_fit_each_other_are_refused(changes: dict[str, object], message: str):

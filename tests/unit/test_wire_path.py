@@ -69,9 +69,41 @@ def test_without_a_sidecar_nothing_blocks_and_the_rest_is_dropped_and_counted(tm
     for number in range(100):
         sender.offer(lambda number=number: summary([ROW], sequence=number), 1)  # type: ignore[misc]
     assert time.monotonic() - started < 1.0
-    sender.stop(3.0)
     assert 95 <= sender.frames_dropped <= 96, "four wait in the queue and at most one in the sender's hand"
-    assert sender.rows_dropped == sender.frames_dropped
+    sender.stop(3.0)
+    assert sender.rows_dropped == sender.frames_dropped == 100, "what nobody took is accounted for"
+
+
+def test_large_frames_reach_the_bound_of_the_queue_before_many_small_ones_do(tmp_path: Path) -> None:
+    """Memory inside the engine is bounded in bytes; one frame alone is always taken, however large."""
+    sender = Sender(wire(tmp_path, queue_bytes=100), status)
+    sender.offer(lambda: summary([ROW]), 1, 1000)
+    assert sender.frames_dropped == 0
+    sender.offer(lambda: summary([ROW]), 3, 10)
+    assert (sender.frames_dropped, sender.rows_dropped) == (1, 3)
+    sender.start()
+    sidecar, seen = receiver(wire(tmp_path))
+    until(lambda: seen == [0])
+    sender.offer(lambda: summary([ROW], sequence=1), 1, 90)
+    until(lambda: seen == [0, 1])
+    sender.stop()
+    sidecar.stop()
+    assert sender._queued_bytes == 0
+
+
+def test_a_frame_that_the_sidecar_would_not_take_is_dropped_and_the_line_stays_open(tmp_path: Path) -> None:
+    """ZeroMQ would end the connection for it, and lose what is in flight."""
+    config = wire(tmp_path, max_frame_bytes=2000)
+    sender = Sender(config, status)
+    sender.start()
+    sidecar, seen = receiver(config)
+    sender.offer(lambda: summary([ROW] * 50, sequence=0), 50)
+    sender.offer(lambda: summary([ROW], sequence=1), 1)
+    until(lambda: seen == [1])
+    sender.stop()
+    sidecar.stop()
+    assert (sender.frames_too_large, sender.frames_dropped, sender.rows_dropped) == (1, 1, 50)
+    assert (sender.frames_sent, sender.rows_sent) == (1, 1)
 
 
 def test_a_restarted_sidecar_counts_what_it_missed(tmp_path: Path) -> None:
@@ -139,4 +171,6 @@ def test_a_sender_that_cannot_run_says_so_and_stays_quiet() -> None:
     sender.start()
     until(lambda: sender.error != "")
     sender.offer(lambda: summary([ROW]), 1)
-    assert "sender stopped" in sender.error
+    assert "nonsense" in sender.error
+    sender.stop()
+    assert sender.rows_dropped == 1

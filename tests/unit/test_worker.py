@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from headwatch.capture.worker import Capture
 
-CONFIG = Config(capture=CaptureConfig(step_stride=1, prefill_stride=1, error_limit=3, retry_seconds=3600.0))
+CONFIG = Config(
+    capture=CaptureConfig(step_stride=1, prefill_stride=1, error_limit=3, retry_seconds=3600.0, budget_share=1.0)
+)
 
 
 class Line:
@@ -33,9 +36,10 @@ class Line:
     def __init__(self) -> None:
         self.frames: list[SummaryBatch] = []
         self.rows_sent = self.rows_dropped = self.frames_sent = self.frames_dropped = 0
+        self.errors: Counter[str] = Counter()
         self.error = ""
 
-    def offer(self, build: Callable[[], SummaryBatch], rows: int) -> None:
+    def offer(self, build: Callable[[], SummaryBatch], rows: int, size_bytes: int = 0) -> None:
         self.frames.append(build())
         self.rows_sent += rows
 
@@ -153,7 +157,7 @@ def test_a_context_that_cannot_be_read_is_counted_and_the_step_goes_on(monkeypat
 
 @pytest.mark.parametrize(
     ("attribute", "value", "reason"),
-    [("isa", "amx", "layout"), ("attn_type", "encoder_only", "attention_type"), ("is_fp8_kv_cache", True, "cache_dtype")],
+    [("isa", "amx", "layout"), ("attn_type", "prefix_lm", "attention_type"), ("is_fp8_kv_cache", True, "cache_dtype")],
 )
 def test_what_is_not_understood_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, attribute: str, value: object, reason: str

@@ -28,7 +28,8 @@ def rows_over_time() -> Json:
         "Query rows",
         "Query rows in each interval as the worker counts them: planned, then sent, dropped (the queue to the sidecar was "
         "full) or refused (a layer failed its self-check). Sent well below planned means that the numbers rest on fewer "
-        "rows than configured; they are not biased by it unless load and grounding move together.",
+        "rows than configured; they are not biased by it unless load and grounding move together. Thinned rows were left "
+        "out before planning, to stay in the budget; those that were kept carry their weight.",
         health.rows_over_time(),
         unit="short",
         no_value="no worker reported in this range",
@@ -87,7 +88,7 @@ def overhead_over_time() -> Json:
     return panel(
         "timeseries",
         "Overhead of capture",
-        "Time spent in capture over the time of all engine steps since the worker started, for each worker. It is time "
+        "Time spent in capture over the time of the engine's steps of late, for each worker. It is time "
         "on the worker's own thread: a step that overlaps with the accelerator may lose less throughput than this says.",
         health.overhead_over_time(),
         unit="percentunit",

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.model import REQUEST_FEATURES
+from headwatch.model import REQUEST_FEATURES, REQUEST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from headwatch.model import RequestRecord
     from headwatch_exporters.clickhouse.columns import Columns
+
+
+_U32 = 2**32 - 1
 
 
 def request_columns(records: Sequence[RequestRecord], service: str) -> dict[str, Columns]:
@@ -83,12 +88,12 @@ def _documents(records: Sequence[RequestRecord], service: str) -> Columns:
 
 
 def _document_tokens(record: RequestRecord) -> list[int]:
-    """Return how many tokens of the prompt belong to each document."""
+    """Return how many tokens of the prompt belong to each document; whatever the spans say, it fits its column."""
     tokens = [0] * len(record.context.documents)
     for span in record.context.spans:
         if 0 <= span.document < len(tokens):
             tokens[span.document] += span.end - span.start
-    return tokens
+    return [min(max(count, 0), _U32) for count in tokens]
 
 
 def _heads(records: Sequence[RequestRecord], service: str) -> Columns:
@@ -99,9 +104,19 @@ def _heads(records: Sequence[RequestRecord], service: str) -> Columns:
     values = [record.head_means.reshape(len(REQUEST_FEATURES), -1) for record in records]
     place = np.concatenate(cells, axis=1) if cells else np.zeros((2, 0), np.int64)
     means = np.concatenate(values, axis=1) if values else np.zeros((len(REQUEST_FEATURES), 0), np.float32)
+    nothing = np.zeros((len(REQUEST_VALUES), 0), np.float32)
+    carried = np.concatenate([nothing, *map(_values, records)], axis=1)
     return {
         **_keys(repeated, service),
         "layer": place[0].tolist(),
         "head": place[1].tolist(),
         **{feature: means[number].tolist() for number, feature in enumerate(REQUEST_FEATURES)},
+        **{name: carried[number].tolist() for number, name in enumerate(REQUEST_VALUES)},
     }
+
+
+def _values(record: RequestRecord) -> NDArray[np.float32]:
+    """Return what each head of *record* moved, [len(REQUEST_VALUES), layers · heads]; NaN where it was not measured."""
+    if record.value_means is None:
+        return np.full((len(REQUEST_VALUES), record.head_means[0].size), np.nan, np.float32)
+    return record.value_means.reshape(len(REQUEST_VALUES), -1)

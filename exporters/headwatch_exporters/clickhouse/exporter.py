@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Self
 from headwatch.errors import ExportError, StoreError
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.evidence_columns import request_columns
-from headwatch_exporters.clickhouse.metric_columns import point_columns, window_columns
+from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, window_columns
 from headwatch_exporters.clickhouse.queries import StoreReader
+from headwatch_exporters.clickhouse.row_columns import TABLE as ROWS
+from headwatch_exporters.clickhouse.row_columns import row_columns
+from headwatch_exporters.clickhouse.row_reader import RowReader
 from headwatch_exporters.clickhouse.schema import create_tables
 from headwatch_exporters.grounding import Grounding
 from headwatch_exporters.points import sidecar_source
@@ -57,6 +60,10 @@ class ClickHouseExporter:
         """Return what reads this store back."""
         return StoreReader(self._connection)
 
+    def row_reader(self) -> RowReader:
+        """Return what reads single rows back."""
+        return RowReader(self._connection)
+
     def export(self, delivery: Delivery) -> int:
         """Insert *delivery* and return the number of rows.  Safe to repeat: tables that took it already change nothing.
 
@@ -87,8 +94,12 @@ class ClickHouseExporter:
             worker = window.worker
             token = f"window:{worker.instance}:{worker.start_ns}:{window.start_ns}:{delivery.time_ns}"
             yield "otel_metrics_exp_histogram", window_columns(window, delivery.service), token
+            if window.output_norm is not None:
+                yield "otel_metrics_gauge", norm_columns(window, window.output_norm, delivery.service), token
         token = f"{sidecar_source().instance}:{delivery.service}:{delivery.time_ns}"
         for table, columns in points.items():
             yield table, columns, f"points:{token}"
         for table, columns in request_columns(delivery.requests, delivery.service).items():
             yield table, columns, f"requests:{token}"
+        if delivery.rows:
+            yield ROWS, row_columns(delivery.rows, delivery.service), f"rows:{token}"

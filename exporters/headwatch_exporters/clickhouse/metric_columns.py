@@ -20,6 +20,7 @@ from headwatch.metrics import (
     ATTR_ROUTE,
     ATTR_STRATUM,
     head_metric,
+    metric,
 )
 from headwatch_exporters.points import HistogramValue, Point, engine_source
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.metrics import Metric
-    from headwatch.model import WindowBatch
+    from headwatch.model import Stratum, WindowBatch
     from headwatch_exporters.clickhouse.columns import Columns
 
 DELTA, CUMULATIVE = 1, 2
@@ -41,14 +42,7 @@ def window_columns(window: WindowBatch, service: str) -> Columns:
     cells = np.nonzero(window.count)  # four index arrays [N]: stratum, feature, layer, head
     rows = len(cells[0])
     described = [head_metric(feature) for feature in window.features]
-    attributes = [
-        {
-            ATTR_MODEL: stratum.model, ATTR_STRATUM: stratum.label, ATTR_ROUTE: stratum.route,
-            ATTR_PHASE: stratum.phase, ATTR_CONTEXT_BAND: stratum.context_band, **extra,
-        }
-        for stratum in window.strata
-        for _, extra in described
-    ]  # fmt: skip
+    attributes = [{**_of(stratum), **extra} for stratum in window.strata for _, extra in described]
     common = (cells[0] * len(described) + cells[1]).tolist()
     layers, heads = [str(layer) for layer in window.layers.tolist()], [str(head) for head in range(window.count.shape[3])]
     first, counts = _trim(window.buckets[cells])
@@ -76,6 +70,36 @@ def window_columns(window: WindowBatch, service: str) -> Columns:
         "Max": window.maximum[cells].tolist(),
         "AggregationTemporality": [DELTA] * rows,
     }
+
+
+def norm_columns(window: WindowBatch, norms: NDArray[np.float32], service: str) -> Columns:
+    """Return the rows of *window* for ``otel_metrics_gauge``: the mean norm of the output of each head, *norms* [S, L, H]."""
+    cells = np.nonzero(~np.isnan(norms))
+    rows = len(cells[0])
+    attributes = [_of(stratum) for stratum in window.strata]
+    layers = window.layers.tolist()
+    return {
+        **_common(
+            [engine_source(window.worker).resource(service)] * rows,
+            service,
+            [metric("attention.output_norm")] * rows,
+            [
+                {**attributes[stratum], ATTR_LAYER: str(layers[layer]), ATTR_HEAD: str(head)}
+                for stratum, layer, head in zip(*(axis.tolist() for axis in cells), strict=True)
+            ],
+        ),
+        "StartTimeUnix": [window.start_ns] * rows,
+        "TimeUnix": [window.end_ns] * rows,
+        "Value": norms[cells].tolist(),
+    }
+
+
+def _of(stratum: Stratum) -> dict[str, str]:
+    """Return the attributes of a stratum."""
+    return {
+        ATTR_MODEL: stratum.model, ATTR_STRATUM: stratum.label, ATTR_ROUTE: stratum.route,
+        ATTR_PHASE: stratum.phase, ATTR_CONTEXT_BAND: stratum.context_band,
+    }  # fmt: skip
 
 
 def point_columns(points: Sequence[Point], service: str) -> dict[str, Columns]:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from headwatch.errors import StoreError
-from headwatch.model import REQUEST_FEATURES
+from headwatch.model import HEAD_FEATURES
 
 if TYPE_CHECKING:
     from headwatch_exporters.clickhouse.connection import Connection
@@ -78,10 +78,10 @@ class StoreReader:
         """Return mean and standard deviation of *feature* over requests, as [layers][heads]; null where undefined.
 
         Raises:
-            StoreError: *feature* is none of ``REQUEST_FEATURES``, or the store refuses.
+            StoreError: *feature* is none of ``HEAD_FEATURES``, or the store refuses.
         """
-        if feature not in REQUEST_FEATURES:
-            raise StoreError(f"unknown feature {feature!r}; known: {', '.join(REQUEST_FEATURES)}")
+        if feature not in HEAD_FEATURES:
+            raise StoreError(f"unknown feature {feature!r}; known: {', '.join(HEAD_FEATURES)}")
         rows = self._connection.query(
             f"""
             SELECT layer, head, avgIf({feature}, NOT isNaN({feature})) AS mean,

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.aggregate.values import RowValues, SpanTable
-from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, GroundingState, RequestRecord
+from headwatch.aggregate.alignment import AlignmentTracker
+from headwatch.aggregate.ranks import Ending
+from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
+from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState, RequestRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headwatch.model import RequestContext, WorkerIdentity
+    from headwatch.model import AttentionKind, RequestContext, WorkerIdentity
 
 _LOOKBACK = FEATURES.index("lookback")
 _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
@@ -30,9 +32,11 @@ class OpenRequest:
         self.worker = worker
         self.context = context
         self.table = SpanTable(context)
+        self._cross_table: SpanTable | None = None
+        self._alignment: AlignmentTracker | None = None
         self.started_ns = time_ns
         self.last_ns = time_ns
-        self.finished = False
+        self.ending = Ending()
         self._prefill: set[int] = set()
         self._decode: set[int] = set()
         shape = (len(REQUEST_FEATURES), worker.layers, worker.heads)
@@ -41,25 +45,45 @@ class OpenRequest:
         self._share_sum = np.zeros(len(context.documents), np.float64)
         self._share_count = np.zeros(len(context.documents), np.uint32)
         self._undefined = 0
+        self._carried: tuple[NDArray[np.float64], NDArray[np.uint32]] | None = None
+        """Sum and count of what heads moved, [len(REQUEST_VALUES), L, H]; None while no frame carried it."""
+        self.evidence_bytes = 0
+        """Single rows of it that were kept so far."""
 
     def add(
-        self, position: int, values: RowValues, layers: NDArray[np.int64], heads: slice, time_ns: int
-    ) -> None:
-        """Add the row at *position*, which has the heads *heads* of the global *layers*."""
+        self, position: int, values: RowValues, carried: CarriedValues | None, layers: NDArray[np.int64], heads: slice,
+        time_ns: int, centroid: NDArray[np.float32] | None = None,
+    ) -> bool:
+        """Add the row at *position*, which has the heads *heads* of the global *layers*; return whether it is a new one.
+
+        *centroid* [L, H] comes with rows of cross-attention.
+
+        The ranks of an engine, and the groups of layers that differ in heads, send parts of the same row.
+        """
         self.last_ns = max(self.last_ns, time_ns)
-        if position < self.context.prompt_tokens:
-            self._prefill.add(position)
-            return
-        self._decode.add(position)
+        positions = self._prefill if position < self.context.prompt_tokens else self._decode
+        before = len(positions)
+        positions.add(position)
+        new = len(positions) > before
+        if positions is self._prefill:
+            return new
         kept = values.request
         defined = ~np.isnan(kept)
         self._sum[:, layers, heads] += np.where(defined, kept, 0.0)
         self._count[:, layers, heads] += defined
-        self._undefined += int((~defined[_LOOKBACK]).sum())
+        if centroid is not None:
+            if self._alignment is None:
+                self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)
+            self._alignment.add(position, centroid, layers, heads)
+        else:  # over an encoder's input there is nothing to look back at
+            self._undefined += int((~defined[_LOOKBACK]).sum())
+        if carried is not None:
+            self._add_carried(carried, layers, heads)
         if len(values.share):
             known = ~np.isnan(values.share)
             self._share_sum += np.where(known, values.share, 0.0).sum(axis=(1, 2), dtype=np.float64)
             self._share_count += known.sum(axis=(1, 2), dtype=np.uint32)
+        return new
 
     def record(self, retrieval_heads: NDArray[np.bool_] | None) -> RequestRecord:
         """Return what the request came to.  *retrieval_heads* [L, H] marks the calibrated heads, where there are any."""
@@ -84,7 +108,33 @@ class OpenRequest:
             document_share=tuple(None if np.isnan(share) else float(share) for share in shares),
             undefined=self._undefined,
             head_means=means,
+            value_means=self._value_means(),
+            alignment=None if self._alignment is None else self._alignment.result(),
         )
+
+    def table_of(self, attention: AttentionKind) -> SpanTable:
+        """Return what the spans mean that rows of *attention* are over."""
+        if attention == "self":
+            return self.table
+        if self._cross_table is None:
+            self._cross_table = SpanTable(self.context, cross=True)
+        return self._cross_table
+
+    def _add_carried(self, carried: CarriedValues, layers: NDArray[np.int64], heads: slice) -> None:
+        if self._carried is None:
+            shape = (len(REQUEST_VALUES), self.worker.layers, self.worker.heads)
+            self._carried = np.zeros(shape, np.float64), np.zeros(shape, np.uint32)
+        total, count = self._carried
+        kept = carried.request
+        defined = ~np.isnan(kept)
+        total[:, layers, heads] += np.where(defined, kept, 0.0)
+        count[:, layers, heads] += defined
+
+    def _value_means(self) -> NDArray[np.float32] | None:
+        if self._carried is None:
+            return None
+        with np.errstate(invalid="ignore"):
+            return (self._carried[0] / self._carried[1]).astype(np.float32)
 
     def _mean(self, feature: int, mask: NDArray[np.bool_] | None) -> float | None:
         chosen = slice(None) if mask is None else mask

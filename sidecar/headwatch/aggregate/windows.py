@@ -1,7 +1,8 @@
 """The aggregator: frames in, closed windows and ended requests out.
 
 Windows are aligned to the clock of the worker's frames, one set of strata for each engine.  A window closes a grace
-period after its end by the sidecar's clock; rows that come later are counted in the window then open, and as late.
+period after its end by the sidecar's clock; rows that come later are counted in the window then open, and as late.  The
+ranks of an engine fill the same window and the same requests, each its own heads and layers; a row counts once.
 Everything is bounded: strata, open requests, rows waiting in a stratum.
 
 Not safe from threads: the pipeline holds one lock around it.
@@ -15,16 +16,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock
+from headwatch.aggregate.carried import CarriedCell
+from headwatch.aggregate.closing import stacked, with_carried
+from headwatch.aggregate.histogram import OFFSET, SCALE, HistogramBlock
+from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
-from headwatch.aggregate.values import RowValues, SpanTable
+from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
 from headwatch.errors import WireError
 from headwatch.model import WINDOW_FEATURES, RequestRecord, Stratum, SummaryBatch, WindowBatch, WorkerIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.evidence import EvidenceQueue
     from headwatch.config import WindowConfig
     from headwatch.wire.columns import Columns
 
@@ -42,6 +47,8 @@ class _Cell:
     block: HistogramBlock
     waiting: list[NDArray[np.float32]] = field(default_factory=list)
     rows: int = 0
+    carried: CarriedCell | None = None
+    """None while no row of the stratum carried value masses."""
 
     def add(self, values: NDArray[np.float32]) -> None:
         self.waiting.append(values)
@@ -52,27 +59,43 @@ class _Cell:
         if self.waiting:
             self.block.observe(np.stack(self.waiting))
             self.waiting.clear()
+        if self.carried is not None:
+            self.carried.flush()
 
 
 @dataclass(slots=True)
 class _Engine:
     """The open window of one engine."""
 
-    worker: WorkerIdentity
+    lives: Lives
     start_ns: int
     cells: dict[Stratum, _Cell] = field(default_factory=dict)
+
+    @property
+    def worker(self) -> WorkerIdentity:
+        """Return the rank that stands for all."""
+        return self.lives.worker
 
 
 class Aggregator:
     """Holds the open windows and the open requests."""
 
-    def __init__(self, config: WindowConfig, head_maps: dict[str, NDArray[np.bool_]] | None = None) -> None:
+    def __init__(
+        self,
+        config: WindowConfig,
+        head_maps: dict[str, NDArray[np.bool_]] | None = None,
+        evidence: EvidenceQueue | None = None,
+    ) -> None:
+        """Prepare; single rows go to *evidence*, and nowhere where there is none."""
         self._window_ns = int(config.seconds * 1e9)
         self._idle_ns = int(config.request_idle_seconds * 1e9)
         self._config = config
         self._head_maps = head_maps or {}
+        self._evidence = evidence
         self._engines: dict[str, _Engine] = {}
         self._requests: dict[tuple[str, str], OpenRequest] = {}
+        self._ended: dict[tuple[str, str], int] = {}
+        """Requests that ended before all ranks said so, and when: what still comes of them makes no second record."""
         self._closed: list[WindowBatch] = []
         self.counters: Counter[str] = Counter()
 
@@ -94,20 +117,32 @@ class Aggregator:
         for row, (number, position) in enumerate(zip(columns.request.tolist(), columns.position.tolist(), strict=True)):
             context = batch.requests[number]
             request = self._request(worker, context.engine_id, number, batch)
-            table = request.table if request else tables.setdefault(number, SpanTable(context))
+            if request is not None:
+                table = request.table_of(batch.attention)
+            else:
+                table = tables.setdefault(number, SpanTable(context, cross=batch.attention == "cross"))
             values = table.values(
                 columns.features[row], columns.span_mass[row] if columns.span_mass else None, position
             )
+            carried = (
+                table.carried(columns.value_mass[row], columns.output_norm[row], position)
+                if columns.value_mass and columns.output_norm is not None else None
+            )
+            first = worker.rank == engine.worker.rank if engine is not None else False
             if request is not None:
-                request.add(position, values, layers, heads, batch.time_ns)
+                centroid = None if columns.centroid is None else columns.centroid[row]
+                first = request.add(position, values, carried, layers, heads, batch.time_ns, centroid)
             if engine is not None:
-                self._count(engine, stratum_of(worker, context, position), values, layers, heads)
+                cell = self._count(engine, stratum_of(worker, context, position), values, carried, layers, heads)
+                cell.rows += first  # the other ranks send the rest of the same row
+            if columns.detail is not None and self._evidence is not None:
+                self._evidence.add(batch, columns, row, request)
             self.counters["rows"] += 1
         self.counters["head_summaries"] += len(columns.request) * len(layers) * batch.heads
         for engine_id in batch.finished:
             ended = self._requests.get((worker.instance, engine_id))
             if ended is not None:
-                ended.finished = True
+                ended.ending.say(worker)
 
     def collect(self, now_ns: int, *, everything: bool = False) -> tuple[list[WindowBatch], list[RequestRecord]]:
         """Return the windows that have closed and the requests that have ended by *now_ns*, or all of them."""
@@ -117,11 +152,14 @@ class Aggregator:
         ended = [
             key
             for key, request in self._requests.items()
-            if everything or request.finished or now_ns - request.last_ns > self._idle_ns
+            if everything or request.ending.reached(now_ns) or now_ns - request.last_ns > self._idle_ns
         ]
+        self._forget(now_ns)
         records = []
         for key in ended:
             request = self._requests.pop(key)
+            if request.worker.ranks > 1 and not request.ending.complete:
+                self._ended[key] = now_ns
             self.counters.update(f"field.{reason}" for reason in request.context.errors)
             records.append(request.record(self._head_maps.get(request.worker.model, self._head_maps.get(""))))
         closed, self._closed = self._closed, []
@@ -130,11 +168,11 @@ class Aggregator:
     def _engine(self, worker: WorkerIdentity, time_ns: int) -> _Engine:
         start = time_ns - time_ns % self._window_ns
         engine = self._engines.get(worker.instance)
-        if engine is not None and (start > engine.start_ns or engine.worker.start_ns != worker.start_ns):
+        if engine is not None and (start > engine.start_ns or not engine.lives.admit(worker)):
             self._close(worker.instance, engine)
             engine = None
         if engine is None:
-            engine = self._engines[worker.instance] = _Engine(worker, start)
+            engine = self._engines[worker.instance] = _Engine(Lives(worker), start)
         elif start < engine.start_ns:
             self.counters["late_rows"] += 1
         return engine
@@ -146,30 +184,24 @@ class Aggregator:
         shape = (len(engine.cells), len(WINDOW_FEATURES), engine.worker.layers, engine.worker.heads)
         for cell in engine.cells.values():
             cell.flush()
-        blocks = [cell.block for cell in engine.cells.values()]
-        self._closed.append(
-            WindowBatch(
-                start_ns=engine.start_ns,
-                end_ns=engine.start_ns + self._window_ns,
-                worker=engine.worker,
-                strata=tuple(engine.cells),
-                features=WINDOW_FEATURES,
-                layers=np.arange(engine.worker.layers, dtype=np.int32),
-                count=np.stack([block.count for block in blocks]).reshape(shape),
-                total=np.stack([block.total for block in blocks]).reshape(shape),
-                minimum=np.stack([block.minimum for block in blocks]).reshape(shape),
-                maximum=np.stack([block.maximum for block in blocks]).reshape(shape),
-                zero_count=np.stack([block.zero_count for block in blocks]).reshape(shape),
-                buckets=np.stack([block.buckets for block in blocks]).reshape(*shape, BUCKETS),
-                scale=SCALE,
-                offset=OFFSET,
-                rows=np.array([cell.rows for cell in engine.cells.values()], np.uint32),
-            )
+        window = WindowBatch(
+            start_ns=engine.start_ns,
+            end_ns=engine.start_ns + self._window_ns,
+            worker=engine.worker,
+            strata=tuple(engine.cells),
+            features=WINDOW_FEATURES,
+            layers=np.arange(engine.worker.layers, dtype=np.int32),
+            scale=SCALE,
+            offset=OFFSET,
+            rows=np.array([cell.rows for cell in engine.cells.values()], np.uint32),
+            **stacked([cell.block for cell in engine.cells.values()], shape),
         )
+        self._closed.append(with_carried(window, [cell.carried for cell in engine.cells.values()]))
 
     def _count(
-        self, engine: _Engine, stratum: Stratum, values: RowValues, layers: NDArray[np.int64], heads: slice
-    ) -> None:
+        self, engine: _Engine, stratum: Stratum, values: RowValues, carried: CarriedValues | None,
+        layers: NDArray[np.int64], heads: slice,
+    ) -> _Cell:
         cell = engine.cells.get(stratum)
         if cell is None:
             if len(engine.cells) >= self._config.max_strata:
@@ -181,7 +213,17 @@ class Aggregator:
         full = np.full((len(WINDOW_FEATURES), engine.worker.layers, engine.worker.heads), np.nan, np.float32)
         full[:, layers, heads] = values.window
         cell.add(full.reshape(-1))
-        cell.rows += 1
+        if carried is not None:
+            if cell.carried is None:
+                cell.carried = CarriedCell(engine.worker.layers, engine.worker.heads)
+            cell.carried.add(carried, layers, heads)
+        return cell
+
+    def _forget(self, now_ns: int) -> None:
+        for key, ended_ns in list(self._ended.items()):
+            if now_ns - ended_ns <= self._idle_ns and len(self._ended) <= self._config.max_open_requests:
+                break  # they are in the order in which they ended
+            del self._ended[key]
 
     def _request(
         self, worker: WorkerIdentity, engine_id: str, number: int, batch: SummaryBatch
@@ -189,6 +231,9 @@ class Aggregator:
         key = (worker.instance, engine_id)
         request = self._requests.get(key)
         if request is None:
+            if key in self._ended:
+                self.counters["rows_after_end"] += 1
+                return None
             if len(self._requests) >= self._config.max_open_requests:
                 self.counters["dropped_requests"] += 1
                 return None

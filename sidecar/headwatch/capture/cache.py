@@ -6,19 +6,22 @@ still held against the kernel's own output by :mod:`headwatch.capture.selfcheck`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from headwatch.capture.readers_gpu import GPU_BACKENDS, gpu_reader_for
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CPU_BACKEND, CPU_LATENT_BACKEND = "CPUAttentionBackendImpl", "CPUMLAImpl"
 
 
 class CacheReader(Protocol):
     """Gathers one request's cache."""
 
     def read(self, cache: Tensor, blocks: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """Return keys [tokens, KV, D] and values [tokens, KV, D] of the request whose pages are *blocks* [pages]."""
+        """Return keys [tokens, KV, D] and values [tokens, KV, Dv] of the request whose pages are *blocks* [pages]."""
         ...
 
 
@@ -43,23 +46,30 @@ class CpuVectorReader:
         )
 
 
-def reader_for(layer: object) -> CacheReader:
-    """Return the reader for an engine attention *layer*.
+def reader_for(layer: Any, owner: Any | None = None) -> CacheReader:
+    """Return the reader for an engine attention *layer*, whose cache is that of the layer *owner* (None: its own).
 
     Raises:
-        CaptureRefused: With reason ``backend``, ``layout``, ``cache_dtype``, ``shared_cache`` or ``attention_type``.
+        CaptureRefused: With reason ``backend``, ``layout``, ``cache_dtype`` or those of :func:`gpu_reader_for`.
     """
-    impl = getattr(layer, "impl", None)
-    name = type(impl).__name__
-    if name != "CPUAttentionBackendImpl":
-        raise CaptureRefused("backend", f"attention backend {name} is not supported by this release")
-    if getattr(impl, "attn_type", "decoder") != "decoder":
-        raise CaptureRefused("attention_type", f"attention type {getattr(impl, 'attn_type', '')!r} is not supported")
-    if getattr(impl, "kv_sharing_target_layer_name", None) is not None:
-        raise CaptureRefused("shared_cache", "the layer reads the cache of another layer")
-    if getattr(impl, "is_fp8_kv_cache", False):
-        raise CaptureRefused("cache_dtype", f"cache dtype {getattr(impl, 'kv_cache_dtype', '')!r} is not supported")
-    isa = getattr(layer, "isa", None)
-    if isa not in {"vec", "vec16"}:
-        raise CaptureRefused("layout", f"CPU cache layout {isa!r} is not supported")
-    return CpuVectorReader()
+    from headwatch.capture.latent import LatentReader  # noqa: PLC0415 - these three refine this module
+    from headwatch.capture.readers_cpu import cpu_reader_for  # noqa: PLC0415
+
+    name = backend_of(layer)
+    if name in GPU_BACKENDS:
+        return gpu_reader_for(layer)
+    if name == CPU_LATENT_BACKEND:
+        return LatentReader(layer)
+    if name == CPU_BACKEND:
+        return cpu_reader_for(layer, owner if owner is not None else layer)
+    raise CaptureRefused("backend", f"attention backend {name} is not supported by this release")
+
+
+def backend_of(layer: Any) -> str:
+    """Return the name of a layer's attention implementation.
+
+    vLLM derives an implementation of its own for cross-attention (``CrossAttentionImpl``): the one below it counts.
+    """
+    family = [kind.__name__ for kind in type(getattr(layer, "impl", None)).__mro__]
+    derived = family[0] == "CrossAttentionImpl" and len(family) > 1
+    return family[1] if derived else family[0]

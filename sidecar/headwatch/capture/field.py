@@ -28,7 +28,7 @@ Name = Annotated[str, msgspec.Meta(max_length=128)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Traceparent = Annotated[str, msgspec.Meta(pattern="^$|^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
-Capture = bool | Literal["always"]
+Capture = bool | Literal["always", "full"]
 
 
 class FieldDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,8 +58,14 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client tells headwatch of one request, as JSON in ``vllm_xargs["headwatch"]``."""
 
     capture: Annotated[
-        Capture, msgspec.Meta(description='false: never sample this request; "always": sample it whatever the rate.')
+        Capture,
+        msgspec.Meta(
+            description='false: never sample this request; "always": sample it whatever the rate; "full": and every row of it.'
+        ),
     ] = True
+    detail: Annotated[
+        int, msgspec.Meta(ge=0, le=4, description="Detail level wanted at least; capture.max_detail bounds it.")
+    ] = 0
     traceparent: Traceparent = ""
     route: Name = ""
     arm: Name = ""
@@ -72,6 +78,12 @@ class Head(msgspec.Struct, frozen=True):
 
     capture: Capture = True
     traceparent: Traceparent = ""
+    route: str = ""
+
+    @property
+    def asked(self) -> bool:
+        """Return whether the client wants the request sampled whatever the rate."""
+        return isinstance(self.capture, str)
 
 
 _decode_field = msgspec.json.Decoder(Field).decode

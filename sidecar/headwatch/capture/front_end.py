@@ -2,7 +2,8 @@
 
 It wraps ``InputProcessor.process_inputs`` (vLLM 0.32, v1/engine/input_processor.py), the one place that has a request's
 token ids and parameters together.  A request that is not sampled pays a hash, and a skim of its request field where it
-has one.  A sampled one is traced and resolved here, and the result travels to the workers in its ``extra_args``.
+has one.  A sampled one is traced and resolved here, and the result travels to the workers in its ``extra_args``, with
+its weight: one over the rate at which it was drawn, and 1 where the client asked for it.
 
 Nothing raises into vLLM.  What is wrong with a request's field is recorded in its context and counted; what is wrong
 with us is counted and logged once, and the request goes on unsampled.
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headwatch.capture.control import ControlReceiver
 from headwatch.capture.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
 from headwatch.capture.sampling import is_sampled
 from headwatch.capture.spans import Resolution, resolve
 from headwatch.capture.template import RoleMarkers, derive
+from headwatch.config import WireConfig
 from headwatch.errors import RequestFieldError
 from headwatch.model import RequestContext, Span
 
@@ -53,13 +56,15 @@ class Reader:
 class FrontEnd:
     """All of headwatch's state in one front-end process."""
 
-    def __init__(self, config: CaptureConfig) -> None:
+    def __init__(self, config: CaptureConfig, wire: WireConfig | None = None) -> None:
         self.config = config
+        self.control = ControlReceiver(config, wire or WireConfig())
         self.errors: Counter[str] = Counter()
         """Reasons, with how often they occurred since the start."""
         self.sampled = 0
         self._reader: Reader | None = None
         self._lock = threading.Lock()
+        self._listening = False
 
     def install(self, processor_class: Any) -> None:
         """Wrap ``process_inputs`` of *processor_class*, once, however often it is called."""
@@ -72,27 +77,32 @@ class FrontEnd:
             request = original(processor, *args, **kwargs)
             try:
                 tokenizer = processor.tokenizer
+                encoder = bool(getattr(processor.model_config, "is_encoder_decoder", False))
             except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
                 self._failed(error)
             else:
-                self.annotate(request, tokenizer)
+                self.annotate(request, tokenizer, encoder=encoder)
             return request
 
         process_inputs.__headwatch__ = True  # type: ignore[attr-defined] # functions take attributes
         processor_class.process_inputs = process_inputs
 
-    def annotate(self, request: Any, tokenizer: Any) -> None:
+    def annotate(self, request: Any, tokenizer: Any, *, encoder: bool = False) -> None:
         """Leave the context of *request* (vLLM ``EngineCoreRequest``) in its parameters, if it is sampled.
+
+        With an *encoder*, images and sounds are its input, and have no place in the prompt.
 
         The parameters' ``extra_args`` are replaced, never changed: vLLM's clone of them may be shallow
         (``SamplingParams.skip_clone``).  Never raises.
         """
         try:
-            self._annotate(request, tokenizer)
+            if not self._listening:
+                self._listen()
+            self._annotate(request, tokenizer, encoder=encoder)
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
             self._failed(error)
 
-    def _annotate(self, request: Any, tokenizer: Any) -> None:
+    def _annotate(self, request: Any, tokenizer: Any, *, encoder: bool) -> None:
         params = request.sampling_params
         if params is None:  # pooling
             return
@@ -102,29 +112,39 @@ class FrontEnd:
             params.extra_args = extra = {key: value for key, value in extra.items() if key != CONTEXT_KEY}
         if FIELD_KEY in extra:  # the texts of documents go no further than this process
             params.extra_args = {key: value for key, value in extra.items() if key != FIELD_KEY}
+        settings = self.control.settings
         head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
-        if head.capture is False:
+        if head.capture is False or not settings.enabled:
             return
         traceparent = head.traceparent or (request.trace_headers or {}).get("traceparent", "")
         trace_id, parent_span_id = _trace(traceparent)
         request_id = request.external_req_id or request.request_id
-        if head.capture != "always" and not is_sampled(trace_id or request_id, self.config.sample_rate):
-            return
         ids = request.prompt_token_ids
+        adapter = request.lora_request.lora_name if request.lora_request is not None else ""
+        rate = 1.0 if head.asked else settings.of(head.route, adapter, len(ids or ())).sample_rate
+        if not is_sampled(trace_id or request_id, rate):
+            return
         if not ids or request.prompt_embeds is not None:  # part of the prompt has no tokens
             self.errors["prompt_embeds"] += 1
             return
         if request.resumable:  # the prompt goes on in later requests: its positions are not these
             self.errors["resumable"] += 1
             return
-        context = self._context(request, ids, tokenizer, extra)
         context = msgspec.structs.replace(
-            context, request_id=request_id, trace_id=trace_id, parent_span_id=parent_span_id
+            self._context(request, ids, tokenizer, extra, encoder=encoder),
+            request_id=request_id,
+            trace_id=trace_id,
+            parent_span_id=parent_span_id,
+            adapter=adapter,
+            weight=1.0 / rate,
+            full=head.capture == "full",
         )
         params.extra_args = {**(params.extra_args or {}), CONTEXT_KEY: msgspec.json.encode(context).decode()}
         self.sampled += 1
 
-    def _context(self, request: Any, ids: list[int], tokenizer: Any, extra: dict[str, Any]) -> RequestContext:
+    def _context(
+        self, request: Any, ids: list[int], tokenizer: Any, extra: dict[str, Any], *, encoder: bool
+    ) -> RequestContext:
         errors: list[str] = []
         field = Field()
         if FIELD_KEY in extra:
@@ -135,7 +155,7 @@ class FrontEnd:
         if tokenizer is None:  # vLLM's skip_tokenizer_init
             resolution = Resolution([Span("user", 0, len(ids))], [], ["no_tokenizer"])
         else:
-            media = _media(request.mm_features or [], len(ids))
+            media = [] if encoder else _media(request.mm_features or [], len(ids))
             reader = self._reader_of(tokenizer)
             with reader.lock:
                 resolution = resolve(ids, reader.tokenizer, field, roles=reader.roles, config=self.config, media=media)
@@ -148,8 +168,9 @@ class FrontEnd:
             documents=resolution.documents,
             route=field.route,
             arm=field.arm,
-            adapter=request.lora_request.lora_name if request.lora_request is not None else "",
             errors=errors,
+            detail=min(field.detail, self.config.max_detail),
+            encoder_spans=_encoder_spans(request.mm_features or []) if encoder else [],
         )
 
     def _reader_of(self, tokenizer: Any) -> Reader:
@@ -157,6 +178,13 @@ class FrontEnd:
             if self._reader is None or self._reader.source is not tokenizer:
                 self._reader = Reader(tokenizer)
             return self._reader
+
+    def _listen(self) -> None:
+        """Start to hear orders: at the first request, because an earlier thread would not survive a fork of vLLM's."""
+        with self._lock:
+            if not self._listening:
+                self._listening = True
+                self.control.start()
 
     def _failed(self, error: Exception) -> None:
         reason = type(error).__name__
@@ -171,6 +199,20 @@ def _trace(traceparent: str) -> tuple[str, str]:
     if len(parts) < _TRACE_PARTS or len(parts[1]) != 32 or len(parts[2]) != 16:  # noqa: PLR2004 - W3C Trace Context
         return "", ""
     return parts[1], parts[2]
+
+
+def _encoder_spans(features: list[Any]) -> list[Span]:
+    """Return what an encoder's input consists of, in its order; nothing where a part of it is of no kind that we know.
+
+    Source: vLLM 0.32 ``GPUModelRunner._get_encoder_seq_lens`` adds the lengths of all features up in the same way.
+    """
+    spans: list[Span] = []
+    for feature in features:
+        kind, start = _MEDIA.get(feature.modality), spans[-1].end if spans else 0
+        if kind is None or feature.mm_position.length < 1:
+            return []
+        spans.append(Span(kind, start, start + feature.mm_position.length))
+    return spans
 
 
 def _media(features: list[Any], prompt_tokens: int) -> list[Span]:

@@ -53,7 +53,8 @@ def summarise(
     """Return the features [R, H, 6] in the order of ``FEATURES`` and the span masses [R, spans + 1, H].
 
     *attention* [R, H, n] and *sink* [R, H] come from :func:`weights`.  A feature is NaN where it is undefined: entropy and
-    distance of a row that sees one position, lookback where no document or no generated text is visible.
+    distance of a row that sees one position, lookback where no document or no generated text is visible, local mass and
+    distance in cross-attention.
     """
     n = attention.shape[-1]
     seen = _seen(positions, n, rule)[:, None, :]  # [R, 1, n]
@@ -65,6 +66,9 @@ def summarise(
     entropy = entropy.masked_fill(visible <= 1, float("nan"))
     distance = distance.masked_fill(visible <= 1, float("nan"))
     local = (attention * (back < LOCAL_TOKENS)).sum(-1)
+    if not rule.causal:  # none of the positions is the query's own, so none is near to it or far from it
+        local = torch.full_like(local, float("nan"))
+        distance = torch.full_like(distance, float("nan"))
 
     index, document = _positions(spans, n, attention)
     generated = index == spans.spans
@@ -79,6 +83,12 @@ def summarise(
         [entropy, attention.amax(-1), attention[..., 0] + sink, local, distance, lookback], dim=-1
     )
     return features, _by_span(attention, index, spans)
+
+
+def centroid(attention: Tensor) -> Tensor:
+    """Return where in n positions each head looks, Σ a_j j / (n - 1), [R, H]; NaN where there is one position."""
+    n = attention.shape[-1]
+    return (attention * torch.arange(n, device=attention.device)).sum(-1) / (n - 1 if n > 1 else float("nan"))
 
 
 def value_mass(attention: Tensor, values: Tensor, spans: RowSpans) -> Tensor:

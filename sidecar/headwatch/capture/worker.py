@@ -12,15 +12,24 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from msgspec.structs import replace
 
 from headwatch.capture.breaker import Breaker
-from headwatch.capture.buffer import LayerSlot, allocate
+from headwatch.capture.budget import Budget
+from headwatch.capture.buffer import LayerSlot
+from headwatch.capture.control import ControlReceiver
+from headwatch.capture.cross import cross_part
+from headwatch.capture.foresight import holds_rows
 from headwatch.capture.frames import FrameBuilder
+from headwatch.capture.graphs import marks
 from headwatch.capture.kernels.base import LayerCall
+from headwatch.capture.kernels.detail import write_detail
 from headwatch.capture.kernels.torch_rows import TorchRows
+from headwatch.capture.parts import Divider, StepPart, allocate_part
 from headwatch.capture.plan import SampledRequest, StepPlan, parse_context, plan_step
-from headwatch.capture.selfcheck import kernel_error, prove
+from headwatch.capture.selfcheck import LayerTrust, kernel_error, prove
 from headwatch.capture.sender import Sender
+from headwatch.capture.thinning import uniform
 from headwatch.errors import CaptureRefused
 from headwatch.model import StatusFrame, WorkerIdentity
 
@@ -29,10 +38,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from headwatch.capture.buffer import SummaryBuffer
     from headwatch.capture.kernels.base import RowKernel
     from headwatch.capture.layers import CapturedLayer
+    from headwatch.capture.plan import RequestRows
     from headwatch.capture.runners.base import Runner
     from headwatch.config import Config
+    from headwatch.model import AttentionKind
 
     Observer = Callable[[int, list[tuple[str, int]], Tensor, list[Tensor], float], None]
 
@@ -60,6 +72,7 @@ class Capture:
         self.runner = runner
         self.kernel = kernel
         self.breaker = Breaker(config.capture.error_limit, config.capture.retry_seconds)
+        self.budget = Budget(config.capture.budget_share, sum(item.active for item in layers))
         self.requests: dict[str, SampledRequest] = {}
         self.step: StepPlan | None = None
         """The plan of the step in progress; None while nothing of it is sampled: the one flag that layers test."""
@@ -70,25 +83,55 @@ class Capture:
         self.step_seconds = 0.0
         self._sequence = 0
         self._finished: list[str] = []
-        self._skipped: frozenset[str] = frozenset()
+        self._drafts: dict[str, int] = {}
+        """Draft tokens of each request in this step."""
         self._pending = False
         self._step_started = 0.0
-        self._groups, self._slots = _grouped(layers)
+        self._spent_before = 0.0
+        """``capture_seconds`` when the step began."""
+        self._groups, self._slots = _grouped(layers, "self")
+        self._cross_groups, cross_slots = _grouped(layers, "cross")
+        self._slots |= cross_slots
+        self.divider = Divider(config.capture, sum(heads * len(numbers) for heads, numbers in self._groups))
         self.sender = Sender(config.wire, self.status)
+        self.control = ControlReceiver(config.capture, config.wire, identity.model)
+        self._settings = self.control.settings
+        """What is in force in this step."""
+        self.left_out: dict[str, str] = {}
+        """Layers of the model that do not attend to a request's positions, with the reason."""
+        self.tensor_rank = 0
+        """Which part of each layer's heads this worker has."""
+        self.full_graphs_excluded = False
+        """Whether the step in progress must not replay a FULL CUDA graph: see :mod:`headwatch.capture.graphs`."""
+        self._asleep = False
+        self._revision = identity.revision
+        self._weights = 0
+        """How often the weights were replaced."""
+
+    def start(self) -> None:
+        """Start the threads that send frames and hear orders."""
+        self.sender.start()
+        self.control.start()
 
     def begin_step(self, scheduled: Any) -> None:
         """Note what the scheduler adds and ends, and decide whether this step can hold sampled rows."""
         started = time.perf_counter()
         self._step_started = started
+        self._spent_before = self.capture_seconds
         self.counters["steps"] += 1
+        self.full_graphs_excluded = self.identity.ranks > 1 and marks(scheduled)  # as on every other rank, come what may
         try:
             self._admit(scheduled)
+            self._settings = settings = self.control.settings
             self._pending = bool(
                 self.requests
-                and self.breaker.closed
-                and any(engine_id in self.requests for engine_id in scheduled.num_scheduled_tokens)
+                and settings.enabled
+                and not self._asleep
+                and holds_rows(self.requests, scheduled, settings)
+                and self.breaker.closed  # asked last: an open one is tried again by the step that asks
             )
-            self._skipped = frozenset(scheduled.scheduled_spec_decode_tokens)
+            self.full_graphs_excluded |= self._pending and self.identity.ranks == 1
+            self._drafts = {engine_id: len(ids) for engine_id, ids in scheduled.scheduled_spec_decode_tokens.items()}
             self.step = StepPlan() if self._pending else None
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
             self.step = None
@@ -102,9 +145,9 @@ class Capture:
             if metadata is None or not item.active:  # None: the engine warms up
                 return
             if self._pending:
-                self._plan(metadata)
+                self._plan()
             if self.step is not None:
-                self._summarise(item, self.step, query, cache, metadata, output)
+                self._summarise(item, self.step, query, cache, output)
         except CaptureRefused as refusal:
             item.refused = f"{refusal.reason}: {refusal}"
             self.breaker.refused(refusal)
@@ -118,23 +161,48 @@ class Capture:
     def end_step(self) -> None:
         """Hand the step's summaries to the sender."""
         started = time.perf_counter()
+        step, self.step = self.step, None
+        ordinary = step is not None and not (step.failed or step.checked)
         try:
-            step, self.step = self.step, None
-            self._pending = False
+            self._pending = self.full_graphs_excluded = False
             if step is not None and step.planned:
                 self._count(step)
-                if not step.failed:
-                    self.breaker.succeeded()
             if (step is not None and step.written) or self._finished:
                 self._offer(step if step is not None else StepPlan())
-            for engine_id in self._finished:
-                self.requests.pop(engine_id, None)
-            self._finished = []
+            if step is not None and step.planned and not step.failed:
+                self.breaker.succeeded()
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
             self.breaker.failed(error)
+            if step is not None:
+                self.counters["rows_not_offered"] += step.exportable - step.offered
+        finished, self._finished = self._finished, []
+        for engine_id in finished:
+            self.requests.pop(engine_id, None)
+            self.divider.forget(engine_id)
         now = time.perf_counter()
         self.capture_seconds += now - started
         self.step_seconds += now - self._step_started
+        try:
+            self.budget.settle(now - self._step_started, self.capture_seconds - self._spent_before, ordinary=ordinary)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
+            self.breaker.failed(error)
+
+    def weights_replaced(self) -> None:
+        """Take note of new weights: each layer earns its trust again, and the revision is another one from here on."""
+        self._weights += 1
+        self.identity = replace(self.identity, revision=f"{self._revision}+reload{self._weights}")
+        for item in self.layers.values():
+            item.trust = LayerTrust()
+
+    def fall_asleep(self) -> None:
+        """Take note that the engine gives its memory away: nothing is captured until it is awake."""
+        self._asleep = True
+
+    def awake(self) -> None:
+        """Take note that the engine has its memory back, and weights that may be others."""
+        self._asleep = False
+        for item in self.layers.values():
+            item.trust = LayerTrust()
 
     def status(self) -> StatusFrame:
         """Return what the worker says of itself."""
@@ -143,12 +211,16 @@ class Capture:
         reason = self.refusal or self.breaker.reason or self.sender.error
         if not captured:
             reason = reason or "every attention layer was refused"
-        sender = self.sender
+        sender, settings = self.sender, self.control.settings
+        if not settings.enabled:
+            reason = reason or f"switched off by live control, epoch {settings.epoch}"
+        if self._asleep:
+            reason = reason or "asleep: the engine sleeps until it is woken up"
         return StatusFrame(
             worker=self.identity,
             sequence=self._sequence,
             time_ns=time.time_ns(),
-            up=captured and self.breaker.up and not sender.error,
+            up=captured and self.breaker.up and settings.enabled and not self._asleep and not sender.error,
             reason=reason,
             counters={
                 "steps": self.counters["steps"],
@@ -156,19 +228,26 @@ class Capture:
                 "requests": self.counters["requests"],
                 "rows_planned": self.counters["rows_planned"],
                 "rows_sent": sender.rows_sent,
-                "rows_dropped": sender.rows_dropped + self.counters["rows_over_limit"],
+                "rows_dropped": sender.rows_dropped + self.counters["rows_over_limit"] + self.counters["rows_not_offered"],
                 "rows_refused": self.counters["rows_refused"],
+                "rows_thinned": self.counters["rows_thinned"],
                 "frames_sent": sender.frames_sent,
                 "frames_dropped": sender.frames_dropped,
+                **{f"detail_reduced.{reason}": rows for reason, rows in self.divider.reduced.items()},
             },
-            errors=dict(self.breaker.errors),
+            errors=dict(self.breaker.errors + self.control.errors + sender.errors),
             refused_layers=refused,
             capture_seconds=self.capture_seconds,
             step_seconds=self.step_seconds,
-            sample_rate=self.config.capture.sample_rate,
-            step_stride=self.config.capture.step_stride,
+            sample_rate=settings.everything.sample_rate,
+            step_stride=settings.everything.step_stride,
             runner=self.runner.name,
             backend=next((type(item.layer.impl).__name__ for item in self.layers.values()), ""),
+            kernel=self.kernel.name,
+            detail=settings.everything.detail,
+            control_epoch=settings.epoch,
+            budget_stride=self.budget.stride,
+            left_out=self.left_out,
         )
 
     def _admit(self, scheduled: Any) -> None:
@@ -180,80 +259,117 @@ class Capture:
                 continue
             adapter = new.lora_request.lora_name if new.lora_request is not None else ""
             request = parse_context(new.sampling_params.extra_args, new.req_id, adapter)
-            if request is not None:
+            if request is not None and new.req_id not in self.requests:  # V2 adds a preempted request anew
                 self.requests[new.req_id] = request
                 self.counters["requests"] += 1
 
-    def _plan(self, metadata: Any) -> None:
+    def _plan(self) -> None:
         """Plan the rows when the first layer runs: only then does the batch stand in its final order."""
         self._pending = False
         self.step = None  # no other layer of this step tries again if this one fails
-        plan = plan_step(self.requests, self.runner.batch(metadata), self._skipped, self.config.capture)
-        if plan.rows:
-            plan.buffers = [
-                allocate(numbers, heads, plan.taken, plan.spans, values=False) for heads, numbers in self._groups
+        plan = plan_step(
+            self.requests, self.runner.batch(), self._drafts, self._settings,
+            self.config.capture.max_rows_per_step, self.budget,
+        )  # fmt: skip
+        self.counters["rows_thinned"] += plan.thinned
+        if plan.layer_stride > 1:  # which layers: by hash of the step's number, which all ranks count alike
+            plan.layer_phase = int(uniform(0, self.counters["steps"]) * plan.layer_stride)
+        plan.parts = self.divider.divide(plan.rows)
+        for part in plan.parts:
+            part.buffers = [allocate_part(part, numbers, heads, self.config.capture) for heads, numbers in self._groups]
+        plan.cross = cross_part(plan.rows) if self._cross_groups else None
+        if plan.cross is not None:
+            plan.cross.buffers = [
+                allocate_part(plan.cross, numbers, heads, self.config.capture) for heads, numbers in self._cross_groups
             ]
         if plan.planned:
             self.step = plan
 
     def _summarise(
-        self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, metadata: Any, output: Tensor
+        self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, output: Tensor
     ) -> None:
-        if not step.rows or item.reader is None:
+        parts = step.parts if item.kind == "self" else [step.cross] if step.cross is not None else []
+        rows = step.rows if item.kind == "self" else [row for part in parts for row in part.rows]
+        if not rows or item.reader is None:
             return
         group, index = self._slots[item.name]
-        slot = LayerSlot(step.buffers[group], index)
+        if (index + step.layer_phase) % step.layer_stride:
+            return
         call = LayerCall(
-            query, cache, self.runner.block_table(item.name, metadata), output, item.reader, item.rule
+            query, cache, self.runner.block_table(item.name), output, item.reader, item.rule, item.latent
         )
+        checked = not item.trust.covers(max(row.keys for row in rows))
+        if checked:
+            step.checked = True
+            prove(item.trust, call, rows)
+        for part in parts:
+            slot = LayerSlot(part.buffers[group], index)
+            self._summarise_part(item, call, part, slot, checked=checked)
+            if item.trust.exportable:
+                slot.buffer.written.add(index)
+        if self.observer is not None:
+            self._observe(item, rows, call)
+
+    def _summarise_part(
+        self, item: CapturedLayer, call: LayerCall, part: StepPart, slot: LayerSlot, *, checked: bool
+    ) -> None:
         kernel = item.kernel or self.kernel
-        kernel.summarise(call, step.rows, slot, step.memo)
-        if not item.trust.earned:
-            prove(item.trust, call, step.rows)
-            error = kernel_error(call, step.rows, slot) if not isinstance(kernel, TorchRows) else 0.0
+        if slot.buffer.value_mass is not None and not kernel.carries_values:
+            kernel = TorchRows()
+        kernel.summarise(call, part.rows, slot, part.memo)
+        if checked and not isinstance(kernel, TorchRows):
+            error = kernel_error(call, part.rows, slot)
             if not error <= KERNEL_TOLERANCE:  # also true for NaN
                 item.kernel = TorchRows()
-                item.kernel.summarise(call, step.rows, slot, step.memo)
+                item.kernel.summarise(call, part.rows, slot, part.memo)
                 self.breaker.refused(CaptureRefused("kernel_check", (
                     f"{item.name}: kernel {kernel.name} differs from the oracle by {error:.3g}; the oracle runs instead"
                 )))
-        if self.observer is not None:
-            self._observe(item, step, call)
-        if item.trust.exportable:
-            slot.buffer.written.add(index)
+        write_detail(call, part.rows, slot)
 
-    def _observe(self, item: CapturedLayer, step: StepPlan, call: LayerCall) -> None:
+    def _observe(self, item: CapturedLayer, rows: list[RequestRows], call: LayerCall) -> None:
         assert self.observer is not None
-        names = [(rows.request.context.engine_id, int(p)) for rows in step.rows for p in rows.positions]
-        picked = torch.cat([call.query[torch.as_tensor(rows.query_index)] for rows in step.rows])
-        keys = [call.reader.read(call.cache, call.block_table[rows.batch_index], rows.keys)[0] for rows in step.rows]
+        names = [(row.request.context.engine_id, int(p)) for row in rows for p in row.positions]
+        picked = torch.cat([call.queries(torch.as_tensor(row.query_index)) for row in rows])
+        keys = [call.reader.read(call.cache, call.block_table[row.batch_index], row.keys)[0] for row in rows]
         self.observer(item.number, names, picked.clone(), keys, item.rule.scale)
 
     def _count(self, step: StepPlan) -> None:
         self.counters["sampled_steps"] += 1
         self.counters["rows_planned"] += step.planned
         self.counters["rows_over_limit"] += step.over_limit
-        if not step.written:
-            self.counters["rows_refused"] += step.taken
+        self.counters["rows_refused"] += step.taken - step.exportable
 
     def _offer(self, step: StepPlan) -> None:
-        """Queue one frame for each group of layers that have the same number of heads; nearly always one."""
-        buffers = [buffer for buffer in step.buffers if buffer.written]
-        for place, buffer in enumerate(buffers or [None]):
-            rows = step.taken if buffer is not None and place == 0 else 0  # each row is counted once
+        """Queue one frame for each part and each group of layers that have the same number of heads; nearly always one.
+
+        The last one says which requests have ended, since it is the last that has rows of them.
+        """
+        frames: list[tuple[StepPart, SummaryBuffer | None, int]] = []
+        for part in step.all_parts:
+            written = [buffer for buffer in part.buffers if buffer.written]
+            counted = 0 if part is step.cross else part.taken  # rows count once
+            frames += [(part, buffer, 0 if place else counted) for place, buffer in enumerate(written)]
+        if not frames:
+            frames = [(StepPart(0, [], 0, 0), None, 0)]
+        for number, (part, buffer, rows) in enumerate(frames, 1):
+            finished = list(self._finished) if number == len(frames) else []
             build = FrameBuilder(
-                self.identity, self._sequence, time.time_ns(), step.rows, buffer, self.config.capture.detail,
-                list(self._finished),
+                self.identity, self._sequence, time.time_ns(), part.rows, buffer, part.detail, finished, self.tensor_rank,
+                part.attention,
             )  # fmt: skip
             self._sequence += 1
-            self.sender.offer(build, rows)
+            self.sender.offer(build, rows, buffer.size_bytes if buffer is not None else 0)
+            step.offered += rows
 
 
-def _grouped(layers: list[CapturedLayer]) -> tuple[list[tuple[int, tuple[int, ...]]], dict[str, tuple[int, int]]]:
-    """Return the groups (heads, layer numbers) of layers that share a buffer, and each layer's (group, slot)."""
+def _grouped(
+    layers: list[CapturedLayer], kind: AttentionKind
+) -> tuple[list[tuple[int, tuple[int, ...]]], dict[str, tuple[int, int]]]:
+    """Return the groups (heads, layer numbers) of layers of *kind* that share a buffer, and each one's (group, slot)."""
     members: dict[int, list[CapturedLayer]] = {}
     for item in layers:
-        if item.active:
+        if item.active and item.kind == kind:
             members.setdefault(item.heads, []).append(item)
     groups = [(heads, tuple(item.number for item in items)) for heads, items in members.items()]
     slots = {

@@ -23,9 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as one JSON document")
     parser.add_argument("--dir", type=Path, metavar="DIR",
                         help="folder for store, logs and report (default: ./headwatch-demo/<time>)")  # fmt: skip
-    parser.add_argument("--record-head-map", type=Path, metavar="FILE",
-                        help="choose the model's retrieval heads on the calibration questions, write them to FILE, "
-                        "and end")  # fmt: skip
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -44,15 +41,12 @@ def run(namespace: argparse.Namespace) -> int:
     try:
         with interruptible():
             try:
-                from headwatch.demo.run import DemoOptions, record_head_map, run_demo
+                from headwatch.demo.run import DemoOptions, run_demo
             except ImportError as error:
                 raise CommandError(f"the demo needs {error.name}; run: pip install 'headwatch[sidecar,demo,vllm]'") from error
             for library in ("bm25s", "httpx"):  # a line for each index and request is noise; bm25s sets its level at import
                 logging.getLogger(library).setLevel(logging.WARNING)
-            if namespace.record_head_map is not None:
-                record_head_map(namespace.record_head_map, work_dir, progress, output)
-            else:
-                run_demo(DemoOptions(work_dir, exit_after=namespace.exit, json_file=namespace.json), progress, output)
+            run_demo(DemoOptions(work_dir, exit_after=namespace.exit, json_file=namespace.json), progress, output)
     except Interrupted as interrupted:
         progress.print("interrupted; every process has ended")
         return interrupted.exit_code

@@ -1,7 +1,7 @@
-"""The sidecar's HTTP surface: read only, JSON, bounded.
+"""The sidecar's HTTP surface: JSON, bounded, and read only but for live control, which needs a token.
 
 Parameters are checked before the store is asked; reads run in a thread pool; an error is one JSON object and never a
-traceback.  Only GET and HEAD are answered.
+traceback.  Only GET and HEAD are answered, and POST where live control is changed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headwatch import __version__
+from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
 from headwatch.console.page import render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
 from headwatch.errors import HeadwatchError
-from headwatch.model import REQUEST_FEATURES
+from headwatch.model import HEAD_FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,8 +43,8 @@ HEADERS = {
 }  # fmt: skip
 
 
-def create_app(view: SidecarView, host: str = "127.0.0.1") -> Starlette:
-    """Return the application over *view*; *host* is the address that it is bound to."""
+def create_app(view: SidecarView, host: str = "127.0.0.1", token: bytes = b"") -> Starlette:
+    """Return the application over *view*; *host* is the address that it is bound to, *token* allows changes."""
 
     async def metrics(request: Request) -> Response:
         body, content_type = await run_in_threadpool(view.render_metrics, request.headers.get("accept"))
@@ -69,6 +70,7 @@ def create_app(view: SidecarView, host: str = "127.0.0.1") -> Starlette:
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/api/v1/status", status),
+        *control_routes(view, token, _json),
         *(
             Route(f"/api/v1/{name}", _stored(view, known, read))
             for name, (known, read) in _READS.items()
@@ -86,7 +88,7 @@ _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] =
     "requests": (("arm", "route", "limit"),
                  lambda reader, given: reader.requests(given.text("arm"), given.text("route"), given.limit())),
     "heads": (("arm", "feature"),
-              lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", REQUEST_FEATURES, "lookback"))),
+              lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", HEAD_FEATURES, "lookback"))),
     "documents": (("arm", "limit"), lambda reader, given: reader.documents(given.text("arm"), given.limit())),
     "counts": ((), lambda reader, _: reader.counts()),
 }  # fmt: skip

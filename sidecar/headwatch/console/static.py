@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwatch.console.view import Reader
+    from headwatch.console.view import Control, Reader
     from headwatch.model import Health
 
 
@@ -50,6 +50,7 @@ class StaticView:
     reasons: tuple[str, ...] = ()
     exposition: bytes = b""
     reader: Reader | None = None
+    control: Control | None = None
 
     def health(self) -> Health:
         """Return the state."""

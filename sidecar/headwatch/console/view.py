@@ -32,8 +32,33 @@ class Reader(Protocol):
         ...
 
 
+class Control(Protocol):
+    """Live control.  Every method returns plain values, ready for JSON, and may block."""
+
+    def show(self) -> dict[str, Any]:
+        """Return what is ordered, until when, and which workers follow."""
+        ...
+
+    def audit(self, limit: int) -> list[dict[str, Any]]:
+        """Return the last *limit* changes, newest first."""
+        ...
+
+    def change(self, body: bytes, peer: str) -> dict[str, Any]:
+        """Make the change in the JSON *body*, which came from *peer*; return what :meth:`show` does.
+
+        Raises:
+            ControlError: It cannot be made.
+        """
+        ...
+
+
 class SidecarView(Protocol):
     """The running sidecar, as the console sees it."""
+
+    @property
+    def control(self) -> Control | None:
+        """Return its live control, or None where it has none."""
+        ...
 
     @property
     def reader(self) -> Reader | None:

@@ -1,8 +1,7 @@
 """The demo's documents and questions, written for this project: an invented maker of river and weather instruments.
 
-Two splits that share no document and no question: ``demo`` is what the phases ask, ``calibration`` is what retrieval
-heads are chosen on.  So a head map says something about documents that it has not seen.  Every document holds the answer
-to one question, and facts do not repeat between documents.
+Every document holds the answer to one question, and facts do not repeat between documents.  The retrieval heads that the
+demo shows were chosen on others (:mod:`headwatch.calibrate.corpus`), so their ratio is measured on what they have not seen.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
-
-Split = Literal["demo", "calibration"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +40,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """One split."""
+    """All of them."""
 
     documents: tuple[CorpusDocument, ...]
     questions: tuple[Question, ...]
 
 
-def load_corpus(split: Split) -> Corpus:
-    """Return the documents and questions of *split*."""
-    data = resources.files("headwatch.demo").joinpath("data", f"{split}.toml").read_text(encoding="utf-8")
+def load_corpus() -> Corpus:
+    """Return the demo's documents and questions."""
+    data = resources.files("headwatch.demo").joinpath("data", "demo.toml").read_text(encoding="utf-8")
     documents, questions = [], []
     for entry in tomllib.loads(data)["document"]:
         question = entry.pop("question")

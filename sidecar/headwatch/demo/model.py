@@ -90,11 +90,6 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def weights_sha256(folder: Path) -> str:
-    """Return the checksum that *folder* keeps of its weights: what a head map is pinned to."""
-    return str(json.loads((folder / _CHECKSUMS).read_text())["model.safetensors"])
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:

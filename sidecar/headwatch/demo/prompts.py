@@ -18,7 +18,6 @@ Retrieval = Literal["right", "wrong", "none"]
 
 PHASES: dict[str, Retrieval] = {"healthy": "right", "wrong_documents": "wrong", "retrieval_down": "none"}
 """The demo's phases, in order, and what retrieval returns in each."""
-CALIBRATION_PHASES: dict[str, Retrieval] = {"calibration_right": "right", "calibration_wrong": "wrong"}
 
 MAX_TOKENS = 24
 _INSTRUCTION = (

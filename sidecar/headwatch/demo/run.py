@@ -21,11 +21,10 @@ from tokenizers import Tokenizer
 from headwatch import __version__
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.demo.api import SidecarApi
-from headwatch.demo.calibrate import head_map_of, read_lookback, write_head_map
 from headwatch.demo.corpus import load_corpus
-from headwatch.demo.model import MODEL_NAME, prepare_model, weights_sha256
+from headwatch.demo.model import MODEL_NAME, prepare_model
 from headwatch.demo.progress import Stages
-from headwatch.demo.prompts import CALIBRATION_PHASES, PHASES, plan_requests
+from headwatch.demo.prompts import PHASES, plan_requests
 from headwatch.demo.readback import read_result, read_states, wait_for_requests, wait_until_settled
 from headwatch.demo.report import HEALTHY, WRONG, HeadTable, ReportData, read_requests, render_report
 from headwatch.demo.servers import SERVED_MODEL, WINDOW_SECONDS, running_pair
@@ -77,7 +76,7 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
     with ExitStack() as stack:
         with stages.shown():
             model = _prepare_model(stages)
-            plan = plan_requests(load_corpus("demo"), PHASES, token_counter(model))
+            plan = plan_requests(load_corpus(), PHASES, token_counter(model))
             pair = _start_pair(stack, model, work_dir, head_map, stages)
             api = stack.enter_context(SidecarApi(pair.addresses.sidecar))
             answers = _send(pair, plan, stages)
@@ -91,29 +90,6 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
         if not options.exit_after:
             print_invitation(output, pair.addresses, work_dir)
             _stay(pair)
-
-
-def record_head_map(path: Path, work_dir: Path, progress: Console, output: Console) -> None:
-    """Ask the calibration questions with right and with wrong documents, and write the heads that tell them apart.
-
-    Raises:
-        CommandError: As :func:`run_demo`.
-    """
-    work_dir = _make_work_dir(work_dir)
-    stages = Stages(progress)
-    with stages.shown():
-        model = _prepare_model(stages)
-        plan = plan_requests(load_corpus("calibration"), CALIBRATION_PHASES, token_counter(model))
-        with ExitStack() as stack:
-            pair = _start_pair(stack, model, work_dir, None, stages)
-            api = stack.enter_context(SidecarApi(pair.addresses.sidecar))
-            _send(pair, plan, stages)
-            _wait(api, plan, stages)
-        right, wrong = (read_lookback(work_dir / "store", arm) for arm in CALIBRATION_PHASES)
-        head_map = head_map_of(SERVED_MODEL, weights_sha256(model), right, wrong)
-    write_head_map(path, head_map)
-    output.print(f"head map: {path}", soft_wrap=True)
-    output.print_json(data=head_map.provenance)
 
 
 def packaged_head_map() -> Path | None:
@@ -183,7 +159,7 @@ def _wait(api: SidecarApi, plan: Plan, stages: Stages) -> None:
 
 
 def _write_report(api: SidecarApi, plan: Plan, answers: Answers, work_dir: Path, head_map: HeadMap | None) -> Path:
-    heads = frozenset((item.layer, item.head) for item in head_map.heads) if head_map else frozenset()
+    heads = frozenset(head_map.members("retrieval")) if head_map else frozenset()
     questions = [request.question.text for request in next(iter(plan.values()))[:_EXAMPLE_QUESTIONS]]
     page = render_report(ReportData(
         result=read_result(api, list(plan)),

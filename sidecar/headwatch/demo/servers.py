@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwatch.demo.processes import Server, free_ports
+from headwatch.secret_file import write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +36,16 @@ class Addresses:
     sidecar: str
     wire: str
     """ZeroMQ endpoint."""
+    control: str = ""
+    """ZeroMQ endpoint of live control."""
 
     @classmethod
     def free(cls) -> Addresses:
         """Return addresses on loopback ports that nobody listens on."""
-        vllm, sidecar, wire = free_ports(3)
-        return cls(f"http://127.0.0.1:{vllm}", f"http://127.0.0.1:{sidecar}", f"tcp://127.0.0.1:{wire}")
+        vllm, sidecar, wire, control = free_ports(4)
+        return cls(
+            f"http://127.0.0.1:{vllm}", f"http://127.0.0.1:{sidecar}", f"tcp://127.0.0.1:{wire}", f"tcp://127.0.0.1:{control}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,13 @@ class Pair:
         self.vllm.check()
 
 
-def config_text(addresses: Addresses, store: Path, head_map: Path | None) -> str:
-    """Return the configuration file of the pair: everything is sampled, windows are short."""
+def config_text(addresses: Addresses, store: Path, head_map: Path | None, control: Control | None = None) -> str:
+    """Return the configuration file of the pair: everything is sampled, windows are short.
+
+    Without *control* live control is off.
+    """
     sections: dict[str, dict[str, object]] = {
-        "capture": {"sample_rate": 1.0, "step_stride": 1},
+        "capture": {"sample_rate": 1.0, "step_stride": 1, "budget_share": 1.0},
         "wire": {"endpoint": addresses.wire},
         "http": {"host": "127.0.0.1", "port": _port(addresses.sidecar)},
         "window": {"seconds": WINDOW_SECONDS, "request_idle_seconds": 20},
@@ -72,11 +80,31 @@ def config_text(addresses: Addresses, store: Path, head_map: Path | None) -> str
         "store": {"url": f"chdb://{store}"},
         "service": {"name": "headwatch-demo"},
     }
+    if control is not None:
+        sections["wire"] |= {"control_endpoint": addresses.control, "control_secret_file": str(control.secret)}
+        sections["http"] |= {"token_file": str(control.token)}
     lines = ["# Written by `headwatch demo`; read by the plugin inside vLLM and by the sidecar (HEADWATCH_CONFIG)."]
     for section, values in sections.items():
         # A JSON string, number or boolean is a TOML one as well.
         lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What live control needs."""
+
+    secret: Path
+    token: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Control:
+        """Return secrets in *folder*, written where they are missing."""
+        control = cls(folder / "control.secret", folder / "control.token")
+        for path in (control.secret, control.token):
+            if not path.exists():
+                write_secret(path)
+        return control
 
 
 @contextmanager
@@ -88,7 +116,7 @@ def running_pair(model: Path, work_dir: Path, head_map: Path | None) -> Iterator
     """
     addresses = Addresses.free()
     config = work_dir / "headwatch.toml"
-    config.write_text(config_text(addresses, work_dir / "store", head_map))
+    config.write_text(config_text(addresses, work_dir / "store", head_map, Control.made(work_dir)))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATCH_")}
     environ["HEADWATCH_CONFIG"] = str(config)
     sidecar_command = [sys.executable, "-m", "headwatch.cli.main", "sidecar"]

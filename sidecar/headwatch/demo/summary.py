@@ -54,6 +54,7 @@ def print_invitation(output: Console, addresses: Addresses, work_dir: Path) -> N
         f"         {addresses.sidecar}/api/v1/requests?limit=5",
         f"         {addresses.sidecar}/api/v1/heads?arm=healthy&feature=lookback",
         f"  logs   {work_dir}/vllm.log and {work_dir}/sidecar.log",
+        f"  change headwatch control off --config {work_dir}/headwatch.toml   (then show, on, audit)",
         "",
         "Ask something yourself, and name the document that the answer should come from:",
         "",

@@ -121,7 +121,7 @@ def head_map(context: Context) -> Finding | None:
         return Finding("head_map", "warn", f"{path} is for the model {loaded.model!r}; the workers serve {', '.join(served)}: "
                                            "it is not used",
                        "calibrate a head map for the served model, or serve it under that name (--served-model-name)")
-    return Finding("head_map", "ok", f"{len(loaded.heads)} heads of {loaded.model}")
+    return Finding("head_map", "ok", f"{len(loaded.members('retrieval'))} retrieval heads of {loaded.model}")
 
 
 def sidecar_libraries(context: Context) -> Finding | None:

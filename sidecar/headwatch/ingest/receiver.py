@@ -83,6 +83,8 @@ class Receiver:
     def accept(self, payload: bytes) -> None:
         """Take one frame's bytes; whatever is wrong with them is counted, not raised."""
         try:
+            if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound
+                raise WireError("too_large", f"frame of {len(payload)} bytes, over wire.max_frame_bytes")
             frame = codec.decode(payload)
             if isinstance(frame, SummaryBatch):
                 view = columns.view(frame)

@@ -12,12 +12,12 @@ from headwatch.model import FEATURES, REQUEST_FEATURES
 from headwatch.verify.reference import Ratio, row_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from headwatch.model import RequestContext
-    from headwatch.verify.eager import LayerRule
+    from headwatch.verify.rules import LayerRule
 
     Weights = Callable[[int, int], NDArray[np.floating]]
     """Layer and position to attention weights [H, position + 1]."""
@@ -62,12 +62,13 @@ class Comparison:
     layer_error: dict[int, float] = field(default_factory=dict)
     worst: dict[str, Worst] = field(default_factory=dict)
 
-    def add(self, name: str, row: CapturedRow, rules: Sequence[LayerRule], weights: Weights) -> None:
+    def add(self, name: str, row: CapturedRow, rules: Mapping[int, LayerRule], weights: Weights) -> None:
         """Compare *row* of the request called *name* with what its reference *weights* give."""
         table = SpanTable(row.context).values(row.features, row.span_mass, row.position)
         document_mass = table.request[REQUEST_FEATURES.index("document_mass")].astype(np.float64)  # [L, H]
         for place, layer in enumerate(row.layers):
-            expected = row_reference(weights(layer, row.position), row.position, row.context, rules[layer].window)
+            first = rules[layer].first_visible(row.position)
+            expected = row_reference(weights(layer, row.position), row.position, row.context, first)
             features = row.features[place].astype(np.float64)  # [H, F]
             spans = row.span_mass[:, place].astype(np.float64)  # [S + 1, H]
             for index, feature in enumerate(FEATURES):

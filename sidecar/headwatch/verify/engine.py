@@ -48,6 +48,7 @@ sample_rate = 1.0
 step_stride = 1
 prefill_stride = {prefill_stride}
 max_rows_per_step = 4096
+budget_share = 1.0
 
 [wire]
 endpoint = "ipc://{folder}/frames"
@@ -76,21 +77,25 @@ class EngineRun:
     rows: dict[str, list[CapturedRow]]
     """By ``RequestContext.request_id``; rows of one request ascend by position."""
     status: StatusFrame
+    layouts: tuple[str, ...]
+    """Layouts of the caches that capture read."""
 
 
 @dataclass(slots=True)
 class _Inbox:
     """Collects rows on the receiver's thread; read once that has ended."""
 
-    rows: dict[tuple[str, int], CapturedRow] = field(default_factory=dict)
+    rows: dict[tuple[str, int, tuple[int, ...]], CapturedRow] = field(default_factory=dict)
+    """By engine id, position and layers: layers with different numbers of heads come in frames of their own."""
 
     def consume(self, batch: SummaryBatch, columns: Columns) -> None:
         for index, (request, position) in enumerate(
             zip(columns.request.tolist(), columns.position.tolist(), strict=True)
         ):
             context = batch.requests[request]
-            self.rows[context.engine_id, position] = CapturedRow(
-                context, position, tuple(batch.layers), columns.features[index], columns.span_mass[index]
+            layers = tuple(batch.layers)
+            self.rows[context.engine_id, position, layers] = CapturedRow(
+                context, position, layers, columns.features[index], columns.span_mass[index]
             )
 
 
@@ -120,7 +125,7 @@ def run_engine(
             progress("starting vLLM")
             llm = _start(model, dtype)
             try:
-                _attach(llm, observer)
+                layouts = _attach(llm, observer)
                 requests: list[ServedRequest] = []
                 for number, wave in enumerate(waves, 1):
                     progress(f"wave {number} of {len(waves)}: {len(wave)} requests")
@@ -130,7 +135,7 @@ def run_engine(
                 llm.llm_engine.engine_core.shutdown()
         finally:
             receiver.stop()
-    return _sorted(requests, inbox, health)
+    return _sorted(requests, inbox, health, layouts)
 
 
 @contextmanager
@@ -180,8 +185,8 @@ def _start(model: Path, dtype: str) -> Any:
         raise CommandError(f"vLLM cannot run {model} in {dtype}: {str(error).splitlines()[0]}") from error
 
 
-def _attach(llm: Any, observer: EngineAttention | None) -> None:
-    """Check that capture is in the engine, and let *observer* see what it reads."""
+def _attach(llm: Any, observer: EngineAttention | None) -> tuple[str, ...]:
+    """Check that capture is in the engine, let *observer* see what it reads, and return the layouts of the caches."""
     from headwatch.capture.plugin import current  # noqa: PLC0415 - loads nothing of vLLM, but belongs to its process
 
     # vLLM 0.32: InprocClient.engine_core.model_executor (UniProcExecutor).driver_worker
@@ -190,6 +195,7 @@ def _attach(llm: Any, observer: EngineAttention | None) -> None:
         raise CommandError("capture did not attach to vLLM; the log above says why, and `headwatch doctor` what to do")
     if observer is not None:
         capture.observer = observer.observe
+    return tuple(sorted({item.layout for item in capture.layers.values() if item.active}))
 
 
 def _serve(llm: Any, wave: Sequence[Case], generated_tokens: int) -> list[ServedRequest]:
@@ -235,8 +241,10 @@ def _await_frames(registry: WorkerRegistry, after_ns: int) -> WorkerHealth:
                        f"{[item.status.reason or item.status.counters for item in registry.health()] or 'none'}")
 
 
-def _sorted(requests: Sequence[ServedRequest], inbox: _Inbox, health: WorkerHealth) -> EngineRun:
+def _sorted(
+    requests: Sequence[ServedRequest], inbox: _Inbox, health: WorkerHealth, layouts: tuple[str, ...]
+) -> EngineRun:
     rows: dict[str, list[CapturedRow]] = {}
     for _, row in sorted(inbox.rows.items(), key=lambda item: item[0]):
         rows.setdefault(row.context.request_id, []).append(row)
-    return EngineRun(tuple(requests), rows, health.status)
+    return EngineRun(tuple(requests), rows, health.status, layouts)

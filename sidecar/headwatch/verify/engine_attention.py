@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from headwatch.verify.eager import LayerRule
+    from headwatch.verify.rules import LayerRule
 
 
 class EngineAttention:
@@ -27,7 +27,7 @@ class EngineAttention:
     Holds 8 bytes for each layer, head, row and visible position: about 350 MB for 400 rows of the demo model.
     """
 
-    def __init__(self, rules: Sequence[LayerRule]) -> None:
+    def __init__(self, rules: Mapping[int, LayerRule]) -> None:
         self._rules = rules
         self._weights: dict[tuple[str, int, int], NDArray[np.float64]] = {}
 
@@ -60,8 +60,11 @@ def attend(query: NDArray[np.float64], keys: NDArray[np.float64], rule: LayerRul
     logits = np.einsum("hd,nhd->hn", query, per_head) * rule.scale
     if rule.softcap:
         logits = rule.softcap * np.tanh(logits / rule.softcap)
-    if rule.window:
-        logits[:, : max(0, n - rule.window)] = -np.inf
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    weights: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    if rule.alibi:
+        logits -= np.array(rule.alibi)[:, None] * np.arange(n - 1, -1, -1)
+    logits[:, : rule.first_visible(n - 1)] = -np.inf
+    sinks = np.array(rule.sinks)[:, None] if rule.sinks else np.full((len(query), 1), -np.inf)
+    largest = np.maximum(logits.max(axis=1, keepdims=True), sinks)
+    powers = np.exp(logits - largest)
+    weights: NDArray[np.float64] = powers / (powers.sum(axis=1, keepdims=True) + np.exp(sinks - largest))
     return weights

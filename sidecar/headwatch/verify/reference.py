@@ -46,13 +46,13 @@ class RowReference:
 
 
 def row_reference(
-    attention: NDArray[np.floating], position: int, context: RequestContext, window: int = 0
+    attention: NDArray[np.floating], position: int, context: RequestContext, first: int = 0
 ) -> RowReference:
     """Return the features of the query row at *position*.
 
     *attention* is [H, position + 1], the weights of each head on every position before the row and on its own; where a
-    sliding *window* (0: none) hides positions, their weights are 0.  What a row lacks to a sum of one is the mass of a
-    learned sink.
+    window or a chunk hides the positions before *first*, their weights are 0.  What a row lacks to a sum of one is the mass of
+    a learned sink.
 
     Raises:
         ValueError: *attention* has another number of positions.
@@ -62,7 +62,7 @@ def row_reference(
     if n != position + 1:
         raise ValueError(f"a row at position {position} sees {position + 1} positions, but has {n} weights")
     at = np.arange(n)
-    seen = at > position - window if window else np.ones(n, bool)
+    seen = at >= first
     visible = int(seen.sum())
 
     undefined = np.full(heads, np.nan)

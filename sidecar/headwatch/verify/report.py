@@ -8,7 +8,7 @@ import msgspec
 
 from headwatch.verify.comparison import Worst
 
-BOUND = {"float32": 1e-4, "bfloat16": 2e-2}
+BOUND = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Largest accepted absolute error of any feature, by dtype."""
 
 Reference = Literal["transformers", "engine_qk"]
@@ -60,7 +60,13 @@ class VerifyReport(msgspec.Struct, frozen=True):
     coverage: Coverage
     model: str
     engine_version: str
+    runner: str
+    """Which of vLLM's model runners."""
     backend: str
+    layouts: list[str]
+    """Layouts of the caches that were read."""
+    left_out: dict[str, str]
+    """Layers that do not attend to the prompt: name to why."""
     seconds: float
 
 

@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 from headwatch.errors import CommandError
 from headwatch.verify.cases import REQUESTS, WAVES
 from headwatch.verify.comparison import Comparison
-from headwatch.verify.eager import EagerModel, layer_rules
+from headwatch.verify.eager import EagerModel
 from headwatch.verify.engine import CHUNK_TOKENS, run_engine
 from headwatch.verify.engine_attention import EngineAttention
 from headwatch.verify.report import BOUND, Coverage, VerifyReport
+from headwatch.verify.rules import layer_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from headwatch.verify.comparison import CapturedRow
-    from headwatch.verify.eager import LayerRule
+    from headwatch.verify.eager import Weights
     from headwatch.verify.engine import EngineRun, Progress, ServedRequest
+    from headwatch.verify.rules import LayerRule
 
 DEFAULT_ROWS = 200
 MAX_GENERATED_TOKENS = 512
@@ -75,7 +77,7 @@ def judge(
     served: EngineRun,
     model: Path,
     dtype: str,
-    rules: Sequence[LayerRule],
+    rules: Mapping[int, LayerRule],
     observer: EngineAttention | None,
     started: float,
     progress: Progress = lambda _: None,
@@ -109,7 +111,7 @@ def judge(
     layers = {layer for row in compared for layer in row.layers}
     bound = BOUND[dtype]
     return VerifyReport(
-        rows=sum(set(row.layers) == layers for row in compared),
+        rows=_whole_rows(compared, layers),
         layers=len(layers),
         heads=max((row.features.shape[1] for row in compared), default=0),
         dtype=dtype,
@@ -132,12 +134,23 @@ def judge(
         coverage=_coverage(served.requests, compared),
         model=str(model),
         engine_version=served.status.worker.engine_version,
+        runner=served.status.runner,
         backend=served.status.backend,
+        layouts=list(served.layouts),
+        left_out=served.status.left_out,
         seconds=round(time.monotonic() - started, 1),
     )
 
 
-def _eager_row(attention: Sequence[NDArray[np.float32]], layer: int, position: int) -> NDArray[np.floating]:
+def _whole_rows(rows: Sequence[CapturedRow], layers: set[int]) -> int:
+    """Return how many rows have all *layers*, which may come in several frames."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for row in rows:
+        found.setdefault((row.context.engine_id, row.position), set()).update(row.layers)
+    return sum(seen == layers for seen in found.values())
+
+
+def _eager_row(attention: Weights, layer: int, position: int) -> NDArray[np.floating]:
     return attention[layer][:, position, : position + 1]
 
 

@@ -1,8 +1,9 @@
 """Frames to bytes and back: a two-byte header and msgpack, no pickle.
 
 Byte 0 is the magic ``0xA7``, byte 1 the schema version.  A sidecar reads this version and the one before, so that
-workers and sidecars may be upgraded one at a time, sidecars first.  Version 1 is version 2 without
-``SummaryBatch.finished``: its frames decode with that list empty, and their requests end by idleness.
+workers and sidecars may be upgraded one at a time, sidecars first.  Version 2 is version 3 without row weights, value
+masses, the columns of detail levels 2 to 4, and what a worker says of its kernel, budget and control: its frames decode
+with weights of 1 and the rest empty.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from headwatch.errors import WireError
 from headwatch.model import Frame
 
 MAGIC = 0xA7
-VERSION = 2
-READABLE = (1, 2)
+VERSION = 3
+READABLE = (2, 3)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)

@@ -6,6 +6,7 @@ because a frame comes from outside: whatever passes :func:`view` can be indexed 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,16 @@ import numpy as np
 
 from headwatch.errors import WireError
 from headwatch.model import FEATURES
+from headwatch.wire.arrays import LARGEST_SHARE, array, ragged, refuse_no_amounts
+from headwatch.wire.detail_columns import DetailColumns, view_detail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.model import SummaryBatch
 
-_I4 = np.dtype("<i4")
-_F4 = np.dtype("<f4")
-_LARGEST = 1.01
-"""Rounding may carry a share a little beyond 1."""
+MAX_HEADS = 1 << 16
+MAX_TOKENS = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,46 +32,97 @@ class Columns:
 
     request: NDArray[np.int32]  # [R]
     position: NDArray[np.int32]  # [R]
+    weight: NDArray[np.float32]  # [R]: how many rows each one stands for
     features: NDArray[np.float32]  # [R, L, H, F]
-    span_mass: tuple[NDArray[np.float32], ...]  # R arrays [spans + 1, L, H]; the last span is the generated text
+    span_mass: tuple[NDArray[np.float32], ...]
+    """R arrays [spans + 1, L, H], the last span is the generated text; empty at detail 0."""
+    value_mass: tuple[NDArray[np.float32], ...]
+    """Shaped as ``span_mass``; empty where the frame carries no value masses."""
+    output_norm: NDArray[np.float32] | None
+    """[R, L, H]; None where the frame carries no value masses."""
+    detail: DetailColumns | None
+    """None below detail 2."""
+    centroid: NDArray[np.float32] | None
+    """[R, L, H] in a frame of cross-attention; None in others."""
 
 
 def view(batch: SummaryBatch) -> Columns:
     """Return the columns of *batch*.
 
     Raises:
-        WireError: Lengths do not fit each other, or an index leaves its table.
+        WireError: Lengths do not fit each other, an index leaves its table, or a value cannot be what it claims to be.
     """
-    request = np.frombuffer(_whole(batch.row_request, _I4), _I4)
-    position = np.frombuffer(_whole(batch.row_position, _I4), _I4)
+    request = array("row_request", batch.row_request, "<i4")
+    position = array("row_position", batch.row_position, "<i4")
     rows, layers, heads = len(request), len(batch.layers), batch.heads
-    if heads < 0 or batch.head_offset < 0:
-        raise WireError("shape", f"heads {heads} and head_offset {batch.head_offset} must not be negative")
+    if not 0 <= heads <= MAX_HEADS or batch.head_offset < 0:
+        raise WireError("shape", f"heads {heads} and head_offset {batch.head_offset} must not be negative, nor heads over "
+                                 f"{MAX_HEADS}")
     if len(position) != rows:
         raise WireError("shape", f"{rows} row requests, but {len(position)} row positions")
     if rows and (request.min() < 0 or request.max() >= len(batch.requests) or position.min() < 0):
         raise WireError("shape", "a row names a request that the frame does not carry, or a negative position")
-    features = np.frombuffer(_whole(batch.features, _F4), _F4)
+    features = array("features", batch.features, "<f4")
     if len(features) != rows * layers * heads * len(FEATURES):
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
-    flat = np.frombuffer(_whole(batch.span_mass, _F4), _F4)
-    for values in (features, flat):
-        if (np.abs(values) > _LARGEST).any():  # NaN is not: it means "undefined"
+    masses = array("span_mass", batch.span_mass, "<f4")
+    for values in (features, masses):
+        if (np.abs(values) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
             raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
-    if not len(flat) and rows:  # detail 0: no span masses
-        return Columns(request, position, features.reshape(rows, layers, heads, len(FEATURES)), ())
-    spans = np.array([len(item.spans) + 1 for item in batch.requests], np.int64)[request]
-    ends = np.cumsum(spans * (layers * heads))
-    if len(flat) != (ends[-1] if rows else 0):
-        raise WireError("shape", f"{len(flat)} span masses, but the spans of the rows need {ends[-1] if rows else 0}")
-    masses = tuple(
-        flat[end - count * layers * heads : end].reshape(count, layers, heads)
-        for count, end in zip(spans.tolist(), ends.tolist(), strict=True)
+    counts = [len(item.spans if batch.attention == "self" else item.encoder_spans) + 1 for item in batch.requests]
+    spans = np.array(counts, np.int64)[request] if rows else np.zeros(0, np.int64)
+    value_mass, output_norm = _values(batch, spans, layers, heads)
+    return Columns(
+        request=request,
+        position=position,
+        weight=_weights(batch, rows),
+        features=features.reshape(rows, layers, heads, len(FEATURES)),
+        span_mass=ragged("span_mass", masses, spans, layers, heads) if len(masses) or not rows else (),
+        value_mass=value_mass,
+        output_norm=output_norm,
+        detail=view_detail(batch, position, layers, heads),
+        centroid=_centroid(batch, (rows, layers, heads)),
     )
-    return Columns(request, position, features.reshape(rows, layers, heads, len(FEATURES)), masses)
 
 
-def _whole(column: bytes, dtype: np.dtype[np.int32] | np.dtype[np.float32]) -> bytes:
-    if len(column) % dtype.itemsize:
-        raise WireError("shape", f"a column of {len(column)} bytes is no whole number of {dtype.itemsize}-byte values")
-    return column
+def _weights(batch: SummaryBatch, rows: int) -> NDArray[np.float32]:
+    """Return the weight of each row."""
+    for context in batch.requests:
+        if not 0.0 <= context.weight < math.inf:  # also refuses NaN
+            raise WireError("value", f"a request stands for {context.weight} requests")
+        if not 0 <= context.prompt_tokens < MAX_TOKENS:
+            raise WireError("value", f"a prompt of {context.prompt_tokens} tokens")
+    if not batch.row_weight:
+        return np.ones(rows, np.float32)
+    weight = array("row_weight", batch.row_weight, "<f4")
+    if len(weight) != rows:
+        raise WireError("shape", f"{rows} rows, but {len(weight)} row weights")
+    if not ((weight >= 0) & (weight < np.inf)).all():
+        raise WireError("value", "a row weight is negative or not finite")
+    return weight
+
+
+def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
+    """Return where each head looks in its encoder's input."""
+    if batch.attention == "self":
+        return None
+    centroid = array("centroid", batch.centroid, "<f4")
+    if len(centroid) != math.prod(shape):
+        raise WireError("shape", f"{len(centroid)} centroids for {shape} rows, layers and heads")
+    if (np.abs(centroid) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
+        raise WireError("value", "a centroid lies outside of its encoder's input")
+    return centroid.reshape(shape)
+
+
+def _values(
+    batch: SummaryBatch, spans: NDArray[np.int64], layers: int, heads: int
+) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32] | None]:
+    """Return what the heads carried: value masses and output norms."""
+    if not batch.value_mass and not batch.output_norm:
+        return (), None
+    mass, norm = array("value_mass", batch.value_mass, "<f4"), array("output_norm", batch.output_norm, "<f4")
+    if len(norm) != len(spans) * layers * heads:
+        raise WireError("shape", f"{len(norm)} output norms for {len(spans)} rows, {layers} layers, {heads} heads")
+    refuse_no_amounts("value_mass", mass)
+    refuse_no_amounts("output_norm", norm)
+    return ragged("value_mass", mass, spans, layers, heads), norm.reshape(len(spans), layers, heads)

@@ -1,4 +1,4 @@
--- One row for each sampled request and head: means over its generated rows.  NaN where undefined.
+-- One row for each sampled request and head: means over its generated rows.  NaN where undefined, or not measured.
 CREATE TABLE IF NOT EXISTS headwatch_request_heads
 (
     time DateTime64(9) CODEC(Delta, ZSTD(1)),
@@ -16,7 +16,9 @@ CREATE TABLE IF NOT EXISTS headwatch_request_heads
     local_mass Float32 CODEC(ZSTD(1)),
     distance Float32 CODEC(ZSTD(1)),
     lookback Float32 CODEC(ZSTD(1)),
-    document_mass Float32 CODEC(ZSTD(1))
+    document_mass Float32 CODEC(ZSTD(1)),
+    document_value_share Float32 DEFAULT nan CODEC(ZSTD(1)),
+    output_norm Float32 DEFAULT nan CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headwatch.capture.attention import AttentionRule
     from headwatch.capture.buffer import LayerSlot
     from headwatch.capture.cache import CacheReader
+    from headwatch.capture.latent import LatentHeads
     from headwatch.capture.plan import RequestRows
 
     Memo = dict[Any, Any]
@@ -33,6 +34,17 @@ class LayerCall:
     output: Tensor  # [tokens, H, Dv], as the engine's kernel wrote it
     reader: CacheReader
     rule: AttentionRule
+    latent: LatentHeads | None = None
+    """Set where the cache holds latents: queries are absorbed into their space, values are expanded from it."""
+
+    def queries(self, index: Tensor) -> Tensor:
+        """Return the query rows *index* [R] as queries of the cache's keys, [R, H, D]."""
+        picked = self.query[index]
+        return picked if self.latent is None else self.latent.absorb(picked)
+
+    def head_values(self, values: Tensor) -> Tensor:
+        """Return *values* as the reader gives them, [n, KV, Dv], in the space of the heads' outputs."""
+        return values if self.latent is None else self.latent.expand(values)
 
 
 class RowKernel(Protocol):

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwatch.capture.cache import CpuVectorReader
+from headwatch.capture.cache import CacheReader, CpuVectorReader
 from headwatch.capture.kernels.compiler import compiled
 from headwatch.capture.kernels.torch_rows import TorchRows
+from headwatch.capture.learnt_layout import LearntReader
+from headwatch.capture.readers_cpu import Fp8Reader
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 SCRATCH_FLOATS = 1 << 22
 """Logits held at once, 16 MiB, unless a single row needs more."""
 _ALIGNED_TOKENS = 16
+_COLUMNS, _PAIRS = 0, 1
+"""Layouts of the keys in a block, as ``cpu_rows.c`` numbers them."""
+_CACHE_DIMENSIONS = 4
 
 _QUERY_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _CACHE_TYPES = {**_QUERY_TYPES, torch.float8_e4m3fn: 3, torch.float8_e5m2: 4}
@@ -50,7 +55,7 @@ _STRIDES = (
 _FLOATS = ("scale", "softcap", "key_scale", "value_scale")
 _INTEGERS = (
     "query_type", "cache_type", "output_type", "heads", "kv_heads", "dim", "value_dim", "block_tokens",
-    "window", "chunk", "threads",
+    "window", "chunk", "threads", "layout",
 )  # fmt: skip
 
 
@@ -76,7 +81,8 @@ class _Batch:
         self.first_row = request.first_row + start
         self.scratch_rows: list[tuple[int, int]] = []
         """(rows, keys) of each task."""
-        tasks, rows = [], []
+        tasks: list[tuple[int, ...]] = []
+        rows: list[tuple[int, ...]] = []
         for number, (item, first, count) in enumerate(pieces):
             spans = item.request.spans
             keys = int(item.positions[first + count - 1]) + 1
@@ -114,7 +120,7 @@ class CpuRows:
         if known is None or known[0] is not call.rule:
             known = self._layers[id(call.rule)] = (call.rule, self._describe(call))
         layer = known[1]
-        if layer is None:
+        if layer is None or (slot.buffer.value_mass is not None and layer.layout != _COLUMNS):
             self._torch.summarise(call, rows, slot, memo)
             return
         key = (CpuRows, len(rows), rows[0].first_row)
@@ -128,6 +134,9 @@ class CpuRows:
         layer.block_table, layer.table_stride = table.data_ptr(), table.stride(0)
         layer.key = call.cache.data_ptr()
         layer.value = None
+        if isinstance(call.reader, Fp8Reader):
+            scales = call.reader.layer
+            layer.key_scale, layer.value_scale = float(scales._k_scale_float), float(scales._v_scale_float)  # noqa: SLF001 - the engine's names
         features, masses = buffer.features, buffer.span_mass
         layer.feature_row_stride = features.strides[0] // 4
         layer.mass_span_stride = masses.strides[0] // 4
@@ -157,10 +166,16 @@ class CpuRows:
     def _describe(self, call: LayerCall) -> _Layer | None:
         """Return what does not change from step to step; None where the oracle must run."""
         cache, rule, query = call.cache, call.rule, call.query
-        if not isinstance(call.reader, CpuVectorReader) or not rule.causal or cache.dtype not in _CACHE_TYPES:
+        reader, dtype = call.reader, cache.dtype
+        if isinstance(reader, Fp8Reader):
+            reader, dtype = reader.inner, reader.dtype
+        if not rule.causal or dtype not in _CACHE_TYPES or cache.dim() != _CACHE_DIMENSIONS:
             return None
         _, kv_heads, size, width = cache.shape
         dim = width // 2
+        layout = _layout(reader, size, dim, dtype)
+        if layout is None:
+            return None
         inner = cache.stride(2) == width and cache.stride(3) == 1
         if not inner or size % _ALIGNED_TOKENS or dim % _ALIGNED_TOKENS or query.shape[1] % kv_heads:
             return None
@@ -170,10 +185,10 @@ class CpuRows:
             return None
         layer = _Layer(
             scale=rule.scale, softcap=rule.softcap, key_scale=1.0, value_scale=1.0,
-            query_type=_QUERY_TYPES[query.dtype], cache_type=_CACHE_TYPES[cache.dtype],
+            query_type=_QUERY_TYPES[query.dtype], cache_type=_CACHE_TYPES[dtype],
             output_type=_QUERY_TYPES[call.output.dtype],
             heads=query.shape[1], kv_heads=kv_heads, dim=dim, value_dim=dim, block_tokens=size,
-            window=rule.window, chunk=rule.chunk, threads=self._threads,
+            window=rule.window, chunk=rule.chunk, threads=self._threads, layout=layout,
             block_stride=cache.stride(0), head_stride=cache.stride(1),
         )  # fmt: skip
         layer.kept = [_vector(rule.alibi_slopes), _vector(rule.sinks)]
@@ -194,6 +209,21 @@ def load() -> CpuRows:
     except OSError as error:
         raise CaptureRefused("compiler", f"{path} cannot be loaded: {error}") from error
     return CpuRows(library, torch.get_num_threads())
+
+
+def _layout(reader: CacheReader, size: int, dim: int, dtype: torch.dtype) -> int | None:
+    """Return how a block of *size* tokens keeps its keys; None where the kernel does not know the layout."""
+    if isinstance(reader, CpuVectorReader):
+        return _COLUMNS
+    if not isinstance(reader, LearntReader):
+        return None
+    token, number = torch.arange(size)[:, None], torch.arange(dim)[None, :]
+    keys, values = reader.layout.key_cells, reader.layout.value_cells
+    in_columns = torch.equal(keys, (number * size + token).flatten())
+    if in_columns and torch.equal(values, torch.arange(size * dim)):
+        return _COLUMNS
+    paired = token // 16 * 16 * dim + number // 2 * 32 + token % 16 * 2 + number % 2
+    return _PAIRS if dtype == torch.bfloat16 and torch.equal(keys, paired.flatten()) else None
 
 
 def _batches(rows: Sequence[RequestRows], layer: _Layer) -> list[_Batch]:

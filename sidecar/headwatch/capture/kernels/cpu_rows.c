@@ -8,7 +8,8 @@
  * Lanes are summed in float for at most FLUSH positions, then in double: the error is that of the logits' float
  * products, not of the length.  Vectors are the compiler's own (GCC, Clang): no intrinsics, any CPU.
  *
- * Layout of K: column-major in a block ([dim][tokens], vLLM's CPU_ATTN isa vec and vec16), tokens a multiple of 16.
+ * Layouts of K in a block: columns ([dim][tokens], vLLM's CPU_ATTN isa vec and vec16), or for bfloat16 pairs of dimensions in
+ * groups of 16 tokens ([tokens / 16][dim / 2][16][2], isa amx).  Tokens a multiple of 16.
  */
 #include <math.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@
 #define VECTORS (TILE / LANES)
 #define HEADS_AT_ONCE 3       /* query vectors per pass over a tile: 3 x 32 floats fill 12 of 16 registers */
 #define FLUSH 1024
+#define PADDING 16            /* floats behind a row of logits that vectors may touch */
 #define CHUNK 256             /* tokens in one task of the first pass */
 
 typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -37,6 +39,7 @@ typedef uint16_t vh __attribute__((vector_size(2 * LANES), aligned(2)));
 typedef uint8_t vb __attribute__((vector_size(LANES), aligned(1)));
 
 enum { F32, BF16, F16, E4M3, E5M2 };
+enum { COLUMNS, PAIRS };
 
 typedef struct {
   const void *query;          /* [tokens][heads][dim] */
@@ -51,7 +54,7 @@ typedef struct {
   int64_t table_stride;
   int64_t feature_row_stride, mass_span_stride, norm_row_stride; /* floats; heads are adjacent in all */
   float scale, softcap, key_scale, value_scale;
-  int32_t query_type, cache_type, output_type, heads, kv_heads, dim, value_dim, block_tokens, window, chunk, threads;
+  int32_t query_type, cache_type, output_type, heads, kv_heads, dim, value_dim, block_tokens, window, chunk, threads, layout;
 } hw_layer;
 
 typedef struct { /* one query row */
@@ -184,11 +187,50 @@ DEFINE_LOGITS(logits_f16, uint16_t, load_f16)
 DEFINE_LOGITS(logits_e4m3, uint8_t, load_e4m3)
 DEFINE_LOGITS(logits_e5m2, uint8_t, load_e5m2)
 
+/* The same for pairs of bfloat16: a 32-bit word holds two dimensions of one token, 16 tokens stand together. */
+#define GROUP 16
+static inline __attribute__((always_inline)) void logits_pairs_tile(const uint32_t *key, int dim, const float *query,
+                                                                    int64_t query_stride, float *out,
+                                                                    int64_t out_stride, const int count) {
+  vf sum[HEADS_AT_ONCE][GROUP / LANES] = {{{0}}};
+  for (int pair = 0; pair < dim / 2; pair++)
+    for (int t = 0; t < GROUP / LANES; t++) {
+      vu word = *(const vu *)(key + pair * GROUP + t * LANES);
+      vf even = as_float(word << 16), odd = as_float(word & 0xffff0000u);
+      for (int m = 0; m < count; m++)
+        sum[m][t] += even * query[m * query_stride + 2 * pair] + odd * query[m * query_stride + 2 * pair + 1];
+    }
+  for (int m = 0; m < count; m++)
+    for (int t = 0; t < GROUP / LANES; t++) *(vf *)(out + m * out_stride + t * LANES) = sum[m][t];
+}
+
+static void logits_pairs(const uint16_t *block, int token, int dim, const float *query, int64_t query_stride,
+                         float *out, int64_t out_stride, int count, int tokens) {
+  for (int first = 0; first < count; first += HEADS_AT_ONCE) {
+    int left = count - first < HEADS_AT_ONCE ? count - first : HEADS_AT_ONCE;
+    const float *q = query + first * query_stride;
+    for (int t = 0; t < tokens; t += GROUP) {
+      const uint32_t *key = (const uint32_t *)(block + (int64_t)(token + t) * dim);
+      float *o = out + first * out_stride + t;
+      switch (left) {
+        case 1: logits_pairs_tile(key, dim, q, query_stride, o, out_stride, 1); break;
+        case 2: logits_pairs_tile(key, dim, q, query_stride, o, out_stride, 2); break;
+        default: logits_pairs_tile(key, dim, q, query_stride, o, out_stride, 3);
+      }
+    }
+  }
+}
+
 static const int WIDTH[] = {4, 2, 2, 1, 1};
 
 static void block_logits(const hw_layer *layer, int64_t page, int kv_head, int token, int tokens, const float *query,
                          int64_t query_stride, float *out, int64_t out_stride, int count) {
-  int64_t at = page * layer->block_stride + kv_head * layer->head_stride + token;
+  int64_t at = page * layer->block_stride + kv_head * layer->head_stride;
+  if (layer->layout == PAIRS) {
+    logits_pairs((const uint16_t *)layer->key + at, token, layer->dim, query, query_stride, out, out_stride, count, tokens);
+    return;
+  }
+  at += token;
   const char *key = (const char *)layer->key + at * WIDTH[layer->cache_type];
   int64_t stride = layer->block_tokens;
   switch (layer->cache_type) {
@@ -394,7 +436,7 @@ int hw_rows(const hw_layer *layer, const hw_task *tasks, int64_t count, const hw
   float *query = scratch;
   int64_t at = all_rows * layer->heads * layer->dim, piece = 0;
   for (int64_t i = 0; i < count; i++) {
-    int64_t width = round_up(tasks[i].keys, layer->block_tokens) + LANES;
+    int64_t width = round_up(tasks[i].keys, layer->block_tokens) + PADDING;
     start[i] = at;
     at += tasks[i].rows * layer->heads * width;
     norm_start[i] = at;
@@ -429,7 +471,7 @@ int hw_rows(const hw_layer *layer, const hw_task *tasks, int64_t count, const hw
       int64_t i = count - 1;
       while (first_piece[i] > p) i--;
       const hw_task *task = tasks + i;
-      int64_t chunks = (task->keys + CHUNK - 1) / CHUNK, width = round_up(task->keys, layer->block_tokens) + LANES;
+      int64_t chunks = (task->keys + CHUNK - 1) / CHUNK, width = round_up(task->keys, layer->block_tokens) + PADDING;
       int64_t kv_head = (p - first_piece[i]) / chunks, from = (p - first_piece[i]) % chunks * CHUNK;
       int64_t to = from + CHUNK < task->keys ? from + CHUNK : task->keys;
       int64_t lowest = 0; /* no row of the task sees anything before it */
@@ -443,7 +485,7 @@ int hw_rows(const hw_layer *layer, const hw_task *tasks, int64_t count, const hw
       for (int64_t token = from; token < to;) {
         int64_t page = pages[token / layer->block_tokens], inside = token % layer->block_tokens;
         int64_t tokens = layer->block_tokens - inside < to - token ? layer->block_tokens - inside : to - token;
-        int padded = (int)round_up(tokens, LANES);
+        int padded = (int)round_up(tokens, layer->layout == PAIRS ? GROUP : LANES);
         block_logits(layer, page, (int)kv_head, (int)inside, padded, q, layer->dim,
                      scratch + start[i] + kv_head * vectors * width + token, width, (int)vectors);
         if (layer->value)
@@ -460,7 +502,7 @@ int hw_rows(const hw_layer *layer, const hw_task *tasks, int64_t count, const hw
       int head = (int)(p % layer->heads);
       const hw_row *row = rows + number;
       const hw_task *task = tasks + row->task;
-      int64_t width = round_up(task->keys, layer->block_tokens) + LANES, kv_head = head / group;
+      int64_t width = round_up(task->keys, layer->block_tokens) + PADDING, kv_head = head / group;
       int64_t vector = (kv_head * task->rows + (number - task->first_row)) * group + head % group;
       summarise(layer, task, row, number, head, scratch + start[row->task] + vector * width,
                 layer->value ? scratch + norm_start[row->task] + kv_head * width : 0);

@@ -31,6 +31,7 @@ class TorchRows:
     """The torch kernel."""
 
     name = "torch"
+    carries_values = True
 
     def summarise(self, call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot, memo: Memo) -> None:  # noqa: ARG002 - nothing is prepared
         """Write the summaries of *rows* into *slot*."""
@@ -44,8 +45,10 @@ class TorchRows:
                 buffer.features[first : first + len(features), index] = features.cpu().numpy()
                 spans = _spans(buffer.span_mass[:, index], request, part)
                 spans[...] = mass.cpu().numpy()
+                if buffer.centroid is not None:
+                    buffer.centroid[first : first + len(features), index] = oracle.centroid(attention).cpu().numpy()
                 if buffer.value_mass is not None and buffer.output_norm is not None:
-                    carried = oracle.value_mass(attention, values, request.request.spans)
+                    carried = oracle.value_mass(attention, call.head_values(values), request.request.spans)
                     _spans(buffer.value_mass[:, index], request, part)[...] = carried.cpu().numpy()
                     output = call.output[torch.as_tensor(request.query_index[part], device=call.output.device)]
                     norm = output.float().reshape(*features.shape[:2], -1).norm(dim=-1)
@@ -58,7 +61,7 @@ def attend(call: LayerCall, request: RequestRows, keys: Tensor) -> Iterator[tupl
     size = max(1, CHUNK_ELEMENTS // (heads * request.keys))
     for start in range(0, len(request.positions), size):
         part = slice(start, min(start + size, len(request.positions)))
-        query = call.query[torch.as_tensor(request.query_index[part], device=call.query.device)]
+        query = call.queries(torch.as_tensor(request.query_index[part], device=call.query.device))
         positions = torch.as_tensor(request.positions[part], device=keys.device)
         yield part, *oracle.weights(query, keys, positions, call.rule)
 

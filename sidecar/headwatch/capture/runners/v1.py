@@ -1,6 +1,8 @@
 """vLLM's V1 model runner (``v1/worker/gpu_model_runner.py``, and on the CPU ``cpu_model_runner.py``), 0.32.
 
-The batch stands in its final order once the first layer runs: ``input_batch.req_ids`` is the row order then.
+The batch stands in its final order once the first layer runs: ``input_batch.req_ids`` is the row order then, and
+``_prepare_inputs`` has written the host side of ``query_start_loc`` and ``optimistic_seq_lens_cpu``.  The latter is exact
+unless draft tokens are scheduled asynchronously, which :mod:`headwatch.capture.modes` refuses.
 """
 
 from __future__ import annotations
@@ -8,29 +10,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwatch.capture.runners.base import StepBatch
+from headwatch.capture.runners.groups import CacheGroups, kernel_pages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class V1Runner:
-    """The adapter to ``GPUModelRunner`` and ``CPUModelRunner``."""
+    """The adapter to ``GPUModelRunner`` and ``CPUModelRunner`` of V1."""
 
     name = "v1"
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
+        self._groups = CacheGroups(runner)
 
-    def batch(self, metadata: Any) -> StepBatch:
+    def batch(self) -> StepBatch:
         """Return the batch of the step in progress."""
-        ids = list(self._runner.input_batch.req_ids)
+        runner = self._runner
+        ids = list(runner.input_batch.req_ids)
         return StepBatch(
             ids,
-            metadata.query_start_loc[: len(ids) + 1].tolist(),
-            metadata.seq_lens[: len(ids)].tolist(),
+            runner.query_start_loc.np[: len(ids) + 1].tolist(),
+            runner.optimistic_seq_lens_cpu[: len(ids)].tolist(),
         )
 
-    def block_table(self, layer_name: str, metadata: Any) -> Tensor:  # noqa: ARG002 - V1's metadata carries it
-        """Return the pages of each request."""
-        pages: Tensor = metadata.block_table
-        return pages
+    def block_table(self, layer_name: str) -> Tensor:
+        """Return the pages of each request in the layer's cache group."""
+        number, group = self._groups.of(layer_name)
+        batch = self._runner.input_batch
+        return kernel_pages(group, batch.block_table[number].get_device_tensor(len(batch.req_ids)))

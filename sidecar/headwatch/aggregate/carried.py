@@ -1,0 +1,55 @@
+"""What heads move, for one stratum of an open window: shares of value mass as histograms, norms of outputs as means.
+
+Kept apart from the other features because only some engines send it: 560 bytes for each of ten kinds, layer and head (1.5 MiB
+for a model of 30 layers and 9 heads, 5.5 MiB for one of 32 and 32), and nothing where no frame carries value masses.
+A norm is no share and fits no fixed buckets, so its mean is all that is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.aggregate.histogram import HistogramBlock
+from headwatch.model import VALUE_FEATURES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headwatch.aggregate.values import CarriedValues
+
+_BLOCK_ROWS = 32
+
+
+class CarriedCell:
+    """The value masses of one stratum."""
+
+    def __init__(self, layers: int, heads: int) -> None:
+        self.block = HistogramBlock(len(VALUE_FEATURES) * layers * heads)
+        self._shape = (layers, heads)
+        self._waiting: list[NDArray[np.float32]] = []
+        self._norm = np.zeros(self._shape, np.float64)
+        self._norm_rows = np.zeros(self._shape, np.uint32)
+
+    def add(self, carried: CarriedValues, layers: NDArray[np.int64], heads: slice) -> None:
+        """Add one row, which has the heads *heads* of the global *layers*."""
+        full = np.full((len(VALUE_FEATURES), *self._shape), np.nan, np.float32)
+        full[:, layers, heads] = carried.share
+        self._waiting.append(full.reshape(-1))
+        if len(self._waiting) >= _BLOCK_ROWS:
+            self.flush()
+        defined = ~np.isnan(carried.norm)
+        self._norm[layers, heads] += np.where(defined, carried.norm, 0.0)
+        self._norm_rows[layers, heads] += defined
+
+    def flush(self) -> None:
+        """Count the rows that wait."""
+        if self._waiting:
+            self.block.observe(np.stack(self._waiting))
+            self._waiting.clear()
+
+    def norm_mean(self) -> NDArray[np.float32]:
+        """Return the mean norm of each head's output, [L, H]; NaN where no row had one."""
+        with np.errstate(invalid="ignore"):
+            return (self._norm / self._norm_rows).astype(np.float32)

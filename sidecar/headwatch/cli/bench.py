@@ -1,0 +1,88 @@
+"""``headwatch bench``: what capture costs on this machine, and what other ways of getting the same numbers cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwatch.cli.output import print_json, stdout_to_stderr
+
+if TYPE_CHECKING:
+    import argparse
+
+BENCHMARKS = {
+    "capture": "the kernel against the engine's own attention, for the same rows",
+    "overhead": "tokens a second, latency and memory of a server, with and without capture",
+    "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Time capture on this machine.  Nothing else should run meanwhile: docs/benchmarks.md."
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="{capture,overhead,peers}", required=True)
+    for name, text in BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=text, description=text)
+        benchmark.add_argument("--quick", action="store_true", help="a few minutes instead of half an hour")
+        benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+        if name != "capture":
+            benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Run one benchmark; return 0 where it keeps its bars and 1 where it does not.
+
+    Raises:
+        CommandError: The model, the engine or the sidecar cannot be had.
+    """
+    with stdout_to_stderr():
+        report, text = _RUNNERS[namespace.benchmark](namespace)
+    if namespace.json:
+        print_json(report)
+    else:
+        print(text)
+    return 0 if report.passed else 1
+
+
+def _capture(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench import capture
+
+    report = capture.run(quick=namespace.quick, progress=_say)
+    return report, capture.render(report)
+
+
+def _overhead(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench.overhead import run as run_overhead
+    from headwatch.bench.overhead_report import render
+
+    report = run_overhead(_model(namespace), quick=namespace.quick, progress=_say)
+    return report, render(report)
+
+
+def _peers(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench.peers import run as run_peers
+    from headwatch.bench.peers_report import render
+
+    report = run_peers(_model(namespace), quick=namespace.quick, progress=_say)
+    return report, render(report)
+
+
+_RUNNERS = {"capture": _capture, "overhead": _overhead, "peers": _peers}
+
+
+def _model(namespace: argparse.Namespace) -> Path:
+    from headwatch.errors import CommandError
+
+    model: Path | None = namespace.model
+    if model is None:
+        from headwatch.demo.model import prepare_model
+
+        return prepare_model(on_stage=_say)
+    if not (model / "config.json").is_file():
+        raise CommandError(f"--model {model}: there is no config.json in it; name the folder of a model")
+    return model
+
+
+def _say(message: str) -> None:
+    print(f"bench: {message}", file=sys.stderr, flush=True)

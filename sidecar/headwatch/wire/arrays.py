@@ -1,0 +1,63 @@
+"""Bytes of a frame as arrays, and what may be wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwatch.errors import WireError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST_SHARE = 1.01
+"""Rounding may carry a share a little beyond 1."""
+
+
+def array(name: str, column: bytes, dtype: str) -> NDArray[Any]:
+    """Return a read-only view of *column*.
+
+    Raises:
+        WireError: It is no whole number of values.
+    """
+    kind = np.dtype(dtype)
+    if len(column) % kind.itemsize:
+        raise WireError("shape", f"{name} of {len(column)} bytes is no whole number of {kind.itemsize}-byte values")
+    return np.frombuffer(column, kind)
+
+
+def ragged(name: str, flat: NDArray[Any], counts: NDArray[np.int64], layers: int, heads: int) -> tuple[NDArray[Any], ...]:
+    """Return *flat* as one view [count, layers, heads] for each row.
+
+    Raises:
+        WireError: It does not have as many values as the rows need.
+    """
+    ends = np.cumsum(counts * (layers * heads)).tolist()
+    needed = ends[-1] if ends else 0
+    if len(flat) != needed:
+        raise WireError("shape", f"{len(flat)} values of {name}, but its rows need {needed}")
+    return tuple(
+        flat[end - count * layers * heads : end].reshape(count, layers, heads)
+        for count, end in zip(counts.tolist(), ends, strict=True)
+    )
+
+
+def refuse_no_shares(name: str, values: NDArray[Any]) -> None:
+    """Refuse *values* of which one is negative or over 1.  NaN means "undefined" and passes.
+
+    Raises:
+        WireError: With reason ``value``.
+    """
+    if (values < 0).any() or (values > LARGEST_SHARE).any():
+        raise WireError("value", f"{name} is no share: shares lie between 0 and 1")
+
+
+def refuse_no_amounts(name: str, values: NDArray[Any]) -> None:
+    """Refuse *values* of which one is negative or infinite.  NaN means "undefined" and passes.
+
+    Raises:
+        WireError: With reason ``value``.
+    """
+    if (values < 0).any() or np.isinf(values).any():
+        raise WireError("value", f"{name} is no amount: amounts are finite and not negative")
