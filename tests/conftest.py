@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from .peers import peer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+settings.register_profile("headwatch", deadline=None)  # a busy machine is no fault of what is tested
+settings.load_profile("headwatch")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch.aggregate.weights import whole_weight
 from headwatch.metrics import ATTR_DOCUMENT_SOURCE, ATTR_HEADS, ATTR_MODEL, ATTR_ROUTE, Metric, metric
 from headwatch_exporters.label_limit import LabelLimit
 from headwatch_exporters.points import Point, Source, engine_source, histogram_of
@@ -37,13 +38,21 @@ class Grounding:
                 yield metric("grounding.document_share"), (*base, (ATTR_DOCUMENT_SOURCE, source)), share
 
     def points(self, delivery: Delivery) -> list[Point]:
-        """Return the histograms of the requests of *delivery*."""
-        values: dict[tuple[Source, str, Attributes], list[float]] = {}
+        """Return the histograms of the requests of *delivery*, each counted as often as it stands for."""
+        values: dict[tuple[Source, str, Attributes], tuple[list[float], list[int]]] = {}
         for record in delivery.requests:
+            weight = request_weight(record)
             for item, attributes, value in self.values(record):
-                values.setdefault((engine_source(record.worker), item.name, attributes), []).append(value)
+                found, weights = values.setdefault((engine_source(record.worker), item.name, attributes), ([], []))
+                found.append(value)
+                weights.append(weight)
         start_ns = min((record.started_ns for record in delivery.requests), default=delivery.time_ns)
         return [
-            Point(metric(name), dict(attributes), start_ns, delivery.time_ns, histogram_of(found), source)
-            for (source, name, attributes), found in values.items()
+            Point(metric(name), dict(attributes), start_ns, delivery.time_ns, histogram_of(found, weights), source)
+            for (source, name, attributes), (found, weights) in values.items()
         ]
+
+
+def request_weight(record: RequestRecord) -> int:
+    """Return how many requests *record* stands for, a whole number."""
+    return whole_weight(record.context.weight, record.context.engine_id)

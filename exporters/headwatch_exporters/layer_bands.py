@@ -81,7 +81,7 @@ def _bands(
 def _merged(window: WindowBatch, places: list[int], layers: slice) -> list[HistogramValue | None]:
     """Return for each feature the histogram over the strata *places* and the heads of *layers*; None where it is empty."""
     axes = (0, 2, 3)  # strata, layers, heads; the features stay
-    count = window.count[places][:, :, layers].sum(axes, dtype=np.uint64)
+    count = window.weight[places][:, :, layers].sum(axes, dtype=np.uint64)
     total = window.total[places][:, :, layers].sum(axes)
     minimum = np.fmin.reduce(window.minimum[places][:, :, layers], axis=axes)
     maximum = np.fmax.reduce(window.maximum[places][:, :, layers], axis=axes)

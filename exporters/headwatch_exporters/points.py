@@ -48,7 +48,9 @@ class HistogramValue:
     """One exponential histogram; its buckets are those of :mod:`headwatch.aggregate.histogram` unless it says otherwise."""
 
     count: int
+    """How many values it stands for: the sum of the weights of those that were seen."""
     total: float
+    """Their weighted sum, so that ``total / count`` is the mean."""
     minimum: float
     maximum: float
     zero_count: int
@@ -98,12 +100,12 @@ class Point:
     source: Source
 
 
-def histogram_of(values: list[float]) -> HistogramValue:
-    """Return the histogram of *values*, of which there is at least one."""
+def histogram_of(values: list[float], weights: list[int] | None = None) -> HistogramValue:
+    """Return the histogram of *values*, of which there is at least one; each counts once, or as often as *weights* says."""
     block = HistogramBlock(1)
-    block.observe(np.array(values, np.float32)[:, None])
+    block.observe(np.array(values, np.float32)[:, None], np.array(weights or [1] * len(values), np.int64))
     return HistogramValue(
-        count=int(block.count[0]),
+        count=int(block.weight[0]),
         total=float(block.total[0]),
         minimum=float(block.minimum[0]),
         maximum=float(block.maximum[0]),

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_MODEL, ATTR_RANK, ATTR_ROUTE, metric
 from headwatch.model import REQUEST_FEATURES
-from headwatch_exporters.grounding import Grounding
+from headwatch_exporters.grounding import Grounding, request_weight
 from headwatch_exporters.layer_bands import band_points, norm_points
 from headwatch_exporters.points import HistogramValue
 from headwatch_exporters.totals import Totals
@@ -114,16 +114,16 @@ class PrometheusExporter(Collector):
                     yield from families
 
     def _request(self, record: RequestRecord) -> int:
-        changed = 0
+        changed, weight = 0, request_weight(record)
         for item, attributes, value in self._values.values(record):
             key = (item.name, attributes)
             if key in self._grounding or len(self._grounding) < MAX_SERIES:
-                self._grounding.setdefault(key, _Buckets()).observe(value)
+                self._grounding.setdefault(key, _Buckets()).observe(value, weight)
                 changed += 1
-        self._add_heads(record)
+        self._add_heads(record, weight)
         return changed
 
-    def _add_heads(self, record: RequestRecord) -> None:
+    def _add_heads(self, record: RequestRecord, weight: int) -> None:
         lookback = record.head_means[_LOOKBACK].astype(np.float64)
         defined = ~np.isnan(lookback)
         if not defined.any():
@@ -132,7 +132,7 @@ class PrometheusExporter(Collector):
         total, count = self._heads.get(key, (np.zeros(lookback.shape), np.zeros(lookback.shape, np.int64)))
         if total.shape != lookback.shape:  # the model was loaded anew with other layers
             total, count = np.zeros(lookback.shape), np.zeros(lookback.shape, np.int64)
-        self._heads[key] = (total + np.where(defined, lookback, 0.0), count + defined)
+        self._heads[key] = (total + np.where(defined, lookback, 0.0) * weight, count + defined * weight)
 
     def _band(self, point: Point) -> int:
         key = (point.metric.name, tuple(point.attributes.items()))
@@ -218,9 +218,9 @@ class _Buckets:
         self._counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        self._counts[int(np.searchsorted(BOUNDS, value))] += 1
-        self.total += value
+    def observe(self, value: float, weight: int) -> None:
+        self._counts[int(np.searchsorted(BOUNDS, value))] += weight
+        self.total += value * weight
 
     def cumulative(self) -> list[tuple[str, float]]:
         running = np.cumsum(self._counts).tolist()

@@ -289,7 +289,8 @@ class WindowBatch:
 
     Axes: S strata, F features, L layers, H heads, B buckets.  Bucket b holds values in
     ``(base**(offset+b), base**(offset+b+1)]`` with ``base = 2**2**-scale`` (OpenTelemetry exponential histograms);
-    values below the first bucket are counted in ``zero_count``.
+    values below the first bucket are counted in ``zero_count``.  Sums and histograms are weighted: a value counts as often
+    as its row's weight says, so a mean is ``total / weight``, unbiased also where rows were sampled unequally.
     """
 
     start_ns: int
@@ -299,12 +300,13 @@ class WindowBatch:
     strata: tuple[Stratum, ...]
     features: tuple[str, ...]
     layers: NDArray[np.int32]  # [L] global layer numbers
-    count: NDArray[np.uint32]  # [S, F, L, H]
-    total: NDArray[np.float64]  # [S, F, L, H] sum of values
+    count: NDArray[np.uint32]  # [S, F, L, H] values seen, which is what a standard error needs
+    weight: NDArray[np.uint64]  # [S, F, L, H] values that they stand for: ``zero_count`` and all ``buckets`` together
+    total: NDArray[np.float64]  # [S, F, L, H] weighted sum of values
     minimum: NDArray[np.float32]  # [S, F, L, H]; NaN where count is 0
     maximum: NDArray[np.float32]  # [S, F, L, H]
-    zero_count: NDArray[np.uint32]  # [S, F, L, H]
-    buckets: NDArray[np.uint32]  # [S, F, L, H, B]
+    zero_count: NDArray[np.uint32]  # [S, F, L, H] weights
+    buckets: NDArray[np.uint32]  # [S, F, L, H, B] weights
     scale: int
     offset: int
     rows: NDArray[np.uint32]  # [S] sampled rows

@@ -106,7 +106,7 @@ def wide(now_ns: int = FIXED_NS) -> Delivery:
     shape = (1, 10, 40, 50)
     cells = int(np.prod(shape))
     block = HistogramBlock(cells)
-    block.observe(np.random.default_rng(0).random((32, cells), np.float32))
+    block.observe(np.random.default_rng(0).random((32, cells), np.float32), np.ones(32, np.int64))
     window = WindowBatch(
         start_ns=now_ns - 60 * frames.SECOND,
         end_ns=now_ns,
@@ -115,6 +115,7 @@ def wide(now_ns: int = FIXED_NS) -> Delivery:
         features=WINDOW_FEATURES[: shape[1]],
         layers=np.arange(shape[2], dtype=np.int32),
         count=block.count.reshape(shape),
+        weight=block.weight.reshape(shape),
         total=block.total.reshape(shape),
         minimum=block.minimum.reshape(shape),
         maximum=block.maximum.reshape(shape),

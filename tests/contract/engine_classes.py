@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import pickle
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import engine_graphs
 from vllm.config import ModelConfig, ParallelConfig, VllmConfig
+from vllm.v1.core.sched.output import SchedulerOutput
 
 from headwatch.capture import graphs, modes
 from headwatch.capture.engine_contract import CONTRACT
@@ -120,12 +122,21 @@ def gated(make, exclude, dispatched):
     return results
 
 
+def mark_survives():
+    """Return whether the engine core's mark reaches a worker: executors send the scheduler's output pickled."""
+    output = SchedulerOutput.make_empty()
+    assert not graphs.marks(output)
+    setattr(output, graphs.MARK, True)
+    return graphs.marks(pickle.loads(pickle.dumps(output)))
+
+
 def main():
     missing, called = signatures()
     config = plain_config()
     json.dump(
         {
-            "missing": missing, "called": called, "plain": modes.refusal(config), "modes": refusals(config),
+            "missing": missing, "called": called, "mark": mark_survives(), "plain": modes.refusal(config),
+            "modes": refusals(config),
             "graphs": {
                 "v1": gated(engine_graphs.first, graphs.exclude_in_v1, dispatched_by_v1),
                 "v2": gated(engine_graphs.second, graphs.exclude_in_v2, dispatched_by_v2),

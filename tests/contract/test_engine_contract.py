@@ -97,6 +97,11 @@ def test_the_real_classes_have_the_signatures_that_the_source_shows(imported):
 
 
 @pytest.mark.engine
+def test_the_mark_of_the_engine_core_reaches_the_workers(imported):
+    assert imported["mark"] is True
+
+
+@pytest.mark.engine
 def test_the_modes_are_told_from_real_configurations(imported):
     """A plain engine is not refused; each mode that is, by its name, on a real ``VllmConfig``."""
     assert imported["plain"] == ""

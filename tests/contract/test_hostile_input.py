@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwatch.config import OtlpConfig, PrometheusConfig, StoreConfig
+from headwatch.aggregate.evidence import EvidenceQueue
+from headwatch.aggregate.windows import Aggregator
+from headwatch.config import EvidenceConfig, OtlpConfig, PrometheusConfig, StoreConfig, WindowConfig
 from headwatch.errors import ExportError
+from headwatch.wire.columns import view
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
 from ..traffic import RECENT_NS, delivery, worker
+from ..unit import frames
 
 ROUTES = ["it's \"a\"\n\\ route\t{}", "'; DROP TABLE headwatch_requests; --", "näïve-✓", "nul\0", "x" * 10_000, " "]
 
@@ -60,6 +67,21 @@ def test_names_come_back_from_metrics_as_they_were_given(prometheus):
     for number, route in enumerate(ROUTES):
         prometheus.export(delivery(number, route=route))
     assert counted(prometheus) == dict.fromkeys(ROUTES, 3)
+
+
+@pytest.mark.store
+def test_single_rows_are_found_under_the_names_that_they_were_given(store):
+    """A client chooses the id of its request; it is bound as a value and comes back as it was."""
+    kept = EvidenceQueue(EvidenceConfig())
+    aggregator = Aggregator(WindowConfig(), {}, kept)
+    for number, name in enumerate(ROUTES):
+        item = msgspec.structs.replace(frames.context(name, route=name), request_id=name)
+        batch = frames.detailed(3, request=item, sequence=number, time_ns=RECENT_NS)
+        aggregator.add(batch, view(batch))
+    store.export(replace(delivery(start_ns=RECENT_NS), rows=kept.take()))
+    for name in ROUTES:
+        found = store.row_reader().rows(name)
+        assert [(row.request_id, row.engine_id, row.position) for row in found] == [(name, name, 10), (name, name, 11)]
 
 
 @pytest.mark.store

@@ -70,7 +70,7 @@ def parameters_of(request):
 
     return SamplingParams(
         n=request["n"], temperature=1.0, max_tokens=request["tokens"], ignore_eos=True, detokenize=False,
-        logit_bias={MARKER: -100.0}, seed=request["number"], output_kind=RequestOutputKind.FINAL_ONLY,
+        logit_bias={MARKER: -100.0}, output_kind=RequestOutputKind.FINAL_ONLY,
         extra_args=dict(request_field(documents=request["documents"], route="soak", capture="always")),
     )
 

@@ -101,7 +101,8 @@ def _window(worker: WorkerIdentity, began: int) -> WindowBatch:
     return WindowBatch(
         start_ns=began * SECOND, end_ns=(began + 59) * SECOND, worker=worker,
         strata=(Stratum(MODEL, "main", "", "qa", "512-1k", "decode"),), features=("lookback",),
-        layers=np.arange(LAYERS, dtype=np.int32), count=np.full(shape, 8, np.uint32), total=8 * lookback,
+        layers=np.arange(LAYERS, dtype=np.int32), count=np.full(shape, 8, np.uint32),
+        weight=np.full(shape, 8, np.uint64), total=8 * lookback,
         minimum=lookback.astype(np.float32), maximum=lookback.astype(np.float32), zero_count=np.zeros(shape, np.uint32),
         buckets=buckets, scale=0, offset=-8, rows=np.array([8], np.uint32),
     )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
 
+from headwatch.capture.control import ControlReceiver
 from headwatch.capture.front_end import FrontEnd
 from headwatch.client import request_field
-from headwatch.config import CaptureConfig, RouteConfig
+from headwatch.config import CaptureConfig, RouteConfig, WireConfig
+from headwatch.control.controller import Controller
+from headwatch.control.orders import Change
 from headwatch.model import Stratum
+from headwatch.secret_file import read_secret, write_secret
 from headwatch.wire.control import ControlMessage, encode
 
-from ..programs import wait_for
+from ..programs import free_port, wait_for
 from ..unit.test_front_end import TOKENIZER, Parameters, Request, context_of
 from .live_pair import Operator, pair_config, sidecar, worker
 
@@ -137,6 +142,34 @@ def test_the_wrong_secret_and_a_stranger_on_the_endpoint_change_nothing_and_show
             assert running.capture.control.settings.enabled
             assert 1 <= running.capture.control.errors.total() - before < 60, "a flood is looked at slowly"
             assert len(running.steps) - steps > 20, "and costs the engine nothing to speak of"
+
+
+def test_hostile_subscribers_hold_up_nobody(tmp_path: Path) -> None:
+    """One sends what a subscriber never sends, one never reads, one speaks no ZeroMQ; the good one hears every change."""
+    port = free_port()
+    wire = WireConfig(control_endpoint=f"tcp://127.0.0.1:{port}", control_secret_file=str(tmp_path / "secret"))
+    write_secret(tmp_path / "secret")
+    secret = read_secret("wire.control_secret_file", wire.control_secret_file)
+    made = Controller(wire, secret, tmp_path / "control.json", list)
+    made.start()
+    good = ControlReceiver(CaptureConfig(), wire)
+    good.start()
+    with zmq.Context() as context, context.socket(zmq.XSUB) as junk, context.socket(zmq.SUB) as deaf:
+        for hostile in (junk, deaf):
+            hostile.setsockopt(zmq.LINGER, 0)
+            hostile.connect(wire.control_endpoint)
+        deaf.setsockopt(zmq.SUBSCRIBE, b"")
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+            for number in range(20):
+                junk.send(b"x" * 40)
+                junk.send(b"y" * 1_000_000)
+                epoch = made.make(Change("set", to=RouteConfig(step_stride=number + 1)), "test")
+                wait_for(lambda epoch=epoch: good.settings.epoch == epoch, f"change {number}", 5)  # type: ignore[misc]
+    assert good.settings.everything.step_stride == 20
+    assert good.errors == {}
+    good.stop()
+    made.stop()
 
 
 def test_every_change_is_in_the_audit_and_outlives_the_sidecar(tmp_path: Path) -> None:

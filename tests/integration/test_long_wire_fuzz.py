@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.windows import Aggregator
-from headwatch.config import WindowConfig, WireConfig
+from headwatch.config import EvidenceConfig, WindowConfig, WireConfig
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, WorkerIdentity
 from headwatch.wire import codec
+
+from ..unit.frames import detailed
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +35,7 @@ def frames() -> list[bytes]:
         np.array([8, 9], "<i4").tobytes(), values.tobytes(), mass.tobytes(), ["r-0"],
     )  # fmt: skip
     status = StatusFrame(worker, 0, 10**18, True, "", {"steps": 1}, {}, {}, 0.1, 1.0, 0.1, 8, "runner", "backend")
-    return [codec.encode(summary), codec.encode(status)]
+    return [codec.encode(summary), codec.encode(status), codec.encode(detailed(4)), codec.encode(detailed(2, values=False))]
 
 
 def mutate(payload: bytes, source: random.Random) -> bytes:
@@ -60,13 +63,15 @@ def mutate(payload: bytes, source: random.Random) -> bytes:
 
 def test_mutated_frames_are_counted_and_memory_does_not_grow() -> None:
     source, originals = random.Random(7), frames()
-    aggregator = Aggregator(WindowConfig(max_strata=8, max_open_requests=64))
+    evidence = EvidenceQueue(EvidenceConfig(max_bytes=1 << 20))
+    aggregator = Aggregator(WindowConfig(max_strata=8, max_open_requests=64), {}, evidence)
     receiver = Receiver(WireConfig(), WorkerRegistry(), aggregator.add)
     half = 0
     for number in range(FRAMES):
         receiver.accept(mutate(source.choice(originals), source))
         if number % 500 == 0:
             aggregator.collect(0, everything=True)
+            evidence.take()
         if number == FRAMES // 2:
             half = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     receiver.stop()

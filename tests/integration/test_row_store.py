@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +27,6 @@ from ..unit.frames import HEADS, LAYERS, context, detailed, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from headwatch.model import SummaryBatch
 
@@ -91,6 +92,17 @@ def test_rows_are_read_by_request_and_position(exporter: ClickHouseExporter):
     assert [row.position for row in reader.rows("r-2", first=11, last=11)] == [11]
     assert [row.position for row in reader.rows("r-2", limit=2)] == [10, 11]
     assert reader.rows("' OR 1 = 1 --") == []
+
+
+def test_the_documented_sql_reads_what_the_reader_reads(exporter: ClickHouseExporter):
+    exporter.export(delivered(detailed(2, time_ns=NOW_NS)))
+    page = (Path(__file__).parents[2] / "docs" / "detail.md").read_text()
+    (sql,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    found = exporter._connection.query(sql, {"engine_id": "r-1"})
+    expected = exporter.row_reader().rows("r-1")
+    assert [row["position"] for row in found] == [10, 11]
+    for row, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(row["mass"], right.block_mass[:, 0, 2], rtol=1e-6)
 
 
 def test_a_retry_doubles_no_row(exporter: ClickHouseExporter):

@@ -26,10 +26,10 @@ LAYERS = {"mha": 2, "gqa": 3}
 KV_HEADS = {"mha": 4, "gqa": 2}
 
 
-def build(folder: Path, kind: Kind, *, seed: int = 7) -> Path:
+def build(folder: Path, kind: Kind, *, seed: int = 7, kv_heads: int | None = None) -> Path:
     """Write a tiny Llama with multi-head (``mha``) or grouped-query (``gqa``) attention to *folder*, and return it.
 
-    2 or 3 layers, 4 query heads of size 32, 4 or 2 key-value heads, float32 safetensors.
+    2 or 3 layers, 4 query heads of size 32, 4 or 2 key-value heads (or *kv_heads*), float32 safetensors.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -40,7 +40,7 @@ def build(folder: Path, kind: Kind, *, seed: int = 7) -> Path:
         intermediate_size=192,
         num_hidden_layers=LAYERS[kind],
         num_attention_heads=HEADS,
-        num_key_value_heads=KV_HEADS[kind],
+        num_key_value_heads=kv_heads or KV_HEADS[kind],
         max_position_embeddings=CONTEXT_TOKENS,
         initializer_range=0.12,
         bos_token_id=0,

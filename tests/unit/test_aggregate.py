@@ -31,7 +31,7 @@ def add(target: Aggregator, batch: object) -> None:
 
 
 def feature(window: object, name: str) -> np.ndarray:
-    return window.total[:, WINDOW_FEATURES.index(name)] / window.count[:, WINDOW_FEATURES.index(name)]  # type: ignore[attr-defined]
+    return window.total[:, WINDOW_FEATURES.index(name)] / window.weight[:, WINDOW_FEATURES.index(name)]  # type: ignore[attr-defined]
 
 
 def test_rows_of_one_window_and_stratum_become_one_histogram_a_head() -> None:
@@ -162,7 +162,7 @@ def test_what_heads_move_becomes_shares_of_each_kind_and_a_mean_norm() -> None:
 
     def share(kind: str) -> np.ndarray:
         place = window.features.index(f"value_share.{kind}")
-        return window.total[0, place] / window.count[0, place]
+        return window.total[0, place] / window.weight[0, place]
 
     np.testing.assert_allclose(share("document"), 0.75)
     np.testing.assert_allclose(share("generated"), 0.25)
@@ -251,7 +251,7 @@ def test_rows_of_a_request_that_is_not_held_open_are_counted() -> None:
     made = Aggregator(WindowConfig(max_open_requests=1), {}, kept)
     add(made, detailed(2))
     add(made, detailed(2, request=context("r-2"), sequence=1))
-    assert kept.counters == {"evidence_rows": 2, "evidence_dropped.open_requests": 2}
+    assert kept.counters == {"evidence_rows": 2, "evidence_dropped.no_open_request": 2}
 
 
 def test_what_was_wrong_with_request_fields_is_counted_by_reason() -> None:

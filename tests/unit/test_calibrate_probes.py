@@ -9,11 +9,11 @@ import pytest
 
 from headwatch.calibrate.corpus import content_words, load_split
 from headwatch.calibrate.documents import DOCUMENTS, make_pairs
-from headwatch.calibrate.engine import Answer, Row
 from headwatch.calibrate.measure import ORDINARY_FROM, measure_documents, measure_needles, measure_repeats
 from headwatch.calibrate.needle import DEPTHS, NAMES, make_needles
 from headwatch.calibrate.prompts import ModelWriter
 from headwatch.calibrate.repeats import LENGTH, make_repeats
+from headwatch.calibrate.rows import Answer, Row
 from headwatch.errors import CommandError
 from headwatch.model import FEATURES, RequestContext, Span
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headwatch.config import RouteConfig
 from headwatch.control.audit import AuditEntry, AuditLog
@@ -247,6 +249,27 @@ def test_changes_from_many_threads_are_all_made_and_all_audited(tmp_path: Path):
     entries = kept(tmp_path)
     assert [entry["epoch"] for entry in entries] == list(range(1001, 1021))
     assert {entry["who"] for entry in entries} == {f"user {number}" for number in range(20)}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary(max_size=100)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["set", "off", "raise", "end", ""]),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["action", "to", "target", "seconds", "route", "number", "detail", "x"]), inner),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_whatever_is_sent_is_a_change_or_refused_as_invalid(tmp_path: Path, body: bytes):
+    made = controller(tmp_path, Clock())
+    reason = "invalid"
+    try:
+        made.change(body, "fuzz")
+    except ControlError as error:
+        reason = error.reason
+    assert reason == "invalid", "a mistake of the caller, and nothing that would be logged or tried again"
+    said(made)
 
 
 def test_the_audit_has_a_cap_and_keeps_the_latest(tmp_path: Path):

@@ -151,7 +151,8 @@ def test_a_head_map_of_another_model_is_not_used_silently(tmp_path: Path):
     assert found is not None
     assert (found.status, "the workers serve model" in found.message) == ("warn", True)
     path.write_text(json.dumps({**head_map, "model": "model"}))
-    assert installation.head_map(with_settings(grounding__head_map=str(path))) == Finding("head_map", "ok", "1 retrieval heads of model")
+    finding = installation.head_map(with_settings(grounding__head_map=str(path)))
+    assert finding == Finding("head_map", "ok", "1 retrieval heads of model")
 
 
 class Stranger(http.server.BaseHTTPRequestHandler):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headwatch.capture.field import CONTEXT_KEY
 from headwatch.capture.foresight import Forecast, any_wanted, holds_rows
-from headwatch.capture.graphs import Follower, mark_schedules, marks
+from headwatch.capture.graphs import Follower, mark_schedules, mark_schedules_of, marks
 from headwatch.capture.plan import parse_context, wanted_positions
 from headwatch.capture.settings import of_file
 from headwatch.config import CaptureConfig
@@ -118,11 +118,30 @@ def test_the_engine_core_marks_the_steps_of_engines_with_several_ranks(ranks: in
 
 
 def test_a_fault_while_marking_never_reaches_the_scheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, and that scheduler marks nothing more: who has missed a request cannot tell what a step holds."""
     broken = type("Broken", (Scheduler,), {"schedule": Scheduler.schedule})
-    mark_schedules(broken, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-    output = step(counts={})
-    assert broken(2, [output]).schedule() is output
-    assert not marks(output)
+    faults = [0]
+    mark_schedules(broken, lambda: SETTINGS if not faults else faults.pop() / 0)  # type: ignore[arg-type, return-value]
+    outputs = [step(counts={}), step(new={"a": 0}, counts={"a": 20})]
+    scheduler = broken(2, list(outputs))
+    assert [scheduler.schedule() for _ in outputs] == outputs
+    assert not any(marks(output) for output in outputs)
+    assert caplog.text.count("cannot see steps") == 1
+
+
+def test_whatever_class_the_engine_schedules_with_is_wrapped_when_it_is_asked_for() -> None:
+    own = type("Own", (Scheduler,), {"schedule": Scheduler.schedule})
+    config_class = type("SchedulerConfig", (), {"get_scheduler_cls": lambda _: own})
+    for _ in range(2):
+        mark_schedules_of(config_class, lambda: SETTINGS)
+    assert config_class().get_scheduler_cls() is own
+    assert marks(own(2, [step(new={"a": 0}, counts={"a": 20})]).schedule())
+
+
+def test_a_scheduler_that_cannot_be_wrapped_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    config_class = type("SchedulerConfig", (), {"get_scheduler_cls": lambda _: int})
+    mark_schedules_of(config_class, lambda: SETTINGS)
+    assert config_class().get_scheduler_cls() is int
     assert "cannot see steps" in caplog.text
 
 

@@ -16,13 +16,14 @@ MATRIX = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elemen
 
 def block(values: np.ndarray) -> HistogramBlock:
     made = HistogramBlock(values.shape[1])
-    made.observe(values)
+    made.observe(values, np.ones(len(values), np.int64))
     return made
 
 
 def same(a: HistogramBlock, b: HistogramBlock) -> bool:
     return (
         np.array_equal(a.count, b.count)
+        and np.array_equal(a.weight, b.weight)
         and np.array_equal(a.buckets, b.buckets)
         and np.array_equal(a.zero_count, b.zero_count)
         and np.array_equal(a.minimum, b.minimum, equal_nan=True)
@@ -65,3 +66,17 @@ def test_merge_is_associative_commutative_and_equals_observing_all(a: np.ndarray
 def test_blocks_of_different_size_do_not_merge() -> None:
     with pytest.raises(ValueError, match="3 and 4"):
         HistogramBlock(3).merge(HistogramBlock(4))
+
+
+@given(MATRIX, st.data())
+def test_a_weight_counts_as_often_as_it_says(values: np.ndarray, data: st.DataObject) -> None:
+    """Observing with weights is observing repeatedly, but for the number of values seen."""
+    weights = np.array(data.draw(st.lists(st.integers(1, 9), min_size=len(values), max_size=len(values))), np.int64)
+    made = HistogramBlock(values.shape[1])
+    made.observe(values, weights)
+    often = block(np.repeat(values, weights, axis=0))
+    assert np.array_equal(made.count, (~np.isnan(values)).sum(0))
+    assert np.array_equal(made.weight, often.count)
+    assert np.array_equal(made.weight, made.buckets.sum(1) + made.zero_count)
+    assert np.array_equal(made.buckets, often.buckets)
+    assert np.allclose(made.total, often.total)

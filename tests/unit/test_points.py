@@ -133,7 +133,7 @@ def test_strata_that_the_attributes_cannot_tell_apart_are_one_series():
     two = replace(
         window,
         strata=(window.strata[0], replace(window.strata[0], adapter="lora", route="sales")),
-        **{name: np.concatenate([getattr(window, name)] * 2) for name in ("count", "total", "minimum", "maximum")},
+        **{name: np.concatenate([getattr(window, name)] * 2) for name in ("count", "weight", "total", "minimum", "maximum")},
         **{name: np.concatenate([getattr(window, name)] * 2) for name in ("zero_count", "buckets", "rows")},
     )
     once, apart = list(band_points(window, 2)), list(band_points(two, 2))

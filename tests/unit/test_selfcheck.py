@@ -79,3 +79,14 @@ def test_the_reader_finds_keys_and_values_in_the_engine_s_column_major_blocks() 
     read_keys, read_values = CpuVectorReader().read(cache, torch.tensor([5, 2, 0]), 7)
     assert torch.equal(read_keys, keys)
     assert torch.equal(read_values, values)
+
+
+def test_trust_is_earned_again_when_rows_have_doubled() -> None:
+    """A window of 64 hides nothing from rows of 40: what they prove says nothing about rows of 100."""
+    trust = check(scene()[1], AttentionRule(0.35, window=64))
+    assert trust.covers(79)
+    assert not trust.covers(80)
+    query, keys, values, positions, output = scene(100)
+    attention, _ = weights(query, keys, positions, AttentionRule(0.35, window=64))
+    with pytest.raises(CaptureRefused, match="kernel's output"):
+        trust.check(attention, values, output, 100)

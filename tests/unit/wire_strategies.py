@@ -31,12 +31,12 @@ documents = st.builds(
 )  # fmt: skip
 contexts = st.builds(
     RequestContext, texts, st.integers(0, 2**31 - 1), st.lists(spans, max_size=4), st.lists(documents, max_size=3),
-    *[texts] * 6, st.lists(texts, max_size=2), finite, st.booleans(),
+    *[texts] * 6, st.lists(texts, max_size=2), finite, st.booleans(), st.integers(0, 4), st.lists(spans, max_size=2),
 )  # fmt: skip
 statuses = st.builds(
     StatusFrame, workers, counts, counts, st.booleans(), texts, count_tables, count_tables,
     st.dictionaries(texts, texts, max_size=4), finite, finite, st.floats(0, 1), counts, texts, texts,
-    texts, counts, st.integers(0, 4), counts,
+    texts, counts, st.integers(0, 4), counts, st.dictionaries(texts, texts, max_size=2),
 )  # fmt: skip
 
 
@@ -50,14 +50,16 @@ def batches(draw: st.DrawFn, details: st.SearchStrategy[int] = st.integers(0, 4)
     position = draw(st.lists(st.integers(0, 40), min_size=len(row_request), max_size=len(row_request)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     cells, rows = len(layers) * heads, len(row_request)
-    masses = sum(len(requests[index].spans) + 1 for index in row_request) * cells
+    detail = draw(details)
+    cross = detail < 2 and draw(st.booleans())
+    over = [item.encoder_spans if cross else item.spans for item in requests]
+    masses = sum(len(over[index]) + 1 for index in row_request) * cells
 
     def column(length: int, dtype: str = "<f4") -> bytes:
         values = rng.random(length, np.float32)
         values[rng.random(length) < 0.2] = np.nan
         return values.astype(dtype).tobytes()
 
-    detail = draw(details)
     values = draw(st.booleans())
     weighted = draw(st.booleans())
     block, top = draw(st.integers(1, 20)), draw(st.integers(1, 4))
@@ -86,7 +88,8 @@ def batches(draw: st.DrawFn, details: st.SearchStrategy[int] = st.integers(0, 4)
         features=column(rows * cells * len(FEATURES)),
         span_mass=column(masses) if detail >= 1 else b"",
         finished=draw(st.lists(texts, max_size=3)),
-        attention=draw(st.sampled_from(("self", "cross"))) if detail < 2 else "self",
+        attention="cross" if cross else "self",
+        centroid=column(rows * cells) if cross else b"",
         detail=detail,
         row_weight=rng.uniform(0, 100, rows).astype("<f4").tobytes() if weighted else b"",
         value_mass=column(masses) if values else b"",

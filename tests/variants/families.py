@@ -47,6 +47,10 @@ class Family:
     """Common settings that this configuration class does not know."""
 
 
+_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.707,
+         "mscale_all_dim": 0.707, "original_max_position_embeddings": 2048}
+"""What real latent models have.  Without it vLLM 0.32's rotation on the CPU takes heads to lie side by side, and theirs do
+not: it then rotates other numbers than transformers does."""
 _INTERLEAVED = ["sliding_attention", "full_attention"] * 2
 
 FAMILIES = {
@@ -84,8 +88,7 @@ FAMILIES = {
         "kv_lora_rank": 512, "q_lora_rank": None, "qk_nope_head_dim": 32, "qk_rope_head_dim": 64, "v_head_dim": 32,
         "num_key_value_heads": 4, "first_k_dense_replace": 2, "n_routed_experts": 4, "num_experts_per_tok": 2,
         "moe_intermediate_size": 64, "n_shared_experts": 1, "n_group": 1, "topk_group": 1,
-        "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "beta_fast": 32.0, "beta_slow": 1.0,
-                            "mscale": 0.707, "mscale_all_dim": 0.707, "original_max_position_embeddings": 2048},
+        "rope_parameters": _YARN,
     }, ("head_dim",)),
     "hybrid": Family("GraniteMoeHybridConfig", {
         "num_hidden_layers": 4, "layer_types": ["mamba", "attention", "mamba", "attention"], "num_local_experts": 0,
@@ -95,7 +98,7 @@ FAMILIES = {
     }),
     "convolution": Family("Lfm2Config", {
         "num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"], "conv_L_cache": 3,
-        "block_dim": 128, "block_ff_dim": 192, "block_auto_adjust_ff_dim": False,
+        "block_dim": 128, "conv_dim": 128, "block_auto_adjust_ff_dim": False,
     }, ("head_dim",)),
     "shared": Family("Gemma3nTextConfig", {
         "num_hidden_layers": 6, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
@@ -107,6 +110,7 @@ FAMILIES = {
         "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 192, "q_lora_rank": 64, "kv_lora_rank": 512,
         "qk_nope_head_dim": 32, "qk_rope_head_dim": 64, "v_head_dim": 32, "num_key_value_heads": 4,
         "expert_ffn_hidden_size": 64, "n_routed_experts": 4, "zero_expert_num": 2, "moe_topk": 2,
+        "zero_expert_type": "identity", "mla_scale_q_lora": True, "mla_scale_kv_lora": True, "rope_parameters": _YARN,
     }, ("head_dim", "intermediate_size")),
 }
 
@@ -140,4 +144,4 @@ def _spread(model: Any) -> None:
             if name.endswith("sinks"):
                 torch.nn.init.normal_(parameter, std=2.0)
             elif name.endswith("dense_4h_to_h.weight"):
-                parameter *= 0.01
+                parameter.mul_(0.01)

@@ -38,14 +38,13 @@ def run(folder: Path, variant: str, dtype: str) -> None:
 
 
 def report(model: Path, variant: str, dtype: str):
-    from tests.variants import speech
-    from tests.variants.families import FAMILIES, build
+    from tests.variants.families import build
+    from tests.variants.media_models import BUILDERS
 
-    if variant in FAMILIES:
-        from headwatch.verify.run import verify
+    from headwatch.verify.run import verify
 
-        return verify(build(model, variant), dtype, ROWS)
-    return speech.verify(model, dtype)
+    make = BUILDERS.get(variant)
+    return verify(make(model) if make else build(model, variant), dtype, ROWS)
 
 
 def write(path: Path, result: dict) -> None:

@@ -2,7 +2,8 @@
 
 For each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in pooled
 standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
-least 3.1 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  The
+least 3.1 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  Each
+request weighs as much as it stands for, and where weights differ it is the effective number of requests that counts.  The
 retrieval heads are taken where both sides have them, else all heads: the two are never mixed.
 
 It compares a route with its own past and nothing else: longer prompts or other questions on the same route move the ratio
@@ -33,7 +34,7 @@ FROM (
     route,
     heads,
     if(
-      n_before >= {MINIMUM_REQUESTS} AND n_now >= {MINIMUM_REQUESTS},
+      effective_before >= {MINIMUM_REQUESTS} AND effective_now >= {MINIMUM_REQUESTS},
       (before - now_mean) / greatest(
         sqrt(((n_before - 1) * var_before + (n_now - 1) * var_now) / (n_before + n_now - 2)), {SMALLEST_DEVIATION}
       ),
@@ -46,8 +47,10 @@ FROM (
       heads,
       countIf(r.time >= {recent}) AS n_now,
       countIf(r.time < {recent}) AS n_before,
-      avgIf(assumeNotNull(ratio), r.time >= {recent}) AS now_mean,
-      avgIf(assumeNotNull(ratio), r.time < {recent}) AS before,
+      round(pow(sumIf(r.weight, r.time >= {recent}), 2) / sumIf(r.weight * r.weight, r.time >= {recent}), 3) AS effective_now,
+      round(pow(sumIf(r.weight, r.time < {recent}), 2) / sumIf(r.weight * r.weight, r.time < {recent}), 3) AS effective_before,
+      avgWeightedIf(assumeNotNull(ratio), r.weight, r.time >= {recent}) AS now_mean,
+      avgWeightedIf(assumeNotNull(ratio), r.weight, r.time < {recent}) AS before,
       varSampIf(toFloat64(assumeNotNull(ratio)), r.time >= {recent}) AS var_now,
       varSampIf(toFloat64(assumeNotNull(ratio)), r.time < {recent}) AS var_before
     FROM {REQUESTS} AS r

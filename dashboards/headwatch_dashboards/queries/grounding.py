@@ -1,4 +1,7 @@
-"""What requests and their documents say of grounding."""
+"""What requests and their documents say of grounding.
+
+Means and shares weigh each request by how many it stands for; counts are of requests that were sampled.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,17 @@ def request_count() -> str:
 
 def state_shares() -> str:
     """Return the share of requests in each grounding state, one column each."""
-    columns = ",\n  ".join(f"countIf(r.state = '{state}') / count() AS {state}" for state in get_args(GroundingState))
+    columns = ",\n  ".join(
+        f"sumIf(r.weight, r.state = '{state}') / sum(r.weight) AS {state}" for state in get_args(GroundingState)
+    )
     return f"SELECT\n  {columns}\nFROM {REQUESTS} AS r\nWHERE {evidence('r')}\nHAVING count() > 0"
 
 
 def mean_grounding() -> str:
     """Return the mean ratio over the range, over the retrieval heads and over all heads."""
     return (
-        f"SELECT\n  avg(r.grounding_ratio_retrieval_heads) AS `{RETRIEVAL_HEADS}`,\n  avg(r.grounding_ratio) AS `{ALL_HEADS}`\n"
+        f"SELECT\n  avgWeighted(r.grounding_ratio_retrieval_heads, r.weight) AS `{RETRIEVAL_HEADS}`,\n"
+        f"  avgWeighted(r.grounding_ratio, r.weight) AS `{ALL_HEADS}`\n"
         f"FROM {REQUESTS} AS r\nWHERE {evidence('r')}\nHAVING count() > 0"
     )
 
@@ -48,7 +54,7 @@ def grounding_over_time() -> str:
   {named("r.route", UNNAMED_ROUTE)} AS route,
   {named("r.arm", NO_ARM)} AS arm,
   heads,
-  avg(ratio) AS grounding
+  avgWeighted(assumeNotNull(ratio), r.weight) AS grounding
 FROM {REQUESTS} AS r
 ARRAY JOIN
   ['{RETRIEVAL_HEADS}', '{ALL_HEADS}'] AS heads,
@@ -75,12 +81,13 @@ def document_share() -> str:
     """Return for each source the mean share that one of its documents drew, beside an equal split."""
     return f"""SELECT
   source,
-  avg(share) AS `share of a document`,
-  avg(1 / siblings) AS `equal split`
+  avgWeighted(assumeNotNull(share), weight) AS `share of a document`,
+  avgWeighted(1 / siblings, weight) AS `equal split`
 FROM (
   SELECT
     {named("d.source", NO_SOURCE)} AS source,
     d.share AS share,
+    d.weight AS weight,
     count(d.share) OVER (PARTITION BY d.engine_id, d.request_id) AS siblings
   FROM {DOCUMENTS} AS d
   WHERE {evidence("d")}

@@ -51,8 +51,8 @@ FROM (
     h.head AS head,
     countIf(h.time < middle) AS n_before,
     countIf(h.time >= middle) AS n_after,
-    avgIf(h.lookback, h.time < middle) AS before,
-    avgIf(h.lookback, h.time >= middle) AS after,
+    avgWeightedIf(h.lookback, h.weight, h.time < middle) AS before,
+    avgWeightedIf(h.lookback, h.weight, h.time >= middle) AS after,
     varSampIf(toFloat64(h.lookback), h.time < middle) AS var_before,
     varSampIf(toFloat64(h.lookback), h.time >= middle) AS var_after
   FROM {REQUEST_HEADS} AS h

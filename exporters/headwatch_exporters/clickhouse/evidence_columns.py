@@ -39,6 +39,7 @@ def _keys(records: Sequence[RequestRecord], service: str) -> Columns:
         "arm": [record.context.arm for record in records],
         "request_id": [record.context.request_id for record in records],
         "engine_id": [record.context.engine_id for record in records],
+        "weight": [record.context.weight for record in records],
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from headwatch.errors import ExportError, StoreError
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.evidence_columns import request_columns
-from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, window_columns
+from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, row_count_columns, window_columns
 from headwatch_exporters.clickhouse.queries import StoreReader
 from headwatch_exporters.clickhouse.row_columns import TABLE as ROWS
 from headwatch_exporters.clickhouse.row_columns import row_columns
@@ -90,10 +90,11 @@ class ClickHouseExporter:
 
     def _batches(self, delivery: Delivery, points: dict[str, Columns]) -> Iterator[tuple[str, Columns, str]]:
         """Yield table, columns and a token that is the same whenever the same part of *delivery* is written."""
-        for window in delivery.windows:
+        for number, window in enumerate(delivery.windows):  # a clock that was set back gives two windows one start
             worker = window.worker
-            token = f"window:{worker.instance}:{worker.start_ns}:{window.start_ns}:{delivery.time_ns}"
+            token = f"window:{worker.instance}:{worker.start_ns}:{window.start_ns}:{delivery.time_ns}:{number}"
             yield "otel_metrics_exp_histogram", window_columns(window, delivery.service), token
+            yield "otel_metrics_gauge", row_count_columns(window, delivery.service), f"rows:{token}"
             if window.output_norm is not None:
                 yield "otel_metrics_gauge", norm_columns(window, window.output_norm, delivery.service), token
         token = f"{sidecar_source().instance}:{delivery.service}:{delivery.time_ns}"

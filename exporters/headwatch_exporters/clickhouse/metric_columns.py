@@ -58,7 +58,7 @@ def window_columns(window: WindowBatch, service: str) -> Columns:
         ),
         "StartTimeUnix": [window.start_ns] * rows,
         "TimeUnix": [window.end_ns] * rows,
-        "Count": window.count[cells].tolist(),
+        "Count": window.weight[cells].tolist(),
         "Sum": window.total[cells].tolist(),
         "Scale": [window.scale] * rows,
         "ZeroCount": window.zero_count[cells].tolist(),
@@ -92,6 +92,20 @@ def norm_columns(window: WindowBatch, norms: NDArray[np.float32], service: str) 
         "TimeUnix": [window.end_ns] * rows,
         "Value": norms[cells].tolist(),
     }
+
+
+def row_count_columns(window: WindowBatch, service: str) -> Columns:
+    """Return the rows of *window* for ``otel_metrics_gauge``: how many rows of each stratum were seen."""
+    strata = len(window.strata)
+    return {
+        **_common(
+            [engine_source(window.worker).resource(service)] * strata, service, [metric("attention.rows")] * strata,
+            [_of(stratum) for stratum in window.strata],
+        ),
+        "StartTimeUnix": [window.start_ns] * strata,
+        "TimeUnix": [window.end_ns] * strata,
+        "Value": window.rows.astype(float).tolist(),
+    }  # fmt: skip
 
 
 def _of(stratum: Stratum) -> dict[str, str]:

@@ -23,17 +23,21 @@ class StoreReader:
     def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
         """Return one row for each arm, in order of time: requests by state, mean ratios, 95 % intervals of the means.
 
-        An interval is mean ± 1.96 · sd / √n over requests, null below two requests; a mean is null where none defines it.
+        Each request counts as much as it stands for.  An interval is mean ± 1.96 · sd / √n over requests, with n the number of
+        equally weighted requests that would tell as much, null below two; a mean is null where none defines it.
         """
         rows = self._connection.query(
             """
             SELECT arm, count() AS requests, countIf(state = 'measured') AS measured, countIf(state = 'absent') AS absent,
                    countIf(state = 'unresolved') AS unresolved, sum(rows_prefill + rows_decode) AS sampled_rows,
-                   avg(grounding_ratio) AS ratio, stddevSamp(grounding_ratio) AS ratio_sd, count(grounding_ratio) AS ratio_n,
-                   avg(grounding_ratio_retrieval_heads) AS retrieval,
+                   avgWeighted(grounding_ratio, weight) AS ratio, stddevSamp(grounding_ratio) AS ratio_sd,
+                   pow(sumIf(weight, isNotNull(grounding_ratio)), 2)
+                     / sumIf(weight * weight, isNotNull(grounding_ratio)) AS ratio_n,
+                   avgWeighted(grounding_ratio_retrieval_heads, weight) AS retrieval,
                    stddevSamp(grounding_ratio_retrieval_heads) AS retrieval_sd,
-                   count(grounding_ratio_retrieval_heads) AS retrieval_n,
-                   avg(document_mass) AS document_mass_mean,
+                   pow(sumIf(weight, isNotNull(grounding_ratio_retrieval_heads)), 2)
+                     / sumIf(weight * weight, isNotNull(grounding_ratio_retrieval_heads)) AS retrieval_n,
+                   avgWeighted(document_mass, weight) AS document_mass_mean,
                    toUnixTimestamp64Nano(min(time)) AS first_time_ns, toUnixTimestamp64Nano(max(time)) AS last_time_ns
             FROM headwatch_requests
             WHERE time >= fromUnixTimestamp64Nano({since:Int64})
@@ -84,7 +88,7 @@ class StoreReader:
             raise StoreError(f"unknown feature {feature!r}; known: {', '.join(HEAD_FEATURES)}")
         rows = self._connection.query(
             f"""
-            SELECT layer, head, avgIf({feature}, NOT isNaN({feature})) AS mean,
+            SELECT layer, head, avgWeightedIf({feature}, weight, NOT isNaN({feature})) AS mean,
                    stddevSampIf({feature}, NOT isNaN({feature})) AS sd, uniqExact(engine_id) AS requests
             FROM headwatch_request_heads
             WHERE {{arm:String}} = '' OR arm = {{arm:String}}
@@ -113,7 +117,8 @@ class StoreReader:
         """Return the documents given most often: how often, how often found in the prompt, mean share drawn."""
         rows = self._connection.query(
             """
-            SELECT document_id, any(source) AS source, count() AS requests, countIf(found) AS found, avg(share) AS share_mean
+            SELECT document_id, any(source) AS source, count() AS requests, countIf(found) AS found,
+                   avgWeighted(share, weight) AS share_mean
             FROM headwatch_documents
             WHERE {arm:String} = '' OR arm = {arm:String}
             GROUP BY document_id ORDER BY requests DESC, document_id LIMIT {limit:UInt32}
@@ -142,8 +147,8 @@ def _defined(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _interval(mean: float | None, deviation: float | None, count: int) -> list[float] | None:
-    if count < 2 or mean is None or deviation is None or math.isnan(deviation):  # noqa: PLR2004 - no spread of one value
+def _interval(mean: float | None, deviation: float | None, count: float) -> list[float] | None:
+    if not count >= 2 or mean is None or deviation is None or math.isnan(deviation):  # noqa: PLR2004 - no spread of one value
         return None
     half = _NORMAL_95 * deviation / math.sqrt(count)
     return [mean - half, mean + half]

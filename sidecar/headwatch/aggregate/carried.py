@@ -29,27 +29,30 @@ class CarriedCell:
         self.block = HistogramBlock(len(VALUE_FEATURES) * layers * heads)
         self._shape = (layers, heads)
         self._waiting: list[NDArray[np.float32]] = []
+        self._weights: list[int] = []
         self._norm = np.zeros(self._shape, np.float64)
-        self._norm_rows = np.zeros(self._shape, np.uint32)
+        self._norm_weight = np.zeros(self._shape, np.float64)
 
-    def add(self, carried: CarriedValues, layers: NDArray[np.int64], heads: slice) -> None:
-        """Add one row, which has the heads *heads* of the global *layers*."""
+    def add(self, carried: CarriedValues, weight: int, layers: NDArray[np.int64], heads: slice) -> None:
+        """Add one row that stands for *weight* rows, which has the heads *heads* of the global *layers*."""
         full = np.full((len(VALUE_FEATURES), *self._shape), np.nan, np.float32)
         full[:, layers, heads] = carried.share
         self._waiting.append(full.reshape(-1))
+        self._weights.append(weight)
         if len(self._waiting) >= _BLOCK_ROWS:
             self.flush()
         defined = ~np.isnan(carried.norm)
-        self._norm[layers, heads] += np.where(defined, carried.norm, 0.0)
-        self._norm_rows[layers, heads] += defined
+        self._norm[layers, heads] += np.where(defined, carried.norm, 0.0) * weight
+        self._norm_weight[layers, heads] += defined * weight
 
     def flush(self) -> None:
         """Count the rows that wait."""
         if self._waiting:
-            self.block.observe(np.stack(self._waiting))
+            self.block.observe(np.stack(self._waiting), np.array(self._weights, np.int64))
             self._waiting.clear()
+            self._weights.clear()
 
     def norm_mean(self) -> NDArray[np.float32]:
         """Return the mean norm of each head's output, [L, H]; NaN where no row had one."""
         with np.errstate(invalid="ignore"):
-            return (self._norm / self._norm_rows).astype(np.float32)
+            return (self._norm / self._norm_weight).astype(np.float32)

@@ -23,6 +23,7 @@ class HistogramColumns(TypedDict):
     """The columns of :class:`~headwatch.model.WindowBatch` that come from histograms, [S, F, L, H] and [S, F, L, H, B]."""
 
     count: NDArray[np.uint32]
+    weight: NDArray[np.uint64]
     total: NDArray[np.float64]
     minimum: NDArray[np.float32]
     maximum: NDArray[np.float32]
@@ -34,6 +35,7 @@ def stacked(blocks: Sequence[HistogramBlock], shape: tuple[int, ...]) -> Histogr
     """Return the columns of *blocks*, one for each stratum, as arrays of *shape* [S, F, L, H]."""
     return HistogramColumns(
         count=np.stack([block.count for block in blocks]).reshape(shape),
+        weight=np.stack([block.weight for block in blocks]).reshape(shape),
         total=np.stack([block.total for block in blocks]).reshape(shape),
         minimum=np.stack([block.minimum for block in blocks]).reshape(shape),
         maximum=np.stack([block.maximum for block in blocks]).reshape(shape),
@@ -55,6 +57,7 @@ def with_carried(window: WindowBatch, cells: Sequence[CarriedCell | None]) -> Wi
         window,
         features=window.features + VALUE_FEATURES,
         count=np.concatenate([window.count, more["count"]], axis=1),
+        weight=np.concatenate([window.weight, more["weight"]], axis=1),
         total=np.concatenate([window.total, more["total"]], axis=1),
         minimum=np.concatenate([window.minimum, more["minimum"]], axis=1),
         maximum=np.concatenate([window.maximum, more["maximum"]], axis=1),

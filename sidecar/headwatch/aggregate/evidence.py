@@ -28,9 +28,9 @@ class EvidenceQueue:
         self.counters: Counter[str] = Counter()
 
     def add(self, batch: SummaryBatch, columns: Columns, row: int, request: OpenRequest | None) -> None:
-        """Keep the row number *row* of a frame, or count why not; *request* is None where there was no room for it."""
+        """Keep the row number *row* of a frame, or count why not; *request* is None where none is open."""
         if request is None:
-            self.counters["evidence_dropped.open_requests"] += 1
+            self.counters["evidence_dropped.no_open_request"] += 1
             return
         kept = _evidence(batch, columns, row)
         size = kept.size_bytes

@@ -1,8 +1,8 @@
 """Sampled requests while they run: means by head, grounding ratios, document shares.
 
 A request ends when the engine says so or when it has sent no row for a while; then it becomes a
-:class:`~headwatch.model.RequestRecord`.  All ratios are computed for a row and head and then averaged; what is undefined
-is left out and counted, never taken as 0.
+:class:`~headwatch.model.RequestRecord`.  All ratios are computed for a row and head and then averaged, each row as much as
+it stands for; what is undefined is left out and counted, never taken as 0.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ class OpenRequest:
         self._decode: set[int] = set()
         shape = (len(REQUEST_FEATURES), worker.layers, worker.heads)
         self._sum = np.zeros(shape, np.float64)
-        self._count = np.zeros(shape, np.uint32)
+        self._weight = np.zeros(shape, np.float64)
         self._share_sum = np.zeros(len(context.documents), np.float64)
-        self._share_count = np.zeros(len(context.documents), np.uint32)
+        self._share_weight = np.zeros(len(context.documents), np.float64)
         self._undefined = 0
-        self._carried: tuple[NDArray[np.float64], NDArray[np.uint32]] | None = None
-        """Sum and count of what heads moved, [len(REQUEST_VALUES), L, H]; None while no frame carried it."""
+        self._carried: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        """Sum and weight of what heads moved, [len(REQUEST_VALUES), L, H]; None while no frame carried it."""
         self.evidence_bytes = 0
         """Single rows of it that were kept so far."""
 
     def add(
         self, position: int, values: RowValues, carried: CarriedValues | None, layers: NDArray[np.int64], heads: slice,
-        time_ns: int, centroid: NDArray[np.float32] | None = None,
+        time_ns: int, weight: float = 1.0, centroid: NDArray[np.float32] | None = None,
     ) -> bool:
         """Add the row at *position*, which has the heads *heads* of the global *layers*; return whether it is a new one.
 
-        *centroid* [L, H] comes with rows of cross-attention.
+        *weight* is how many rows of the request it stands for.  *centroid* [L, H] comes with rows of cross-attention.
 
         The ranks of an engine, and the groups of layers that differ in heads, send parts of the same row.
         """
@@ -69,8 +69,8 @@ class OpenRequest:
             return new
         kept = values.request
         defined = ~np.isnan(kept)
-        self._sum[:, layers, heads] += np.where(defined, kept, 0.0)
-        self._count[:, layers, heads] += defined
+        self._sum[:, layers, heads] += np.where(defined, kept, 0.0) * weight
+        self._weight[:, layers, heads] += defined * weight
         if centroid is not None:
             if self._alignment is None:
                 self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)
@@ -78,18 +78,18 @@ class OpenRequest:
         else:  # over an encoder's input there is nothing to look back at
             self._undefined += int((~defined[_LOOKBACK]).sum())
         if carried is not None:
-            self._add_carried(carried, layers, heads)
+            self._add_carried(carried, weight, layers, heads)
         if len(values.share):
             known = ~np.isnan(values.share)
-            self._share_sum += np.where(known, values.share, 0.0).sum(axis=(1, 2), dtype=np.float64)
-            self._share_count += known.sum(axis=(1, 2), dtype=np.uint32)
+            self._share_sum += np.where(known, values.share, 0.0).sum(axis=(1, 2), dtype=np.float64) * weight
+            self._share_weight += known.sum(axis=(1, 2)) * weight
         return new
 
     def record(self, retrieval_heads: NDArray[np.bool_] | None) -> RequestRecord:
         """Return what the request came to.  *retrieval_heads* [L, H] marks the calibrated heads, where there are any."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = (self._sum / self._count).astype(np.float32)
-            shares = self._share_sum / self._share_count
+            means = (self._sum / self._weight).astype(np.float32)
+            shares = self._share_sum / self._share_weight
         ratio = self._mean(_LOOKBACK, None)
         return RequestRecord(
             context=self.context,
@@ -120,15 +120,15 @@ class OpenRequest:
             self._cross_table = SpanTable(self.context, cross=True)
         return self._cross_table
 
-    def _add_carried(self, carried: CarriedValues, layers: NDArray[np.int64], heads: slice) -> None:
+    def _add_carried(self, carried: CarriedValues, weight: float, layers: NDArray[np.int64], heads: slice) -> None:
         if self._carried is None:
             shape = (len(REQUEST_VALUES), self.worker.layers, self.worker.heads)
-            self._carried = np.zeros(shape, np.float64), np.zeros(shape, np.uint32)
-        total, count = self._carried
+            self._carried = np.zeros(shape, np.float64), np.zeros(shape, np.float64)
+        total, weights = self._carried
         kept = carried.request
         defined = ~np.isnan(kept)
-        total[:, layers, heads] += np.where(defined, kept, 0.0)
-        count[:, layers, heads] += defined
+        total[:, layers, heads] += np.where(defined, kept, 0.0) * weight
+        weights[:, layers, heads] += defined * weight
 
     def _value_means(self) -> NDArray[np.float32] | None:
         if self._carried is None:
@@ -138,8 +138,8 @@ class OpenRequest:
 
     def _mean(self, feature: int, mask: NDArray[np.bool_] | None) -> float | None:
         chosen = slice(None) if mask is None else mask
-        count = int(self._count[feature][chosen].sum())
-        return float(self._sum[feature][chosen].sum() / count) if count else None
+        weight = float(self._weight[feature][chosen].sum())
+        return float(self._sum[feature][chosen].sum() / weight) if weight else None
 
     def _state(self, ratio: float | None) -> GroundingState:
         named = any(document.kind == "document" for document in self.context.documents)

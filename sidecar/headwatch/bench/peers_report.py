@@ -59,6 +59,7 @@ class PeersReport(msgspec.Struct, frozen=True):
     passed: bool
     ways: list[WayFigures]
     kernel: str
+    engine_threads: int
     prompt_tokens: int
     model: str
     machine: Machine
@@ -68,7 +69,7 @@ class PeersReport(msgspec.Struct, frozen=True):
 
 
 def report_of(
-    cycles: Sequence[PeerCycle], *, kernel: str, prompt_tokens: int, model: str, machine: Machine, others_cpu_share: float,
+    cycles: Sequence[PeerCycle], *, kernel: str, engine_threads: int, prompt_tokens: int, model: str, machine: Machine, others_cpu_share: float,
     quick: bool, seconds: float,
 ) -> PeersReport:  # fmt: skip
     """Return the report on *cycles*."""
@@ -85,6 +86,7 @@ def report_of(
     bars = {name: round(interval.value, 5) for name, interval in intervals.items()}
     return PeersReport(
         bars=bars, intervals=intervals, passed=all(value > 1.0 for value in bars.values()), ways=ways, kernel=kernel,
+        engine_threads=engine_threads,
         prompt_tokens=prompt_tokens, model=model, machine=machine, others_cpu_share=others_cpu_share, quick=quick,
         seconds=seconds,
     )  # fmt: skip
@@ -94,8 +96,8 @@ def render(report: PeersReport) -> str:
     """Return *report* for people."""
     machine = report.machine
     lines = [
-        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}; {machine.cpu}, {machine.cores} cores; "
-         f"others used {report.others_cpu_share:.1%} of it"),
+        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}, {report.engine_threads} engine threads; "
+         f"{machine.cpu}, {machine.cores} cores, of which others used {report.others_cpu_share:.1%}"),
         "",
         f"{'way':<18}{'batch':>6}{'tokens/s':>10}{'relative':>10}{'95 % interval':>18}{'headwatch over it':>28}",
     ]

@@ -14,27 +14,22 @@ import os
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from headwatch.calibrate.rows import Answer, Inbox
 from headwatch.client import request_field
 from headwatch.config import load
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
-from headwatch.model import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from headwatch.calibrate.prompts import Prompt
-    from headwatch.model import RequestContext, StatusFrame, SummaryBatch, WorkerHealth
-    from headwatch.wire.columns import Columns
+    from headwatch.calibrate.rows import Row
+    from headwatch.model import StatusFrame, WorkerHealth
 
     Progress = Callable[[str], None]
 
@@ -66,66 +61,10 @@ status_seconds = 0.1
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One captured row.  L layers, H heads of the whole model; NaN for what was not captured."""
-
-    context: RequestContext
-    position: int
-    features: NDArray[np.float32]  # [L, H, len(FEATURES)]
-    span_mass: NDArray[np.float32]  # [S + 1, L, H]; the last is the generated text
-
-    @property
-    def document_mass(self) -> NDArray[np.float32]:
-        """Return the mass [L, H] on all documents together."""
-        chosen = [number for number, span in enumerate(self.context.spans) if span.document >= 0]
-        total: NDArray[np.float32] = self.span_mass[chosen].sum(axis=0)
-        return total
-
-    def feature(self, name: str) -> NDArray[np.float32]:
-        """Return the feature *name*, [L, H]."""
-        return self.features[..., FEATURES.index(name)]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the engine generated for a prompt, and the rows that capture sent of it, by ascending position."""
-
-    generated_ids: tuple[int, ...]
-    log_probability: float
-    """Mean over the generated tokens."""
-    rows: tuple[Row, ...]
-
-
-@dataclass(slots=True)
-class _Inbox:
-    """Collects rows on the receiver's thread; read when everything that was sent has arrived."""
-
-    rows: dict[tuple[str, int], Row] = field(default_factory=dict)
-
-    def consume(self, batch: SummaryBatch, columns: Columns) -> None:
-        shape = (batch.worker.layers, batch.worker.heads)
-        place = np.ix_(batch.layers, range(batch.head_offset, batch.head_offset + batch.heads))
-        for index, (request, position) in enumerate(
-            zip(columns.request.tolist(), columns.position.tolist(), strict=True)
-        ):
-            context = batch.requests[request]
-            mass = columns.span_mass[index]
-            row = self.rows.get((context.engine_id, position)) or Row(
-                context,
-                position,
-                np.full((*shape, len(FEATURES)), np.nan, np.float32),
-                np.full((len(mass), *shape), np.nan, np.float32),
-            )
-            row.features[place] = columns.features[index]
-            row.span_mass[:, place[0], place[1]] = mass
-            self.rows[context.engine_id, position] = row
-
-
 class ProbeEngine:
     """A running vLLM with capture in it."""
 
-    def __init__(self, llm: Any, context_tokens: int, registry: WorkerRegistry, inbox: _Inbox) -> None:
+    def __init__(self, llm: Any, context_tokens: int, registry: WorkerRegistry, inbox: Inbox) -> None:
         self._llm = llm
         self._registry = registry
         self._inbox = inbox
@@ -169,10 +108,7 @@ class ProbeEngine:
             use_tqdm=False,
         )
         self._arrived()
-        rows: dict[str, list[Row]] = {}
-        for _, row in sorted(self._inbox.rows.items(), key=lambda item: item[0]):
-            rows.setdefault(row.context.request_id, []).append(row)
-        self._inbox.rows.clear()
+        rows = self._inbox.take()
         return [
             Answer(
                 tuple(output.outputs[0].token_ids),
@@ -206,7 +142,7 @@ def probe_engine(model: Path, dtype: str, progress: Progress = lambda _: None) -
         CommandError: vLLM is missing or cannot load the model, or the plugin is not in it.
     """
     with tempfile.TemporaryDirectory(prefix="headwatch-") as folder, _environment(Path(folder)) as path:
-        inbox, registry = _Inbox(), WorkerRegistry()
+        inbox, registry = Inbox(), WorkerRegistry()
         receiver = Receiver(load(path=str(path), environ={}).config.wire, registry, inbox.consume)
         receiver.start()
         try:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.calibrate.documents import Pair
-    from headwatch.calibrate.engine import Answer, ProbeEngine
+    from headwatch.calibrate.engine import ProbeEngine
     from headwatch.calibrate.needle import Needle
     from headwatch.calibrate.prompts import Prompt
+    from headwatch.calibrate.rows import Answer
     from headwatch.calibrate.statistics import Floats
 
     Counted = Callable[[str, int, int], None]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.calibrate.corpus import Document
-    from headwatch.calibrate.engine import Answer
     from headwatch.calibrate.prompts import PromptWriter
+    from headwatch.calibrate.rows import Answer
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the filler that stand before the needle."""

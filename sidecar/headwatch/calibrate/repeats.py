@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.calibrate.engine import Answer
+    from headwatch.calibrate.rows import Answer
+
 
 LENGTH = 64
 """Tokens in one copy; it stays below ``capture.max_documents``."""

@@ -62,6 +62,7 @@ CONTRACT: tuple[Need, ...] = (
     *_members("front end", "vllm.multimodal.inputs:PlaceholderRange", "says where images and sounds lie", "offset", "length"),
     Need("front end", "vllm.lora.request:LoRARequest.lora_name", "is part of the stratum"),
     # The engine core: one decision for all ranks.
+    Need("engine core", "vllm.config.scheduler:SchedulerConfig.get_scheduler_cls", "is wrapped: names the scheduler's class"),
     Need("engine core", "vllm.v1.core.sched.scheduler:Scheduler.schedule", "is wrapped: marks steps that may hold rows"),
     Need("engine core", "vllm.v1.core.sched.scheduler:Scheduler.vllm_config", "says how many ranks the engine has"),
     *_members(

@@ -77,7 +77,7 @@ class FrontEnd:
             request = original(processor, *args, **kwargs)
             try:
                 tokenizer = processor.tokenizer
-                encoder = bool(getattr(processor.model_config, "is_encoder_decoder", False))
+                encoder = bool(getattr(getattr(processor, "model_config", None), "is_encoder_decoder", False))
             except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
                 self._failed(error)
             else:

@@ -28,6 +28,7 @@ import dataclasses
 import functools
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from headwatch.capture.foresight import Forecast
 
@@ -133,23 +134,52 @@ def marks(scheduled: Any) -> bool:
     return bool(getattr(scheduled, MARK, False))
 
 
+def mark_schedules_of(config_class: Any, settings: Callable[[], Settings]) -> None:
+    """Wrap ``get_scheduler_cls`` of *config_class* (vLLM 0.32 ``SchedulerConfig``), once: what it returns marks its schedules.
+
+    The engine core asks it for the class of its scheduler.  The class itself may not be loaded yet, or be the operator's own.
+    """
+    original = config_class.get_scheduler_cls
+    if getattr(original, "__headwatch__", False):
+        return
+
+    @functools.wraps(original)
+    def get_scheduler_cls(self: Any) -> Any:
+        found = original(self)
+        try:
+            mark_schedules(found, settings)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
+            _unmarked(error)
+        return found
+
+    get_scheduler_cls.__headwatch__ = True  # type: ignore[attr-defined]  # marks the wrapper, so that it is set once
+    config_class.get_scheduler_cls = get_scheduler_cls
+
+
 def mark_schedules(scheduler_class: Any, settings: Callable[[], Settings]) -> None:
     """Wrap ``schedule`` of *scheduler_class* (vLLM 0.32 ``Scheduler``), once: it marks steps of engines with several ranks."""
     original = scheduler_class.schedule
     if getattr(original, "__headwatch__", False):
         return
+    forecasts: WeakKeyDictionary[Any, Forecast | None] = WeakKeyDictionary()
 
     @functools.wraps(original)
     def schedule(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = original(self, *args, **kwargs)
         try:
-            if self.vllm_config.parallel_config.world_size > 1:
-                forecast = self.__dict__.setdefault("_headwatch_forecast", Forecast())
-                if forecast.of(output, settings()):
-                    setattr(output, MARK, True)
+            if self not in forecasts:
+                forecasts[self] = Forecast() if self.vllm_config.parallel_config.world_size > 1 else None
+            forecast = forecasts[self]
+            if forecast is not None and forecast.of(output, settings()):
+                setattr(output, MARK, True)
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
-            logger.error("headwatch cannot see steps that replay FULL CUDA graphs: %s: %s", type(error).__name__, error)  # noqa: TRY400
+            forecasts[self] = None  # one that does not follow every step may not mark the next
+            _unmarked(error)
         return output
 
     schedule.__headwatch__ = True  # type: ignore[attr-defined]  # marks the wrapper, so that it is set once
     scheduler_class.schedule = schedule
+
+
+def _unmarked(error: Exception) -> None:
+    logger.error("headwatch cannot see steps that replay FULL CUDA graphs: %s: %s", type(error).__name__, error)

@@ -55,7 +55,7 @@ def left_out(context: Mapping[str, Any], modules: Iterable[tuple[str, Any]]) -> 
     """
     found = {name: f"no attention: {_mixer(layer)}" for name, layer in context.items() if _mixer(layer)}
     found |= {name: _ENCODER_REASON for name, layer in context.items() if is_encoder(layer)}
-    found |= {name: _ENCODER_REASON for name, module in modules if type(module).__name__ == "MMEncoderAttention"}
+    found |= {name: _ENCODER_REASON for name, module in modules if _has_ancestor(module, "MMEncoderAttention")}
     return found
 
 
@@ -65,6 +65,10 @@ _ENCODER_REASON = "encoder: attends within its own input, before the request has
 def is_encoder(layer: Any) -> bool:
     """Return whether an engine *layer* attends within an encoder's input."""
     return attends(layer) and _attention_type(layer) in _ENCODERS
+
+
+def _has_ancestor(module: Any, name: str) -> bool:
+    return any(kind.__name__ == name for kind in type(module).__mro__)
 
 
 def _mixer(layer: Any) -> str:

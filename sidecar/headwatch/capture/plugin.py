@@ -4,8 +4,9 @@ vLLM calls :func:`register` in every process, possibly more than once, and does 
 would end the server.  So everything is caught, said once in the log, and leaves vLLM as it was.
 
 The hooks are set on light classes, before they are used: ``InputProcessor.process_inputs`` in the front end,
-``Scheduler.schedule`` in the engine core, and ``WorkerWrapperBase.initialize_from_config`` and ``execute_model`` in the
-worker, through which every executor goes.  A release of vLLM that is not known gets a worker that says so, and no more.
+``SchedulerConfig.get_scheduler_cls`` in the engine core, and ``WorkerWrapperBase.initialize_from_config`` and
+``execute_model`` in the worker, through which every executor goes.  A release of vLLM that is not known gets a worker that
+says so, and no more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,18 +59,15 @@ def _install() -> None:
     if unsupported:
         install_announcement(WorkerWrapperBase, config, f"engine: {unsupported}")
         return
+    from vllm.config.scheduler import SchedulerConfig  # noqa: PLC0415
     from vllm.v1.engine.input_processor import InputProcessor  # noqa: PLC0415
 
     from headwatch.capture.front_end import FrontEnd  # noqa: PLC0415
+    from headwatch.capture.graphs import mark_schedules_of  # noqa: PLC0415
 
     FrontEnd(config.capture, config.wire).install(InputProcessor)
     install_worker_hook(WorkerWrapperBase, config)
-    if "vllm.v1.engine.core" in sys.modules:  # elsewhere nothing schedules, and the scheduler is slow to import
-        from vllm.v1.core.sched.scheduler import Scheduler  # noqa: PLC0415
-
-        from headwatch.capture.graphs import mark_schedules  # noqa: PLC0415
-
-        mark_schedules(Scheduler, _core_settings(config))
+    mark_schedules_of(SchedulerConfig, _core_settings(config))
 
 
 def refused_engine(version: str) -> str:

@@ -23,6 +23,8 @@ every feature is in [architecture.md](architecture.md). Where the metrics go:
 - **Prometheus**: the same bands as summaries (`_count` and `_sum`), grounding as histograms with fixed buckets, and the worst
   heads by name. Series of a worker carry its engine's instance as a label as well.
 
+Attention mass says where a head looks, value share what it moves; neither is causation: see [detail.md](detail.md).
+
 Resource attributes: `service.name`, `service.instance.id`, `service.version`. Sums are cumulative and monotonic.
 """
 COLUMNS = "| metric | Prometheus | instrument | unit | meaning | attributes |\n|---|---|---|---|---|---|\n"

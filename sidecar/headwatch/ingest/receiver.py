@@ -83,9 +83,7 @@ class Receiver:
     def accept(self, payload: bytes) -> None:
         """Take one frame's bytes; whatever is wrong with them is counted, not raised."""
         try:
-            if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound
-                raise WireError("too_large", f"frame of {len(payload)} bytes, over wire.max_frame_bytes")
-            frame = codec.decode(payload)
+            frame = codec.decode(self._bounded(payload))
             if isinstance(frame, SummaryBatch):
                 view = columns.view(frame)
                 self._consume(frame, view)
@@ -98,6 +96,11 @@ class Receiver:
             self._reject(error.reason, error)
         except Exception as error:  # noqa: BLE001 - bytes from outside must not end the thread
             self._reject("unexpected", error)
+
+    def _bounded(self, payload: bytes) -> bytes:
+        if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound
+            raise WireError("too_large", f"frame of {len(payload)} bytes, over wire.max_frame_bytes")
+        return payload
 
     def _reject(self, reason: str, error: Exception) -> None:
         name = f"rejected.{reason}"

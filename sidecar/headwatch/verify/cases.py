@@ -1,14 +1,17 @@
 """The prompts of ``headwatch verify``.
 
-Ten chat requests in two waves.  The first wave is sent at once, so its requests share batches, and the longer ones are
-prefilled in chunks; the second wave repeats their beginnings, so that part of its prompts comes from the prefix cache.
+Ten chat requests in two waves, for models of text.  The first wave is sent at once, so its requests share batches, and the
+longer ones are prefilled in chunks; the second repeats their beginnings, so that part of its prompts comes from the prefix
+cache.
 Between them they have every way in which a span comes to be: roles, earlier turns, named documents of each kind, token
-offsets, and a document that is not in the prompt at all.
+offsets, and a document that is not in the prompt at all.  A model that sees gets a third wave, with pictures; one that
+listens gets sounds instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class Case:
     name: str
     messages: tuple[tuple[str, str], ...]
     documents: tuple[NamedDocument, ...] = ()
+    pictures: tuple[int, ...] = ()
+    """Numbers of the pictures that stand before the last message."""
+    sound: tuple[int, float] | None = None
+    """Number and seconds of what is to be written down; such a case has no messages."""
 
 
 FERRY = NamedDocument(
@@ -87,4 +94,21 @@ SECOND_WAVE = (
     Case("offsets", (("system", SYSTEM), ("user", "What is a lighthouse for? Answer in one sentence.")), (OFFSETS,)),
 )
 WAVES = (FIRST_WAVE, SECOND_WAVE)
+PICTURES = (
+    Case("picture", (("user", "What do you see?"),), pictures=(1,)),
+    Case("pictures", (("system", SYSTEM), ("user", f"Which of the two is meant? {FERRY.text}")), (FERRY,), pictures=(2, 3)),
+    Case("picture-again", (("user", "What do you see? Name three things."),), pictures=(1,)),
+)
+SOUNDS = (
+    tuple(Case(f"sound-{number}", (), sound=(number, seconds)) for number, seconds in ((1, 1.9), (2, 0.6), (3, 1.2))),
+    tuple(Case(f"sound-{number}", (), sound=(number, seconds)) for number, seconds in ((4, 0.3), (5, 1.6))),
+)
 REQUESTS = sum(map(len, WAVES))
+Waves = tuple[tuple[Case, ...], ...]
+
+
+def waves_for(config: Any) -> Waves:
+    """Return the waves for a model with this configuration of transformers."""
+    if config.is_encoder_decoder:
+        return SOUNDS
+    return (*WAVES, PICTURES) if hasattr(config, "vision_config") else WAVES

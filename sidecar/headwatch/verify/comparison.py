@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headwatch.aggregate.values import SpanTable
 from headwatch.model import FEATURES, REQUEST_FEATURES
-from headwatch.verify.reference import Ratio, row_reference
+from headwatch.verify.reference import Ratio, cross_reference, row_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 COMPARED = (*FEATURES, "span_mass", "document_mass")
 """``document_mass`` is what the sidecar's aggregation makes of a row's span masses and sink mass."""
+COMPARED_WITH_ENCODER = (*(name for name in FEATURES if name != "lookback"), "span_mass", "centroid")
+"""Of a model that writes down what an encoder hears: nothing in its prompts is a document."""
 MIN_DENOMINATOR = 0.01
 """Below it a quotient magnifies rounding, and is not compared."""
 
@@ -37,6 +39,8 @@ class CapturedRow:
     layers: tuple[int, ...]
     features: NDArray[np.float32]  # [L, H, len(FEATURES)]
     span_mass: NDArray[np.float32]  # [S + 1, L, H]
+    centroid: NDArray[np.float32] | None = None
+    """[L, H] where the row is one over an encoder's input, to which its spans belong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +55,31 @@ class Worst:
     expected: float
 
 
-@dataclass(slots=True)
 class Comparison:
     """Errors so far, by feature and by layer."""
 
-    max_abs_error: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0.0))
-    compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0))
-    undefined_mismatches: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 0))
-    """Values that only one side defines."""
-    layer_error: dict[int, float] = field(default_factory=dict)
-    worst: dict[str, Worst] = field(default_factory=dict)
+    def __init__(self, features: tuple[str, ...] = COMPARED) -> None:
+        """Prepare; every one of *features* must be compared at least once."""
+        self.max_abs_error = dict.fromkeys(features, 0.0)
+        self.compared = dict.fromkeys(features, 0)
+        self.undefined_mismatches = dict.fromkeys(features, 0)
+        """Values that only one side defines."""
+        self.layer_error: dict[int, float] = {}
+        self.worst: dict[str, Worst] = {}
 
     def add(self, name: str, row: CapturedRow, rules: Mapping[int, LayerRule], weights: Weights) -> None:
         """Compare *row* of the request called *name* with what its reference *weights* give."""
-        table = SpanTable(row.context).values(row.features, row.span_mass, row.position)
+        cross = row.centroid is not None
+        table = SpanTable(row.context, cross=cross).values(row.features, row.span_mass, row.position)
         document_mass = table.request[REQUEST_FEATURES.index("document_mass")].astype(np.float64)  # [L, H]
         for place, layer in enumerate(row.layers):
-            first = rules[layer].first_visible(row.position)
-            expected = row_reference(weights(layer, row.position), row.position, row.context, first)
+            attention = weights(layer, row.position)
+            if row.centroid is not None:
+                expected = cross_reference(attention, row.context)
+                self._value("centroid", name, row.position, layer, row.centroid[place].astype(np.float64), expected.centroid)
+            else:
+                first = rules[layer].first_visible(row.position)
+                expected = row_reference(attention, row.position, row.context, first)
             features = row.features[place].astype(np.float64)  # [H, F]
             spans = row.span_mass[:, place].astype(np.float64)  # [S + 1, H]
             for index, feature in enumerate(FEATURES):
@@ -92,6 +103,8 @@ class Comparison:
         captured: NDArray[np.float64], expected: NDArray[np.float64] | Ratio,
     ) -> None:
         """Take [..., H] captured and expected values of one feature of one row and layer."""
+        if feature not in self.compared:
+            return
         counted = np.ones(captured.shape, bool)
         if isinstance(expected, Ratio):
             counted = ~(expected.denominator < MIN_DENOMINATOR)  # an undefined one is NaN, and stays in

@@ -21,6 +21,8 @@ from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.verify.comparison import CapturedRow
+from headwatch.verify.media import SAMPLE_RATE, picture, sound
+from headwatch.verify.rules import has_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +81,8 @@ class EngineRun:
     status: StatusFrame
     layouts: tuple[str, ...]
     """Layouts of the caches that capture read."""
+    batches: int
+    """Waves in which the requests were sent."""
 
 
 @dataclass(slots=True)
@@ -95,8 +99,9 @@ class _Inbox:
             context = batch.requests[request]
             layers = tuple(batch.layers)
             self.rows[context.engine_id, position, layers] = CapturedRow(
-                context, position, layers, columns.features[index], columns.span_mass[index]
-            )
+                context, position, layers, columns.features[index], columns.span_mass[index],
+                None if columns.centroid is None else columns.centroid[index],
+            )  # fmt: skip
 
 
 def run_engine(
@@ -135,7 +140,7 @@ def run_engine(
                 llm.llm_engine.engine_core.shutdown()
         finally:
             receiver.stop()
-    return _sorted(requests, inbox, health, layouts)
+    return _sorted(requests, inbox, health, layouts, len(waves))
 
 
 @contextmanager
@@ -169,7 +174,7 @@ def _start(model: Path, dtype: str) -> Any:
     from transformers import AutoConfig  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
-    limit = int(getattr(config, "max_position_embeddings", 0)) or CONTEXT_TOKENS
+    limit = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "max_target_positions", CONTEXT_TOKENS))
     try:
         return LLM(
             model=str(model),
@@ -178,7 +183,7 @@ def _start(model: Path, dtype: str) -> Any:
             max_model_len=min(limit, CONTEXT_TOKENS),
             max_num_batched_tokens=CHUNK_TOKENS,
             max_num_seqs=16,
-            enable_prefix_caching=True,
+            enable_prefix_caching=not has_states(config),  # vLLM 0.32 keeps no intermediate states on the CPU
             seed=0,
         )
     except (ValueError, RuntimeError, OSError) as error:
@@ -201,19 +206,19 @@ def _attach(llm: Any, observer: EngineAttention | None) -> tuple[str, ...]:
 def _serve(llm: Any, wave: Sequence[Case], generated_tokens: int) -> list[ServedRequest]:
     from vllm import SamplingParams  # noqa: PLC0415
 
-    outputs = llm.chat(
-        [[{"role": role, "content": content} for role, content in case.messages] for case in wave],
-        [
-            SamplingParams(
-                temperature=0.0,
-                max_tokens=generated_tokens,
-                ignore_eos=True,  # rows are wanted, not answers
-                extra_args=dict(request_field(documents=case.documents, route="verify", capture="always")),
-            )
-            for case in wave
-        ],
-        use_tqdm=False,
-    )
+    parameters = [
+        SamplingParams(
+            temperature=0.0,
+            max_tokens=generated_tokens,
+            ignore_eos=True,  # rows are wanted, not answers
+            extra_args=dict(request_field(documents=case.documents, route="verify", capture="always")),
+        )
+        for case in wave
+    ]
+    if any(case.sound for case in wave):
+        outputs = llm.generate([_listening(case) for case in wave], parameters, use_tqdm=False)
+    else:
+        outputs = llm.chat([_messages(case) for case in wave], parameters, use_tqdm=False)
     return [
         ServedRequest(
             case=case,
@@ -224,6 +229,24 @@ def _serve(llm: Any, wave: Sequence[Case], generated_tokens: int) -> list[Served
         )
         for case, output in zip(wave, outputs, strict=True)
     ]
+
+
+def _messages(case: Case) -> list[dict[str, Any]]:
+    """Return the messages of *case*, its pictures before the text of the last one."""
+    messages: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in case.messages]
+    if case.pictures:
+        seen = [{"type": "image_pil", "image_pil": picture(number)} for number in case.pictures]
+        messages[-1]["content"] = [*seen, {"type": "text", "text": messages[-1]["content"]}]
+    return messages
+
+
+def _listening(case: Case) -> dict[str, Any]:
+    """Return the prompt that has the sound of *case* written down."""
+    assert case.sound is not None
+    return {
+        "prompt": "<|startoftranscript|><|en|><|transcribe|><|notimestamps|>",
+        "multi_modal_data": {"audio": (sound(*case.sound), SAMPLE_RATE)},
+    }
 
 
 def _await_frames(registry: WorkerRegistry, after_ns: int) -> WorkerHealth:
@@ -242,9 +265,9 @@ def _await_frames(registry: WorkerRegistry, after_ns: int) -> WorkerHealth:
 
 
 def _sorted(
-    requests: Sequence[ServedRequest], inbox: _Inbox, health: WorkerHealth, layouts: tuple[str, ...]
+    requests: Sequence[ServedRequest], inbox: _Inbox, health: WorkerHealth, layouts: tuple[str, ...], batches: int
 ) -> EngineRun:
     rows: dict[str, list[CapturedRow]] = {}
     for _, row in sorted(inbox.rows.items(), key=lambda item: item[0]):
         rows.setdefault(row.context.request_id, []).append(row)
-    return EngineRun(tuple(requests), rows, health.status, layouts)
+    return EngineRun(tuple(requests), rows, health.status, layouts, batches)

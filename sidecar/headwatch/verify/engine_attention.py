@@ -40,9 +40,9 @@ class EngineAttention:
         for (engine_id, members), cached in zip(by_request, keys, strict=True):
             request_keys = cached.double().numpy()
             for row, (_, position) in members:
-                self._weights[engine_id, layer, position] = attend(
-                    queries[row], request_keys[: position + 1], self._rules[layer]
-                )
+                rule = self._rules[layer]
+                seen = request_keys if rule.cross else request_keys[: position + 1]
+                self._weights[engine_id, layer, position] = attend(queries[row], seen, rule)
 
     def weights(self, engine_id: str, layer: int, position: int) -> NDArray[np.float64]:
         """Return the weights [H, position + 1] of one row.
@@ -62,7 +62,7 @@ def attend(query: NDArray[np.float64], keys: NDArray[np.float64], rule: LayerRul
         logits = rule.softcap * np.tanh(logits / rule.softcap)
     if rule.alibi:
         logits -= np.array(rule.alibi)[:, None] * np.arange(n - 1, -1, -1)
-    logits[:, : rule.first_visible(n - 1)] = -np.inf
+    logits[:, : 0 if rule.cross else rule.first_visible(n - 1)] = -np.inf
     sinks = np.array(rule.sinks)[:, None] if rule.sinks else np.full((len(query), 1), -np.inf)
     largest = np.maximum(logits.max(axis=1, keepdims=True), sinks)
     powers = np.exp(logits - largest)

@@ -43,6 +43,8 @@ class RowReference:
     lookback: Ratio
     document_mass: Ratio
     span_mass: NDArray[np.float64]  # [S + 1, H]; the last is the generated text
+    centroid: Heads
+    """Only over an encoder's input."""
 
 
 def row_reference(
@@ -87,6 +89,30 @@ def row_reference(
         span_mass=np.stack(
             [a[:, span.start : span.end].sum(axis=1) for span in context.spans] + [a[:, generated].sum(axis=1)]
         ),
+        centroid=undefined,
+    )
+
+
+def cross_reference(attention: NDArray[np.floating], context: RequestContext) -> RowReference:
+    """Return the features of a query row over its encoder's input, all of which it sees: *attention* is [H, positions].
+
+    No position is the query's own, so that nothing is near or far, and none is a document or generated.
+    """
+    a = attention.astype(np.float64)
+    heads, n = a.shape
+    logs = np.log(a, out=np.zeros_like(a), where=a > 0)
+    undefined = np.full(heads, np.nan)
+    masses = [a[:, span.start : span.end].sum(axis=1) for span in context.encoder_spans]
+    return RowReference(
+        entropy=-(a * logs).sum(axis=1) / np.log(n),
+        max_weight=a.max(axis=1),
+        sink_mass=a[:, 0],
+        local_mass=undefined,
+        distance=undefined,
+        lookback=_undefined(heads),
+        document_mass=_undefined(heads),
+        span_mass=np.stack([*masses, np.zeros(heads)]),
+        centroid=(a * np.arange(n)).sum(axis=1) / (n - 1),
     )
 
 

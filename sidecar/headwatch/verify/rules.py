@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Mask = tuple[int, int]
     """Window and chunk; 0: none."""
 
+_STATES = frozenset(("mamba", "mamba2", "conv", "linear_attention", "hybrid"))
+"""What transformers calls layers that keep a state."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerRule:
@@ -33,6 +36,8 @@ class LayerRule:
     """What each head takes off a logit for each position of distance."""
     sinks: tuple[float, ...] = ()
     """Each head's logit of a position that is not there."""
+    cross: bool = False
+    """The positions are those of an encoder's input, and all are seen."""
 
     def first_visible(self, position: int) -> int:
         """Return the first position that a query at *position* sees."""
@@ -40,12 +45,33 @@ class LayerRule:
         return max(first, position // self.chunk * self.chunk) if self.chunk else first
 
 
+def read_config(model: Path) -> Any:
+    """Return the configuration of the model in folder *model*, as transformers reads it.
+
+    Raises:
+        CommandError: The folder holds no model that transformers knows.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        return AutoConfig.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CommandError(f"{model}: transformers cannot read the model: {str(error).splitlines()[0]}") from error
+
+
 def model_class(config: Any) -> Any:
     """Return the class of transformers that loads a model of *config* with its head."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
 
-    seeing = hasattr(config, "vision_config")
-    return AutoModelForImageTextToText if seeing else AutoModelForCausalLM
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSpeechSeq2Seq
+    return transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else transformers.AutoModelForCausalLM
+
+
+def has_states(text: Any) -> bool:
+    """Return whether a model with the text configuration *text* has layers that keep a state instead of keys and values."""
+    kinds = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
+    return any(kind in _STATES for kind in kinds)
 
 
 def layer_rules(model: Path) -> dict[int, LayerRule]:
@@ -57,10 +83,9 @@ def layer_rules(model: Path) -> dict[int, LayerRule]:
         CommandError: The folder holds no causal language model with softmax attention that transformers knows.
     """
     import torch  # noqa: PLC0415 - heavy, and needed by this command alone
-    from transformers import AutoConfig  # noqa: PLC0415
 
+    config = read_config(model)
     try:
-        config = AutoConfig.from_pretrained(model, local_files_only=True)
         with torch.device("meta"):
             skeleton = model_class(config).from_config(config, attn_implementation="eager")
     except (OSError, ValueError, KeyError) as error:
@@ -70,22 +95,40 @@ def layer_rules(model: Path) -> dict[int, LayerRule]:
     sinks = _sinks(model)
     softcap = float(getattr(text, "attn_logit_softcapping", None) or 0.0)
     rules = {}
-    for number, (_, scale) in attention_modules(skeleton).items():
+    for number, module in attention_modules(skeleton).items():
+        if module.cross:
+            rules[number] = LayerRule(module.scale, cross=True)
+            continue
         window, chunk = _mask(text, number)
-        rules[number] = LayerRule(scale, window, softcap, chunk, alibi, sinks.get(number, ()))
+        rules[number] = LayerRule(module.scale, window, softcap, chunk, alibi, sinks.get(number, ()))
     if not rules:
         raise CommandError(f"{model}: verify cannot check {type(skeleton).__name__}: no layer has softmax attention")
     return dict(sorted(rules.items()))
 
 
-def attention_modules(model: Any) -> dict[int, tuple[Any, float]]:
-    """Return the decoder's attention modules of a model of transformers, with their scale, by layer number."""
-    return {
-        int(module.layer_idx): (module, scale)
+@dataclass(frozen=True, slots=True)
+class AttentionModule:
+    """An attention of a model of transformers."""
+
+    module: Any
+    scale: float
+    cross: bool
+    """Over an encoder's input."""
+
+
+def attention_modules(model: Any) -> dict[int, AttentionModule]:
+    """Return the decoder's attention modules of a model of transformers, by layer number.
+
+    Cross-attention is numbered after all self-attention, as capture does.
+    """
+    found = [
+        (int(module.layer_idx), AttentionModule(module, scale, name.endswith("encoder_attn")))
         for name, module in model.named_modules()
         if getattr(module, "layer_idx", None) is not None and "vision" not in name
         if (scale := _scale(module)) is not None
-    }
+    ]
+    after = max((number for number, item in found if not item.cross), default=-1) + 1
+    return {number + after * item.cross: item for number, item in found}
 
 
 def _scale(module: Any) -> float | None:

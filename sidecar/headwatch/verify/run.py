@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from headwatch.errors import CommandError
-from headwatch.verify.cases import REQUESTS, WAVES
-from headwatch.verify.comparison import Comparison
+from headwatch.verify.cases import REQUESTS, waves_for
+from headwatch.verify.comparison import COMPARED, COMPARED_WITH_ENCODER, Comparison
 from headwatch.verify.eager import EagerModel
 from headwatch.verify.engine import CHUNK_TOKENS, run_engine
 from headwatch.verify.engine_attention import EngineAttention
 from headwatch.verify.report import BOUND, Coverage, VerifyReport
-from headwatch.verify.rules import layer_rules
+from headwatch.verify.rules import layer_rules, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,11 +46,12 @@ def verify(model: Path, dtype: str, rows: int, progress: Progress = lambda _: No
         raise CommandError(f"dtype {dtype!r} has no bound; choose from {', '.join(BOUND)}")
     rules = layer_rules(model)
     observer = EngineAttention(rules) if dtype != "float32" else None
+    waves = waves_for(read_config(model))
     served = run_engine(
         model,
         dtype,
-        WAVES,
-        generated_tokens=generated_tokens(rows),
+        waves,
+        generated_tokens=generated_tokens(rows, sum(map(len, waves))),
         prefill_stride=PREFILL_STRIDE,
         observer=observer,
         progress=progress,
@@ -59,17 +60,17 @@ def verify(model: Path, dtype: str, rows: int, progress: Progress = lambda _: No
     return judge(served, model, dtype, rules, observer, started, progress)
 
 
-def generated_tokens(rows: int) -> int:
-    """Return how many tokens each request must generate for *rows* generated rows.
+def generated_tokens(rows: int, requests: int = REQUESTS) -> int:
+    """Return how many tokens each of *requests* must generate for *rows* generated rows.
 
     The last token is never fed back, so it gives no row.
 
     Raises:
         CommandError: *rows* is out of range.
     """
-    tokens = math.ceil(rows / REQUESTS) + 1
+    tokens = math.ceil(rows / requests) + 1
     if rows < 1 or tokens > MAX_GENERATED_TOKENS:
-        raise CommandError(f"rows must lie between 1 and {(MAX_GENERATED_TOKENS - 1) * REQUESTS}, not {rows}")
+        raise CommandError(f"rows must lie between 1 and {(MAX_GENERATED_TOKENS - 1) * requests}, not {rows}")
     return tokens
 
 
@@ -88,7 +89,8 @@ def judge(
     transformers is reported beside.
     """
     eager = EagerModel(model, dtype)
-    to_transformers, to_engine = Comparison(), Comparison()
+    features = COMPARED_WITH_ENCODER if any(rule.cross for rule in rules.values()) else COMPARED
+    to_transformers, to_engine = Comparison(features), Comparison(features)
     comparison = to_transformers if observer is None else to_engine
     compared: list[CapturedRow] = []
     missing = unexpected = 0
@@ -102,7 +104,7 @@ def judge(
         compared += known
         if not known:
             continue
-        from_transformers = partial(_eager_row, eager.attention(tokens))
+        from_transformers = partial(_eager_row, eager.attention(tokens, request.case), rules)
         for row in known:
             to_transformers.add(request.case.name, row, rules, from_transformers)
             if observer is not None:
@@ -131,7 +133,7 @@ def judge(
         failing_layers=comparison.layers_over(bound),
         distance_to_transformers=None if observer is None else to_transformers.max_abs_error,
         worst=comparison.worst,
-        coverage=_coverage(served.requests, compared),
+        coverage=_coverage(served, compared),
         model=str(model),
         engine_version=served.status.worker.engine_version,
         runner=served.status.runner,
@@ -150,8 +152,9 @@ def _whole_rows(rows: Sequence[CapturedRow], layers: set[int]) -> int:
     return sum(seen == layers for seen in found.values())
 
 
-def _eager_row(attention: Weights, layer: int, position: int) -> NDArray[np.floating]:
-    return attention[layer][:, position, : position + 1]
+def _eager_row(attention: Weights, rules: Mapping[int, LayerRule], layer: int, position: int) -> NDArray[np.floating]:
+    row = attention[layer][:, position]
+    return row if rules[layer].cross else row[:, : position + 1]
 
 
 def _expected_positions(request: ServedRequest) -> set[int]:
@@ -160,18 +163,19 @@ def _expected_positions(request: ServedRequest) -> set[int]:
     return set(range(prompt - 1, prompt + len(request.generated_ids) - 1))
 
 
-def _coverage(requests: Sequence[ServedRequest], rows: Sequence[CapturedRow]) -> Coverage:
+def _coverage(served: EngineRun, rows: Sequence[CapturedRow]) -> Coverage:
+    requests = served.requests
     contexts = {row.context.engine_id: row.context for row in rows}.values()
     decode = sum(row.position >= row.context.prompt_tokens for row in rows)
     return Coverage(
         requests=len(requests),
-        batches=len(WAVES),
+        batches=served.batches,
         chunked_prefills=sum(len(item.prompt_ids) - item.cached_tokens > CHUNK_TOKENS for item in requests),
         prefix_cache_hits=sum(item.cached_tokens > 0 for item in requests),
         multi_turn=sum(any(role == "assistant" for role, _ in item.case.messages) for item in requests),
         documents_found=sum(document.found for context in contexts for document in context.documents),
         documents_missing=sum(not document.found for context in contexts for document in context.documents),
-        span_kinds=sorted({span.kind for context in contexts for span in context.spans}),
+        span_kinds=sorted({span.kind for context in contexts for span in (*context.spans, *context.encoder_spans)}),
         rows_prefill=len(rows) - decode,
         rows_decode=decode,
     )

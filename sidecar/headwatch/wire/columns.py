@@ -65,6 +65,7 @@ def view(batch: SummaryBatch) -> Columns:
     features = array("features", batch.features, "<f4")
     if len(features) != rows * layers * heads * len(FEATURES):
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
+    detail = view_detail(batch, position, layers, heads)
     masses = array("span_mass", batch.span_mass, "<f4")
     for values in (features, masses):
         if (np.abs(values) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
@@ -80,7 +81,7 @@ def view(batch: SummaryBatch) -> Columns:
         span_mass=ragged("span_mass", masses, spans, layers, heads) if len(masses) or not rows else (),
         value_mass=value_mass,
         output_norm=output_norm,
-        detail=view_detail(batch, position, layers, heads),
+        detail=detail,
         centroid=_centroid(batch, (rows, layers, heads)),
     )
 

@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS headwatch_documents
     arm LowCardinality(String),
     request_id String,
     engine_id String,
+    weight Float32 DEFAULT 1 CODEC(ZSTD(1)),
     rank UInt16,
     document_id String,
     kind LowCardinality(String),

@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS headwatch_request_heads
     arm LowCardinality(String),
     request_id String,
     engine_id String,
+    weight Float32 DEFAULT 1 CODEC(ZSTD(1)),
     layer UInt16,
     head UInt16,
     entropy Float32 CODEC(ZSTD(1)),

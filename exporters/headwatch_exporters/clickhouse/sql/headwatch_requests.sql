@@ -1,4 +1,5 @@
 -- Sampled requests that ended, one row each.  A ratio is NULL where it is undefined, never 0.
+-- A row stands for `weight` requests: take avgWeighted(x, weight) where requests were sampled at different rates.
 CREATE TABLE IF NOT EXISTS headwatch_requests
 (
     time DateTime64(9) CODEC(Delta, ZSTD(1)),
@@ -11,6 +12,7 @@ CREATE TABLE IF NOT EXISTS headwatch_requests
     arm LowCardinality(String),
     request_id String,
     engine_id String,
+    weight Float32 DEFAULT 1 CODEC(ZSTD(1)),
     trace_id String,
     prompt_tokens UInt32,
     rows_prefill UInt32,

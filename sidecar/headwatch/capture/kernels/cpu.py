@@ -166,9 +166,11 @@ class CpuRows:
     def _describe(self, call: LayerCall) -> _Layer | None:
         """Return what does not change from step to step; None where the oracle must run."""
         cache, rule, query = call.cache, call.rule, call.query
-        reader, dtype = call.reader, cache.dtype
+        reader: CacheReader = call.reader
+        dtype = cache.dtype
         if isinstance(reader, Fp8Reader):
-            reader, dtype = reader.inner, reader.dtype
+            dtype = reader.dtype
+            reader = reader.inner
         if not rule.causal or dtype not in _CACHE_TYPES or cache.dim() != _CACHE_DIMENSIONS:
             return None
         _, kv_heads, size, width = cache.shape
