@@ -133,9 +133,12 @@ def _parsed(text: str) -> ast.Module:
 
 @lru_cache(maxsize=1024)
 def _assigned(owner: ast.ClassDef) -> frozenset[str]:
-    """Return the fields of a class and what its methods set on ``self``."""
+    """Return the fields of a class and what its methods set on ``self``, also by name: ``replace_parameter(self, "x", …)``."""
     names = set()
     for node in ast.walk(owner):
+        match node:
+            case ast.Call(args=[ast.Name(id="self"), ast.Constant(value=str(name)), *_]):
+                names.add(name)
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         for target in targets:
             for item in target.elts if isinstance(target, ast.Tuple) else [target]:

@@ -6,8 +6,10 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
@@ -112,6 +114,27 @@ def test_arms(full_store: Store):
     assert (arm["first_time_ns"], arm["last_time_ns"]) == (NOW_NS, NOW_NS + 2)
     assert full_store.reader.arms(since_ns=NOW_NS + 3) == []
     assert full_store.reader.arms(since_ns=NOW_NS + 2)[0]["requests"] == 1
+
+
+def test_a_request_counts_as_much_as_it_stands_for(store: Store):
+    """Three requests of which the first was sampled one in ten: means, heads, shares and the histograms weigh it tenfold."""
+    delivery = full(NOW_NS)
+    first, *others = delivery.requests
+    first = replace(first, context=msgspec.structs.replace(first.context, weight=10.0), grounding_ratio=0.9)
+    store.exporter.export(replace(delivery, requests=(first, *others), windows=()))
+    ratios = [record.grounding_ratio or 0.0 for record in others]
+    (arm,) = store.reader.arms()
+    assert arm["requests"] == 3
+    assert arm["grounding_ratio_mean"] == pytest.approx((9.0 + sum(ratios)) / 12, rel=1e-5)
+    assert arm["grounding_ratio_ci95"] is None, "144 / 102 requests of equal weight are less than two"
+    (row,) = store.rows(
+        "SELECT sum(Count) AS requests, sum(Sum) / sum(Count) AS mean FROM otel_metrics_exp_histogram "
+        "WHERE MetricName = 'headwatch.grounding.ratio' AND Attributes['headwatch.heads'] = 'all'"
+    )
+    assert row == {"requests": 12, "mean": pytest.approx((9.0 + sum(ratios)) / 12, rel=1e-5)}
+    means = [float(record.head_means[5, 0, 0]) for record in (first, *others)]
+    expected = (10 * means[0] + means[1] + means[2]) / 12
+    assert store.reader.heads()["mean"][0][0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_request_has_a_mean_and_no_interval(full_store: Store):
@@ -229,7 +252,7 @@ def test_twenty_thousand_heads_are_written_in_seconds(store: Store):
     """A window of a large model: 20,000 series.  Windows come once a minute."""
     delivery = wide(NOW_NS)
     started = time.monotonic()
-    assert store.exporter.export(delivery) == 20_000
+    assert store.exporter.export(delivery) == 20_001, "and how many rows they rest on"
     assert time.monotonic() - started < 5.0
     (row,) = store.rows("SELECT count() AS rows, sum(Count) AS values FROM otel_metrics_exp_histogram")
     assert row == {"rows": 20_000, "values": 20_000 * 32}

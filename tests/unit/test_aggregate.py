@@ -261,3 +261,14 @@ def test_what_was_wrong_with_request_fields_is_counted_by_reason() -> None:
     _, (record,) = made.collect(101 * SECOND)
     assert made.counters["field.malformed_json"] == 1
     assert record.state == "unresolved", "its documents are not known, which is not the same as none"
+
+
+def test_a_clock_that_was_set_back_starts_a_new_window() -> None:
+    """An hour back: the open window would lie in the future, and swallow that hour."""
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)], time_ns=7300 * SECOND))
+    add(made, summary([(11, DECODE, MASS)], time_ns=3700 * SECOND))
+    add(made, summary([(12, DECODE, MASS)], time_ns=3701 * SECOND))
+    windows, _ = made.collect(3800 * SECOND)
+    assert [(window.start_ns // SECOND, window.rows.tolist()) for window in windows] == [(7260, [1]), (3660, [2])]
+    assert made.counters["late_rows"] == 0

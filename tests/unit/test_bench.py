@@ -19,6 +19,7 @@ import torch
 
 from headwatch.bench import overhead_report, peers_report
 from headwatch.bench.arms import ALL, DEFAULT, PLAIN, RATE_ZERO, Everyone, request_id, settings_of, takes
+from headwatch.bench.conditions import Conditions
 from headwatch.bench.figures import decode_figures, itl_ratio, throughput_ratio
 from headwatch.bench.load import Bystanders
 from headwatch.bench.machine import Machine, describe
@@ -234,10 +235,8 @@ MACHINE = Machine("cpu", 2, 8.0, ["avx2"], "Linux 6", "3.11", {})
 def peers(copy: float, attentions: float) -> peers_report.PeersReport:
     speeds = {PLAIN: 20.0, ALL: 19.0, "all_tenth": 19.9, COPY: copy, "copy_tenth": copy, "transformers": 16.0,
               ATTENTIONS: attentions, "attentions_tenth": attentions}  # fmt: skip
-    return report_of(
-        [PeerCycle(batch, speeds) for batch in (1, 4) for _ in range(3)], kernel="cpu", engine_threads=1, prompt_tokens=635, model="m",
-        machine=MACHINE, others_cpu_share=0.0, quick=True, seconds=1.0,
-    )  # fmt: skip
+    conditions = Conditions("m", 635, "cpu", 1, MACHINE, 0.0, quick=True, seconds=1.0)
+    return report_of([PeerCycle(batch, speeds) for batch in (1, 4) for _ in range(3)], conditions)
 
 
 def test_headwatch_must_be_ahead_of_each_peer_at_each_batch_size_and_in_each_sense():

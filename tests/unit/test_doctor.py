@@ -67,9 +67,9 @@ def test_a_sound_pair_has_nothing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (installation.python_version, replace(SOUND, python=(3, 10)), "fail", "3.10", "3.11"),
         (installation.engine_installed, replace(SOUND, engine=None), "warn", "not installed", "sidecar alone"),
-        (installation.engine_installed, replace(SOUND, engine="0.31.2"), "fail", "0.31.2", "0.32"),
-        (installation.engine_installed, replace(SOUND, engine="0.34.0rc1"), "fail", "0.34.0rc1", "0.32"),
-        (installation.engine_installed, replace(SOUND, engine="dev"), "fail", "dev", "0.32"),
+        (installation.engine_installed, replace(SOUND, engine="0.30.2"), "fail", "0.30.2", "0.31"),
+        (installation.engine_installed, replace(SOUND, engine="0.34.0rc1"), "fail", "0.34.0rc1", "0.31"),
+        (installation.engine_installed, replace(SOUND, engine="dev"), "fail", "dev", "0.31"),
         (installation.engine_installed, replace(SOUND, engine="0.33.1+cu128"), "ok", "0.33.1", ""),
         (installation.plugin_present, replace(SOUND, plugins={}), "fail", "no entry point", "reinstall"),
         (installation.plugin_present, replace(SOUND, plugins={"headwatch": "x:y"}), "fail", "x:y", "uninstall"),
@@ -123,7 +123,7 @@ def engine(version: str) -> WorkerIdentity:
         (pair.worker_errors, health(reporting(errors={"malformed_json": 2})), "warn", "malformed_json 2", "request-field"),
         (pair.exporters, health(reporting(), otlp=exporter(up=False, last_error="refused")), "fail", "otlp: refused", "peer"),
         (pair.exporters, health(reporting(), otlp=exporter(errors=2)), "warn", "otlp: 2 errors", "log"),
-        (pair.engine_versions, health(reporting(worker=engine("0.29.0"))), "warn", "0.29.0", "0.32"),
+        (pair.engine_versions, health(reporting(worker=engine("0.29.0"))), "warn", "0.29.0", "0.31"),
         (pair.engine_versions, health(reporting(), reporting(worker=engine("0.33.0"))), "warn", "different", "one version"),
     ],
 )  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headwatch.capture import attach, plugin
+from headwatch.capture import attach, modes, plugin
 from headwatch.capture import worker as worker_module
 from headwatch.config import CaptureConfig, Config, WireConfig
 from headwatch.ingest.receiver import Receiver
@@ -21,7 +22,6 @@ from .engine import HEADS, LAYER_NAMES, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from headwatch.capture.worker import Capture
 
@@ -100,6 +100,12 @@ def test_layers_whose_heads_tensor_parallelism_does_not_cut_are_refused(
     assert status.refused_layers[LAYER_NAMES[1]].startswith("parallel: ")
 
 
+def test_a_pipeline_stage_refuses_layers_that_it_cannot_number(engine: Engine, attached: Callable[..., Capture]) -> None:
+    """Of a model with one layer, a stage that has the layers 0 and 1: they are two attentions of one layer."""
+    engine.worker.vllm_config.model_config.get_total_num_hidden_layers = lambda: 1
+    assert list(attached(0, pipeline_parallel_size=2).status().refused_layers) == [LAYER_NAMES[1]]
+
+
 def test_data_parallel_replicas_are_engines_of_their_own(attached: Callable[..., Capture]) -> None:
     assert attached().identity.instance == "e"
     assert attached(data_parallel_index=1).identity.instance == "e-dp1"
@@ -126,6 +132,11 @@ def test_a_mode_that_is_refused_is_named_in_the_status_and_nothing_is_sent(
     assert not status.up
     assert status.reason.startswith(f"{mode}: ")
     assert frames(capture) == []
+
+
+def test_every_mode_that_is_refused_stands_in_the_support_matrix() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "support-matrix.md").read_text()
+    assert [name for name, *_ in modes.MODES if f"refused: `{name}`" not in page] == []
 
 
 def test_a_configuration_that_has_moved_is_refused_by_what_is_missing(engine: Engine, attached: Callable[..., Capture]) -> None:

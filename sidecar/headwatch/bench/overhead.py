@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwatch.bench.arms import ALL, DEFAULT, EVERY_REQUEST, PLAIN, PLAIN_AGAIN, RATE_ZERO, Switch
+from headwatch.bench.conditions import Watch
 from headwatch.bench.engine import Engine, engine_environment
 from headwatch.bench.figures import decode_figures, itl_ratio, request_figures, throughput_ratio
-from headwatch.bench.load import Bystanders
-from headwatch.bench.machine import describe
 from headwatch.bench.measure import decode, whole_requests
 from headwatch.bench.memory import settled_rss_mib
 from headwatch.bench.overhead_report import BOUNDS, Captured, Memory, OverheadReport, judge
@@ -67,8 +66,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
         CommandError: The engine or the sidecar cannot be had.
     """
     plan = plan or (QUICK if quick else FULL)
-    started = time.monotonic()
-    bystanders = Bystanders()
+    watch = Watch()
     with running_sidecar() as endpoint, engine_environment(HEADWATCH_DISABLE="1"):
         progress("starting vLLM")
         engine = Engine(model, max_sequences=max(plan.decode_groups))
@@ -102,14 +100,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
         captured=captured,
         memory=memory,
         servers=servers,
-        kernel=kernel,
-        engine_threads=engine.threads,
-        prompt_tokens=plan.prompt_tokens,
-        model=model.name,
-        machine=describe(),
-        others_cpu_share=bystanders.share(),
-        quick=quick,
-        seconds=round(time.monotonic() - started, 1),
+        conditions=watch.conditions(model, plan.prompt_tokens, kernel, engine, quick=quick),
     )
 
 

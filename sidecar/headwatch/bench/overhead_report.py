@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.bench.arms import ALL, DEFAULT, PLAIN_AGAIN, RATE_ZERO
+from headwatch.bench.conditions import Conditions
 from headwatch.bench.figures import DecodeFigures, RequestFigures
-from headwatch.bench.machine import Machine
 from headwatch.bench.servers import ServerFigures
 from headwatch.bench.statistics import Interval
 
@@ -63,15 +63,7 @@ class OverheadReport(msgspec.Struct, frozen=True):
     memory: Memory
     servers: ServerFigures | None
     """Real servers with and without headwatch; null in a quick run."""
-    kernel: str
-    engine_threads: int
-    prompt_tokens: int
-    model: str
-    machine: Machine
-    others_cpu_share: float
-    """Share of the machine's processor time that went to others during the run: what makes intervals wide."""
-    quick: bool
-    seconds: float
+    conditions: Conditions
 
 
 def judge(intervals: Mapping[str, Interval], memory_mib: float) -> tuple[dict[str, float], bool]:
@@ -98,10 +90,8 @@ def judge(intervals: Mapping[str, Interval], memory_mib: float) -> tuple[dict[st
 
 def render(report: OverheadReport) -> str:
     """Return *report* for people."""
-    machine = report.machine
     lines = [
-        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}, {report.engine_threads} engine threads; "
-         f"{machine.cpu}, {machine.cores} cores, of which others used {report.others_cpu_share:.1%}"),
+        report.conditions.headline(),
         "",
         f"{'decoding':<14}{'batch':>6}{'tokens/s':>10}{'ratio':>8}{'95 % interval':>18}{'p50 ms':>9}{'p99 ms':>9}",
     ]
@@ -126,5 +116,5 @@ def render(report: OverheadReport) -> str:
         found = report.intervals.get(name)
         interval = f" ({found.low:.3f} to {found.high:.3f})" if found is not None else ""
         lines.append(f"{name:<28}{value:>9.3f}{interval:<20} {report.bounds[name]}")
-    lines.append(f"{'passed' if report.passed else 'FAILED'}; {report.seconds:.0f} s")
+    lines.append(f"{'passed' if report.passed else 'FAILED'}; {report.conditions.seconds:.0f} s")
     return "\n".join(lines)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from headwatch.bench.arms import ALL, ALL_TENTH, PLAIN, Switch
 from headwatch.bench.child import Child
+from headwatch.bench.conditions import Watch
 from headwatch.bench.engine import Engine, engine_environment
-from headwatch.bench.load import Bystanders
-from headwatch.bench.machine import describe
 from headwatch.bench.measure import MARGIN_TOKENS
 from headwatch.bench.peer_copy import Copier
 from headwatch.bench.peer_messages import Generate, Ready, Turn, TurnDone
@@ -77,8 +76,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
         CommandError: The engine, the sidecar or a peer cannot be had.
     """
     plan = plan or (QUICK if quick else FULL)
-    started = time.monotonic()
-    bystanders = Bystanders()
+    watch = Watch()
     cycles: list[PeerCycle] = []
     with running_sidecar() as endpoint, engine_environment(HEADWATCH_DISABLE="1"):
         progress("starting vLLM and transformers")
@@ -99,10 +97,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
                 bench.switch.close()
             finally:
                 engine.close()
-    return report_of(
-        cycles, kernel=kernel, engine_threads=engine.threads, prompt_tokens=plan.prompt_tokens, model=model.name, machine=describe(),
-        others_cpu_share=bystanders.share(), quick=quick, seconds=round(time.monotonic() - started, 1),
-    )  # fmt: skip
+    return report_of(cycles, watch.conditions(model, plan.prompt_tokens, kernel, engine, quick=quick))
 
 
 class _Bench:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.bench.arms import ALL, ALL_TENTH, PLAIN
-from headwatch.bench.machine import Machine
+from headwatch.bench.conditions import Conditions
 from headwatch.bench.statistics import Interval, paired_ratio
 
 if TYPE_CHECKING:
@@ -58,20 +58,10 @@ class PeersReport(msgspec.Struct, frozen=True):
     intervals: dict[str, Interval]
     passed: bool
     ways: list[WayFigures]
-    kernel: str
-    engine_threads: int
-    prompt_tokens: int
-    model: str
-    machine: Machine
-    others_cpu_share: float
-    quick: bool
-    seconds: float
+    conditions: Conditions
 
 
-def report_of(
-    cycles: Sequence[PeerCycle], *, kernel: str, engine_threads: int, prompt_tokens: int, model: str, machine: Machine, others_cpu_share: float,
-    quick: bool, seconds: float,
-) -> PeersReport:  # fmt: skip
+def report_of(cycles: Sequence[PeerCycle], conditions: Conditions) -> PeersReport:
     """Return the report on *cycles*."""
     ways: list[WayFigures] = []
     intervals: dict[str, Interval] = {}
@@ -84,20 +74,13 @@ def report_of(
                 intervals[f"ahead_of_{way}_b{batch}"] = figures.headwatch_ahead
                 intervals[f"ahead_of_{way}_relative_b{batch}"] = figures.headwatch_ahead_relative
     bars = {name: round(interval.value, 5) for name, interval in intervals.items()}
-    return PeersReport(
-        bars=bars, intervals=intervals, passed=all(value > 1.0 for value in bars.values()), ways=ways, kernel=kernel,
-        engine_threads=engine_threads,
-        prompt_tokens=prompt_tokens, model=model, machine=machine, others_cpu_share=others_cpu_share, quick=quick,
-        seconds=seconds,
-    )  # fmt: skip
+    return PeersReport(bars, intervals, all(value > 1.0 for value in bars.values()), ways, conditions)
 
 
 def render(report: PeersReport) -> str:
     """Return *report* for people."""
-    machine = report.machine
     lines = [
-        (f"{report.model}, {report.prompt_tokens}-token prompts, kernel {report.kernel}, {report.engine_threads} engine threads; "
-         f"{machine.cpu}, {machine.cores} cores, of which others used {report.others_cpu_share:.1%}"),
+        report.conditions.headline(),
         "",
         f"{'way':<18}{'batch':>6}{'tokens/s':>10}{'relative':>10}{'95 % interval':>18}{'headwatch over it':>28}",
     ]
@@ -109,7 +92,7 @@ def render(report: PeersReport) -> str:
         lines.append(f"{item.way:<18}{item.batch:>6}{item.tokens_per_second:>10.2f}{relative:>10}{interval:>18}{over:>28}")
     lines.append("")
     lines.extend(f"behind: {name} {value:.3f}" for name, value in report.bars.items() if value <= 1.0)
-    lines.append(f"{'passed' if report.passed else 'FAILED'}; {report.seconds:.0f} s")
+    lines.append(f"{'passed' if report.passed else 'FAILED'}; {report.conditions.seconds:.0f} s")
     return "\n".join(lines)
 
 

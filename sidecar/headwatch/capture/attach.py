@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwatch import __version__
 from headwatch.capture import graphs, lifecycle, modes
-from headwatch.capture.identity import identity_of, place_of, refuse_whole_heads, total_heads
+from headwatch.capture.identity import identity_of, place_of, refuse_unnumbered, refuse_whole_heads, total_heads
 from headwatch.capture.kernels.choose import choose
 from headwatch.capture.kinds import left_out
 from headwatch.capture.layers import CapturedLayer, discover
@@ -32,6 +32,7 @@ def create(config: Config, worker: Any) -> Capture:
     layers = [] if refusal else discover(target_layers(worker), config.capture.layers)
     heads = total_heads(worker)
     refuse_whole_heads(layers, heads, place)
+    refuse_unnumbered(layers, worker, place)
     device = str(getattr(getattr(worker, "device", None), "type", "cpu"))
     kernel = choose(device, layers, values=config.capture.value_mass)
     capture = Capture(config, identity_of(config, worker, layers, place, heads), runner, layers, kernel, refusal)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["front end", "engine core", "worker", "v1 runner", "v2 runner"]
+Part = Literal["front end", "engine core", "worker", "layers", "v1 runner", "v2 runner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,14 @@ _V1 = "vllm.v1.worker.gpu_model_runner"
 _V2 = "vllm.v1.worker.gpu.model_runner"
 _PARALLEL = "vllm.config.parallel:ParallelConfig"
 _CONFIG = "vllm.config.vllm:VllmConfig"
+_LAYERS = "vllm.model_executor.layers.attention"
+_BACKENDS = "vllm.v1.attention.backends"
+_GPU_BACKENDS = ("flash_attn:FlashAttentionImpl", "triton_attn:TritonAttentionImpl", "flashinfer:FlashInferImpl")
+_LOGITS = (
+    "num_heads", "num_kv_heads", "head_size", "scale", "logits_soft_cap", "sliding_window", "alibi_slopes", "sinks",
+    "kv_cache_dtype",
+)  # fmt: skip
+_FORWARD = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")
 _MODEL = "vllm.config.model:ModelConfig"
 
 
@@ -104,15 +112,35 @@ CONTRACT: tuple[Need, ...] = (
     Need("worker", "vllm.config.scheduler:SchedulerConfig.async_scheduling", "with speculation, lengths are guesses"),
     Need("worker", "vllm.config.cache:CacheConfig.kv_sharing_fast_prefill", "lets layers run on other rows"),
     Need("worker", "vllm.config.compilation:CompilationConfig.static_forward_context", "has every attention layer by name"),
-    Need("worker", "vllm.model_executor.layers.attention.attention:unified_attention_with_output",
-         "calls impl.forward, which is wrapped, outside of compiled graphs"),
-    Need("worker", "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl.forward", "is wrapped",
-         ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")),
+    # The layers: what each does to its logits, and how its cache lies in memory.
+    Need("layers", f"{_LAYERS}.attention:unified_attention_with_output", "calls impl.forward outside of compiled graphs"),
+    Need("layers", f"{_LAYERS}.mla_attention:unified_mla_attention_with_output", "calls forward_impl, as above"),
     *_members(
-        "worker", "vllm.v1.attention.backends.cpu_attn:CPUAttentionBackendImpl", "says what a layer does to its logits",
-        "num_heads", "scale", "logits_soft_cap", "sliding_window", "alibi_slopes", "sinks", "attn_type", "kv_cache_dtype",
-        "kv_sharing_target_layer_name", "is_fp8_kv_cache",
+        "layers", f"{_LAYERS}.attention:Attention", "says what a layer is", "impl", "attn_type", "use_mm_prefix", "query_quant",
+        "kv_sharing_target_layer_name",
     ),
+    *_members("layers", f"{_LAYERS}.chunked_local_attention:ChunkedLocalAttention", "has chunks", "attention_chunk_size"),
+    Need("layers", f"{_LAYERS}.cross_attention:CrossAttention", "is told by its name"),
+    Need("layers", f"{_LAYERS}.mm_encoder_attention:MMEncoderAttention", "is left out by its name"),
+    Need("layers", "vllm.model_executor.layers.mamba.abstract:MambaBase.mamba_type", "tells what is no attention"),
+    *(
+        need
+        for name in ("cpu_attn:CPUAttentionBackendImpl", *_GPU_BACKENDS)
+        for need in (
+            Need("layers", f"{_BACKENDS}.{name}.forward", "is wrapped", _FORWARD),
+            *_members("layers", f"{_BACKENDS}.{name}", "says what a layer does to its logits", *_LOGITS),
+        )
+    ),
+    *_members(
+        "layers", f"{_BACKENDS}.cpu_attn:CPUAttentionBackendImpl", "tells how the cache is read", "attn_type", "is_fp8_kv_cache"
+    ),
+    Need("layers", f"{_BACKENDS}.triton_attn:TritonAttentionImpl.fp8_dtype", "tells how the cache is read"),
+    Need("layers", f"{_LAYERS}.mla_attention:MLAAttention.forward_impl", "is wrapped", ("attn_metadata", "output")),
+    *_members(
+        "layers", f"{_LAYERS}.mla_attention:MLAAttention", "absorbs queries and expands latents", "impl", "kv_cache_dtype",
+        "qk_nope_head_dim", "qk_rope_head_dim", "kv_lora_rank", "W_UK_T", "W_UV",
+    ),
+    Need("layers", f"{_BACKENDS}.mla.cpu_mla:CPUMLAImpl", "is told by its name"),
     *_members("worker", "vllm.v1.worker.utils:AttentionGroup", "leads a layer to its pages", "layer_names", "kv_cache_spec"),
     # The V1 model runner.
     *_members(

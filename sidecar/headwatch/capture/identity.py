@@ -85,6 +85,17 @@ def refuse_whole_heads(layers: Sequence[CapturedLayer], total_heads: int, place:
             item.refused = f"{refused.reason}: {refused}"
 
 
+def refuse_unnumbered(layers: Sequence[CapturedLayer], worker: Any, place: Place) -> None:
+    """Refuse the layers of a pipeline stage whose global number depends on layers that other stages have.
+
+    Cross-attention is numbered after all self-attention, and a layer with several attentions takes several numbers.
+    """
+    total = int(worker.vllm_config.model_config.get_total_num_hidden_layers()) if place.pipeline_size > 1 else 0
+    for item in layers:
+        if place.pipeline_size > 1 and not item.refused and (item.kind != "self" or item.number >= total):
+            item.refused = "parallel: a pipeline stage cannot tell the global number of this layer"
+
+
 def total_heads(worker: Any) -> int:
     """Return the query heads of the model in one layer; vLLM's own method counts those of one rank."""
     model, parallel = worker.vllm_config.model_config, worker.vllm_config.parallel_config

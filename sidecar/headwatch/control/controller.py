@@ -90,6 +90,7 @@ class Controller:
             raise CommandError(f"live control cannot keep its state in {self._file.path}: {error.strerror} "
                                "(wire.control_state_file)") from error
         self._publisher.start()
+        logger.info("live control: %s, epoch %d", self._wire.control_endpoint, self._epoch)
 
     def stop(self) -> None:
         """End the publishing thread; what is in force stays with the workers."""
