@@ -96,7 +96,7 @@ class Worker:
     def steps_before(self, epoch: int, since: float) -> int:
         """Return how many steps that began after *since* ran before *epoch* was in force."""
         later = [(began, seen) for began, seen, _ in self.steps if began >= since]
-        return next(number for number, (_, seen) in enumerate(later) if seen >= epoch)
+        return sum(seen < epoch for _, seen in later)
 
 
 @contextmanager

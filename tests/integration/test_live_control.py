@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from headwatch.config import Config
 
+logger = logging.getLogger(__name__)
+
 CHANGES = 30
 
 
@@ -37,7 +40,7 @@ def heard(running: Any, operator: Operator) -> None:
     wait_for(lambda: (state := operator.show())["acknowledged"] == state["of"] == 1, "the worker to report")
 
 
-def test_a_change_is_in_force_within_two_steps(tmp_path: Path, record_property: Any) -> None:
+def test_a_change_is_in_force_within_two_steps(tmp_path: Path) -> None:
     config = pair_config(tmp_path)
     operator = Operator(config)
     late, milliseconds = [], []
@@ -51,8 +54,8 @@ def test_a_change_is_in_force_within_two_steps(tmp_path: Path, record_property: 
             late.append(running.steps_before(epoch, answered))
             milliseconds.append(1e3 * (next(began for began, seen, _ in running.steps if seen >= epoch) - sent))
     milliseconds.sort()
-    record_property("steps_late", sorted(late))
-    record_property("milliseconds_from_request_to_first_step", [milliseconds[CHANGES // 2], milliseconds[-1]])
+    logger.info("steps that began after the answer under the old epoch: %s; from the request to the first step under the new "
+                "one: median %.1f ms, worst %.1f ms", sorted(late), milliseconds[CHANGES // 2], milliseconds[-1])  # fmt: skip
     assert sorted(late)[-2] <= 1, "the next step but one already runs under the new orders (one outlier: a busy machine)"
 
 

@@ -7,9 +7,6 @@ bound.  Several modes share one engine, because an engine takes longer to start 
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -17,7 +14,8 @@ from headwatch.aggregate.windows import Aggregator
 from headwatch.config import WindowConfig
 from headwatch.wire import columns
 
-HERE = Path(__file__).parent
+from . import joined_rows, tiny_models
+
 BOUND = 1e-5
 IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 TWO_PROCESSES = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
@@ -29,20 +27,9 @@ SHARED = ["plain", "prefix", "samples", "structured", "preemption", "aborted", "
 pytestmark = pytest.mark.engine
 
 
-def _load(name):
-    """Return the module *name* beside this file."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-joined_rows = _load("joined_rows")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return _load("tiny_models").build(tmp_path_factory.mktemp("gqa"), "gqa")
+    return tiny_models.build(tmp_path_factory.mktemp("gqa"), "gqa")
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +268,7 @@ def test_tensor_parallel_ranks_together_are_the_whole(tensor, single):
 def test_key_value_heads_that_both_ranks_hold(engine, tmp_path_factory):
     """One key-value head and two ranks: vLLM gives it to both, and each has its own query heads of it."""
     folder = tmp_path_factory.mktemp("shared-heads")
-    small = _load("tiny_models").build(folder / "model", "gqa", kv_heads=1)
+    small = tiny_models.build(folder / "model", "gqa", kv_heads=1)
     runs = [
         joined_rows.run_engine(tmp_path_factory.mktemp("kv"), small, scenarios=["plain"], **spec)
         for spec in ({"environment": IN_PROCESS},

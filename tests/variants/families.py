@@ -109,7 +109,7 @@ FAMILIES = {
     "two_numbers": Family("LongcatFlashConfig", {
         "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 192, "q_lora_rank": 64, "kv_lora_rank": 512,
         "qk_nope_head_dim": 32, "qk_rope_head_dim": 64, "v_head_dim": 32, "num_key_value_heads": 4,
-        "expert_ffn_hidden_size": 64, "n_routed_experts": 4, "zero_expert_num": 2, "moe_topk": 2,
+        "expert_ffn_hidden_size": 64, "n_routed_experts": 4, "zero_expert_num": 0, "moe_topk": 2,
         "zero_expert_type": "identity", "mla_scale_q_lora": True, "mla_scale_kv_lora": True, "rope_parameters": _YARN,
     }, ("head_dim", "intermediate_size")),
 }

@@ -7,6 +7,7 @@ what is compared is decoding with eager attention and summaries against decoding
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -79,6 +80,7 @@ class Decoder:
 
 def main(endpoint: str, folder: str) -> int:
     """Serve the benchmark that connects to *endpoint*, until it sends an empty message."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # the engine leaves one to others; this has all of them
     decoder = Decoder(folder)
     with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
         socket.setsockopt(zmq.LINGER, 0)

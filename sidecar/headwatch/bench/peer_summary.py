@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+LAYERS_TOGETHER = 10
+"""Layers in one operation: with more of them the logits leave the processor's cache between two operations."""
 _HIDDEN = -1e30
 """Logit of a position that a row does not see; finite, because 0 · -inf is no number."""
 
@@ -53,6 +55,18 @@ def from_queries(queries: Tensor, keys: Tensor, positions: Sequence[int], spans:
     *queries* are [L, KV, G, R, D] (query heads by the key-value head that they share), *keys* [L, KV, n, D] with n the last
     position and one.
     """
+    columns = spans.columns(keys.shape[2])
+    parts = [
+        _some_layers(queries[first : first + LAYERS_TOGETHER], keys[first : first + LAYERS_TOGETHER], positions, spans, scale,
+                     columns)
+        for first in range(0, len(queries), LAYERS_TOGETHER)
+    ]  # fmt: skip
+    return Summaries(torch.cat([part.features for part in parts], 1), torch.cat([part.span_mass for part in parts], 2))
+
+
+def _some_layers(
+    queries: Tensor, keys: Tensor, positions: Sequence[int], spans: PromptSpans, scale: float, columns: Tensor
+) -> Summaries:
     layers, kv_heads, group, rows, dim = queries.shape
     n = keys.shape[2]
     logits = queries.reshape(layers * kv_heads, group * rows, dim) @ keys.reshape(layers * kv_heads, n, dim).mT
@@ -67,17 +81,19 @@ def from_queries(queries: Tensor, keys: Tensor, positions: Sequence[int], spans:
     weights.div_(total)
     # -Σ a ln a = ln Σ e^x - Σ a x: no logarithm for each weight
     entropy = total[..., 0].log() - torch.linalg.vecdot(weights, logits)
-    return _reduced(weights, entropy, positions, spans)
+    return _reduced(weights, entropy, positions, spans, columns)
 
 
 def from_weights(attention: Tensor, positions: Sequence[int], spans: PromptSpans) -> Summaries:
     """Return the summaries of rows whose attention is at hand, [L, H, R, n]."""
-    return _reduced(attention, torch.special.entr(attention).sum(-1), positions, spans)
+    entropy = torch.special.entr(attention).sum(-1)
+    return _reduced(attention, entropy, positions, spans, spans.columns(attention.shape[-1]))
 
 
-def _reduced(weights: Tensor, entropy: Tensor, positions: Sequence[int], spans: PromptSpans) -> Summaries:
-    n = weights.shape[-1]
-    linear = weights @ spans.columns(n)  # [L, H, R, spans + 2]
+def _reduced(
+    weights: Tensor, entropy: Tensor, positions: Sequence[int], spans: PromptSpans, columns: Tensor
+) -> Summaries:
+    linear = weights @ columns  # [L, H, R, spans + 2]
     mass = linear[..., 1:]
     place = torch.tensor(positions, dtype=torch.float32)  # [R]
     local = torch.stack(

