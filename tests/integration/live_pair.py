@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
+import torch
 
 from headwatch.capture.attach import create
 from headwatch.config import CaptureConfig, Config, HttpConfig, StoreConfig, WireConfig
@@ -102,8 +104,8 @@ class Worker:
 @contextmanager
 def worker(config: Config, instance: str = "engine-1") -> Iterator[Worker]:
     """Run a worker that steps until the block ends."""
-    import msgspec
-
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the double's tensors are tiny: more threads only wait for each other
     engine = Engine()
     own = msgspec.structs.replace(config, capture=msgspec.structs.replace(config.capture, instance=instance))
     capture = create(own, engine.worker)
@@ -117,6 +119,7 @@ def worker(config: Config, instance: str = "engine-1") -> Iterator[Worker]:
         thread.join()
         capture.control.stop()
         capture.sender.stop()
+        torch.set_num_threads(threads)
 
 
 class Operator:

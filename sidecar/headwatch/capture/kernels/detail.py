@@ -5,8 +5,9 @@ streams over K ever holds them.  So it works for every reader, rule and device t
 the oracle is: top weights and whole rows are its weights (the latter as float16: relative error 2^-11, absolute 2^-25
 below 6e-5), block masses their sums, within the error of :mod:`headwatch.wire.mass_code`.
 
-Cost per layer and row: another pass over K with torch, several times what the compiled kernel takes (see
-``docs/detail.md`` for what was measured); that is why these levels are for few rows.
+Cost per layer and row: another pass over K with torch, 5 to 7 times the engine's own attention for the row (measured on
+two cores, docs/detail.md), 17 to 26 times the compiled kernel; on a GPU it waits for the stream.  So these levels are for few
+rows, and the budget counts them so.
 """
 
 from __future__ import annotations
