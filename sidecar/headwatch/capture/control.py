@@ -37,8 +37,9 @@ logger = logging.getLogger("vllm.headwatch")
 """Below vLLM's own, which shows INFO: that something was switched from outside must stand in its log."""
 
 _POLL_SECONDS = 1.0
-_REFUSED_PAUSE_SECONDS = 0.05
-"""After a message that is refused: whoever floods the endpoint costs the engine twenty signatures a second."""
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.05, 1.0
+"""After a message that is refused the connection is dropped, with all that waits in it, and made anew after a pause that
+doubles: whoever floods the endpoint costs the engine one signature a second, and leaves no backlog behind."""
 _SOCKET_MESSAGES = 16
 _HEARTBEAT_MILLISECONDS = 5_000
 
@@ -146,15 +147,12 @@ class ControlReceiver:
     def _run(self) -> None:
         try:
             secret = read_secret("wire.control_secret_file", self._wire.control_secret_file)
-            with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-                socket.setsockopt(zmq.LINGER, 0)
-                socket.setsockopt(zmq.RCVHWM, _SOCKET_MESSAGES)
-                socket.setsockopt(zmq.MAXMSGSIZE, control.MAX_MESSAGE_BYTES)
-                socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
-                socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MILLISECONDS)
-                socket.setsockopt(zmq.SUBSCRIBE, b"")
-                socket.connect(self._wire.control_endpoint)
-                self._loop(socket, secret)
+            pause = _FIRST_PAUSE_SECONDS
+            with zmq.Context() as context:
+                while not self._stop.wait(pause):
+                    with context.socket(zmq.SUB) as socket:
+                        heard = self._listen(socket, secret)
+                    pause = _FIRST_PAUSE_SECONDS if heard else min(2 * pause, _LAST_PAUSE_SECONDS)
         except ConfigError as error:
             self.errors["control_secret"] += 1
             logger.error("headwatch live control is off: %s", error)  # noqa: TRY400 - one line, no traceback
@@ -163,12 +161,24 @@ class ControlReceiver:
             self.settings = self._file
             logger.exception("headwatch live control stopped; the file's settings hold: %s", type(error).__name__)
 
-    def _loop(self, socket: zmq.Socket[bytes], secret: bytes) -> None:
+    def _listen(self, socket: zmq.Socket[bytes], secret: bytes) -> bool:
+        """Hear messages until one is refused or the thread is to end; return whether any was used."""
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, _SOCKET_MESSAGES)
+        socket.setsockopt(zmq.MAXMSGSIZE, control.MAX_MESSAGE_BYTES)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MILLISECONDS)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.connect(self._wire.control_endpoint)
+        used = False
         while not self._stop.is_set():
             wait = min(_POLL_SECONDS, max(0.0, self.settings.deadline - self._clock()))
-            if socket.poll(math.ceil(wait * 1000)) and not self.accept(socket.recv(), secret):
-                self._stop.wait(_REFUSED_PAUSE_SECONDS)
+            if socket.poll(math.ceil(wait * 1000)):
+                if not self.accept(socket.recv(), secret):
+                    break
+                used = True
             self.expire()
+        return used
 
 
 def _said(message: ControlMessage) -> str:
