@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from ..unit.triton_rows_cases import CASES, F32, Case, build, one, run
+from ..contract.triton_rows_cases import CASES, F32, Case, build, one, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

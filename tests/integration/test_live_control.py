@@ -126,15 +126,14 @@ def test_the_wrong_secret_changes_nothing_and_shows(tmp_path: Path) -> None:
     other = pair_config(tmp_path, secret="other").wire.control_secret_file
     deaf = msgspec.structs.replace(config, wire=msgspec.structs.replace(config.wire, control_secret_file=other))
     operator = Operator(config)
-    with worker(deaf) as running:
-        with sidecar(config):
-            wait_for(lambda: operator.show()["of"] == 1, "the worker to report")
-            operator.change("off")
-            wait_for(lambda: (operator.show()["workers"] or [{}])[0].get("refused"), "the refusals to be reported")
-            state = operator.show()
-            assert state["acknowledged"] == 0
-            assert set(state["workers"][0]["refused"]) == {"control_mac"}
-            assert running.capture.control.settings.enabled
+    with worker(deaf) as running, sidecar(config):
+        wait_for(lambda: operator.show()["of"] == 1, "the worker to report")
+        operator.change("off")
+        wait_for(lambda: (operator.show()["workers"] or [{}])[0].get("refused"), "the refusals to be reported")
+        state = operator.show()
+        assert state["acknowledged"] == 0
+        assert set(state["workers"][0]["refused"]) == {"control_mac"}
+        assert running.capture.control.settings.enabled
 
 
 def test_a_stranger_in_the_sidecars_place_costs_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
