@@ -139,6 +139,10 @@ def main():
     )
     capture = current(llm.llm_engine.engine_core.engine_core.model_executor.driver_worker)
     memory, steps = soak(llm.llm_engine, folder, count)
+    if capture is None:  # HEADWATCH_DISABLE=1: how the engine's own memory goes
+        llm.llm_engine.engine_core.shutdown()
+        os.write(out, json.dumps({"memory_kib": memory, "steps": steps}).encode() + b"\n")
+        return
     for _ in range(3):  # the scheduler tells of the last ended requests with its next step
         llm.generate([{"prompt_token_ids": [7, 8, 9]}], use_tqdm=False)
     status = settled(capture)

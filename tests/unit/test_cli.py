@@ -65,7 +65,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"headwatch {__version__}\n"
     assert main(["version", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["headwatch"], found["wire"]) == (__version__, {"writes": 2, "reads": [1, 2]})
+    assert (found["headwatch"], found["wire"]) == (__version__, {"writes": 3, "reads": [2, 3]})
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith(f"headwatch {__version__}, vLLM ")
 

@@ -28,8 +28,10 @@ DOCUMENTS = 3
 GENERATED_TOKENS = 12
 _DRAWN = 32768
 """Combinations of wrong documents that are drawn: of those with the longest documents one in thousands fits."""
+_REDRAWS = 8
+"""Times that the right documents are drawn anew: nothing is left that is as short as the three shortest."""
 _TRIES = 64
-"""Of these the closest are tried: tokens may merge where passages meet, which shifts a sum by a few."""
+"""Of these the closest are tried, until a whole prompt has the length that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ def make_pairs(
     Raises:
         CommandError: Too few documents share no word with a question.
     """
-    tokens = {document.id: len(writer.encode(document.passage)) for document in documents}
+    # As it stands between others: tokens may merge where passages meet.
+    tokens = {document.id: len(writer.encode(question_text([document], ""))) for document in documents}
     words = {document.id: content_words(document.passage) for document in documents}
     pairs = []
     for number, answer in enumerate(asked):
@@ -59,13 +62,33 @@ def make_pairs(
         foreign = [item for item in documents if item is not answer and not topic & words[item.id]]
         if len(foreign) < 2 * DOCUMENTS - 1:
             raise CommandError(f"only {len(foreign)} documents share no word with {answer.question!r}")
-        right = [foreign[index] for index in random.permutation(len(foreign))[: DOCUMENTS - 1]]
-        rest = [item for item in foreign if item not in right]
-        right.insert(number % DOCUMENTS, answer)
-        prompt = _prompt(right, answer.question, writer)
-        wrong = _as_long(prompt, sum(tokens[item.id] for item in right), rest, tokens, answer.question, writer, random)
-        pairs.append(Pair(answer.question, prompt, wrong))
+        best: Pair | None = None
+        for _ in range(_REDRAWS):
+            pair = _draw(answer, number % DOCUMENTS, foreign, tokens, writer, random)
+            if best is None or _difference(pair.right, pair.wrong) < _difference(best.right, best.wrong):
+                best = pair
+            if not _difference(best.right, best.wrong):
+                break
+        assert best is not None  # something was drawn
+        pairs.append(best)
     return tuple(pairs)
+
+
+def _draw(
+    answer: Document,
+    place: int,
+    foreign: Sequence[Document],
+    tokens: dict[str, int],
+    writer: PromptWriter,
+    random: np.random.Generator,
+) -> Pair:
+    """Return a pair for the question of *answer*, which stands at *place* among two documents from *foreign*."""
+    right = [foreign[index] for index in random.permutation(len(foreign))[: DOCUMENTS - 1]]
+    rest = [item for item in foreign if item not in right]
+    right.insert(place, answer)
+    prompt = _prompt(right, answer.question, writer)
+    wrong = _as_long(prompt, sum(tokens[item.id] for item in right), rest, tokens, answer.question, writer, random)
+    return Pair(answer.question, prompt, wrong)
 
 
 def _as_long(

