@@ -59,7 +59,7 @@ def test_induction_mass_is_what_transformers_gives(model, calibrated):
     from headwatch.verify.eager import EagerModel
 
     probe = calibrated[1]["repeats"]
-    weights = np.stack(EagerModel(model, "float32").attention(probe["ids"]))  # [L, H, n, n]
+    weights = np.stack(list(EagerModel(model, "float32").attention(probe["ids"]).values()))  # [L, H, n, n]
     rows = [row for row in range(LENGTH, 2 * LENGTH - 1) if (2 * LENGTH - 1 - row) % 4 == 0]
     expected = np.mean([weights[:, :, row, row - LENGTH + 1] for row in rows], axis=0)
     np.testing.assert_allclose(probe["mass"], expected, atol=1e-5)
@@ -78,7 +78,7 @@ def test_needle_mass_is_what_transformers_gives(model, calibrated):
         (place for place, (one, other) in enumerate(zip(probe["number_ids"], probe["generated_ids"], strict=True))
          if one != other), len(probe["number_ids"]) - 1,
     )  # fmt: skip
-    weights = np.stack(EagerModel(model, "float32").attention(probe["ids"][:-1]))
+    weights = np.stack(list(EagerModel(model, "float32").attention(probe["ids"][:-1]).values()))
     last = probe["prompt_tokens"] - 1
     expected = np.mean([weights[:, :, row, start:end].sum(-1) for row in range(last, last + agreeing + 1)], axis=0)
     np.testing.assert_allclose(probe["mass"], expected, atol=1e-5)

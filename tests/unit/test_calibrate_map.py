@@ -165,6 +165,16 @@ def test_noise_is_not_taken_for_a_large_set():
     assert choice.cross_validated[1] > choice.cross_validated[max(choice.cross_validated)]
 
 
+def test_several_good_heads_are_averaged():
+    """Where averaging more heads tells no less, the ratio does not hang on one of them."""
+    source = np.random.default_rng(2)
+    right, wrong = source.normal(0, 1, (2, 40, 20, 20))
+    right[:, 3, :12] += 1.5
+    choice = choose_heads(right, wrong, np.ones((20, 20), bool), np.random.default_rng(0))
+    assert len(choice.heads) >= 8
+    assert {layer for layer, _ in choice.heads[:8]} == {3}
+
+
 def test_report_names_heads_and_figures(head_map: HeadMap):
     """A reader sees which heads, how many of all, and the figures with their controls."""
     report = summarise(head_map, "map.json", 0.9, {"layers.3": "kernel: differs"}, 12.4)

@@ -55,7 +55,7 @@ class Plan:
     prompt_tokens: int = PROMPT_TOKENS
 
 
-QUICK = Plan({1: 4, 4: 4}, 2, {1: 2}, 8, 200.0, servers=False)
+QUICK = Plan({1: 3, 4: 3}, 2, {1: 2}, 8, 170.0, servers=False)
 FULL = Plan({1: 12, 4: 10, 16: 5}, 2, {1: 5, 4: 2, 16: 1}, 16, 3600.0, servers=True)
 
 

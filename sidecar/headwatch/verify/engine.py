@@ -184,7 +184,8 @@ def _start(model: Path, dtype: str) -> Any:
             max_model_len=min(limit, CONTEXT_TOKENS),
             max_num_batched_tokens=limit if config.is_encoder_decoder else CHUNK_TOKENS,  # such prompts come whole
             max_num_seqs=16,
-            enable_prefix_caching=not has_states(text),  # vLLM 0.32 keeps no intermediate states on the CPU
+            # vLLM 0.32 keeps no intermediate states on the CPU, and caches no encoder's keys.
+            enable_prefix_caching=not (has_states(text) or config.is_encoder_decoder),
             seed=0,
         )
     except (ValueError, RuntimeError, OSError) as error:
