@@ -9,6 +9,8 @@ import pytest
 from headwatch.capture.kinds import _KNOWN
 from headwatch.capture.layers import layer_number
 
+pytestmark = pytest.mark.engine
+
 NAMES = (
     ("model.layers.3.self_attn.attn", 1),
     ("transformer.h.11.self_attention.attn", 1),
@@ -35,7 +37,7 @@ def test_the_layers_that_are_told_apart_are_those_that_vllm_has():
 
 
 def test_latent_attention_goes_through_the_method_that_is_wrapped():
-    """``forward_impl`` takes the query first and the output by name; ``W_UK_T`` and ``W_UV`` are made when weights are loaded."""
+    """``forward_impl`` takes the query first, the output by name; ``W_UK_T`` and ``W_UV`` are made when weights are loaded."""
     from vllm.model_executor.layers.attention.mla_attention import MLAAttention, unified_mla_attention_with_output
 
     parameters = list(inspect.signature(MLAAttention.forward_impl).parameters)
