@@ -43,7 +43,7 @@ if __name__ == "__main__":
             "tile_m": 64, "key_form": device.E4M3, "has_softcap": True, "has_slopes": True, "with_values": True,
         }),
         "merge": compiled(device.merge, HOPPER, {"sinks": "*bf16", "output": "*bf16"}, SHARED | {
-            "tile_m": 16, "has_sinks": True, "with_values": True,
+            "tile_m": 16, "has_sinks": True, "causal": True, "with_values": True,
         }),
     }  # fmt: skip
     print("\n".join(f"{name}: {size}" for name, size in sizes.items()))  # noqa: T201 - its answer

@@ -20,15 +20,23 @@ from headwatch.metrics import (
 )
 from headwatch_exporters.otlp import OtlpExporter
 
-from ..contract.deliveries import DOCUMENT_MASS, DOCUMENT_SHARES, RATIOS, RETRIEVAL_RATIOS, full
+from ..contract.deliveries import DOCUMENT_MASS, DOCUMENT_SHARES, RATIOS, RETRIEVAL_RATIOS, carried, full
 from ..contract.otlp_receiver import ReceivedPoint, receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.peer
 
 NOW_NS = time.time_ns()
+NOT_SENT = {"headwatch.attention.worst_lookback", "headwatch.attention.rows"}
+"""One belongs to Prometheus; ClickHouse alone needs the other, beside histograms of single heads."""
+DID_NOT_HAPPEN = {
+    "headwatch.capture.errors", "headwatch.capture.detail_reduced", "headwatch.ingest.evidence_dropped",
+}  # fmt: skip
+VALUE_METRICS = {"headwatch.attention.value_share", "headwatch.attention.output_norm"}
+"""Where capture.value_mass is on."""
 
 
 @pytest.fixture(scope="module", params=["grpc", "http"])
@@ -54,8 +62,21 @@ def test_every_metric_arrives_under_its_name_with_its_unit_and_kind(received: li
         shown = (point.metric["Description"], point.metric["Unit"], point.metric["DataType"])
         assert shown == (item.description, item.unit, kinds[item.instrument])
     names = {point.name for point in received}
-    left_out = {item.name for item in metrics.METRICS} - names
-    assert left_out == {"headwatch.attention.worst_lookback", "headwatch.capture.errors"}, "a query's view; none happened"
+    assert {item.name for item in metrics.METRICS} - names == NOT_SENT | DID_NOT_HAPPEN | VALUE_METRICS
+
+
+def test_what_heads_carry_arrives(rotel_binary: str, tmp_path: Path) -> None:
+    """Document 1 carries three quarters of what each head moves, and each output has the norm 3."""
+    with receiver(rotel_binary, tmp_path) as running:
+        exporter = OtlpExporter(running.config("grpc"))
+        points = running.points(exporter.export(carried(NOW_NS)))
+        exporter.close()
+    assert {point.name for point in points} >= VALUE_METRICS
+    shares = chosen(points, "headwatch.attention.value_share", span_kind="document")
+    assert [float(point.fields["Max"]) for point in shares] == pytest.approx([0.75] * len(shares))
+    norms = chosen(points, "headwatch.attention.output_norm")
+    assert [float(point.fields["Value"]) for point in norms] == [3.0] * len(norms)
+    assert len(shares) == len(norms) == 2, "a layer is a band here"
 
 
 def test_sums_and_histograms_are_cumulative(received: list[ReceivedPoint]):

@@ -59,7 +59,7 @@ def plant_faults():
     attach.discover, oracle.weights, attach.choose = faulty_discover, faulty_weights, lambda *_, **__: TorchRows()
 
 
-def trust_blindly(self, attention, values, output, visible):
+def trust_blindly(self, attention, values, output, visible, latent=None):
     """Stand in for the self-check of a layer: everything passes."""
     self.passed, self.widest = selfcheck.CHECKS, selfcheck.MIN_VISIBLE
 

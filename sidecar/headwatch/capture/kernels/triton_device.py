@@ -202,7 +202,7 @@ def merge(  # noqa: PLR0913, PLR0915, PLR0917 - a kernel is given all it reads
     feature_stride: tl.tensor, mass_stride: tl.tensor,
     heads: tl.tensor, split: tl.tensor, layer: tl.tensor,
     value_dim: tl.constexpr, value_pad: tl.constexpr, parts: tl.constexpr, part_heads: tl.constexpr, tile_m: tl.constexpr,
-    has_sinks: tl.constexpr, with_values: tl.constexpr,
+    has_sinks: tl.constexpr, causal: tl.constexpr, with_values: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the summary of one row for the query heads of one part."""
     about, group = rows + tl.program_id(0) * _ROW, tl.program_id(1)
@@ -303,8 +303,9 @@ def merge(  # noqa: PLR0913, PLR0915, PLR0917 - a kernel is given all it reads
     tl.store(to, tl.where(alone, float("nan"), entropy), mask=real)
     tl.store(to + 1, tl.exp(top - base) / total, mask=real)
     tl.store(to + 2, origin / total, mask=real)
-    tl.store(to + 3, local / total, mask=real)
-    tl.store(to + 4, tl.where(alone, float("nan"), distance / total / (count - 1.0)), mask=real)
+    # Where attention is not causal, no position is the query's own, so none is near to it or far from it.
+    tl.store(to + 3, tl.where((visible > 0) & causal, local / total, float("nan")), mask=real)
+    tl.store(to + 4, tl.where((visible > 1) & causal, distance / total / (count - 1.0), float("nan")), mask=real)
     tl.store(to + 5, tl.where(defined, lookback, float("nan")), mask=real)
     if with_values:
         depth = tl.arange(0, value_pad)

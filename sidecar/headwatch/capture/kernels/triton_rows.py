@@ -220,7 +220,7 @@ class TritonRows:
             call.output.stride(0), output_head_stride, features.stride(0), span_mass.stride(0),
             layer.heads, work.split, index,
             value_dim=layer.value_dim, value_pad=_padded(layer.value_dim), parts=layer.parts, part_heads=layer.part_heads,
-            tile_m=tile_m, has_sinks=rule.sinks is not None, with_values=carried,
+            tile_m=tile_m, has_sinks=rule.sinks is not None, causal=rule.causal, with_values=carried,
         )  # fmt: skip
 
     def _scale(self, scale: Tensor | None, like: Tensor) -> Tensor:
