@@ -21,6 +21,7 @@ from headwatch.bench.overhead_report import BOUNDS, Captured, Memory, OverheadRe
 from headwatch.bench.prompts import PROMPT_TOKENS, PromptMaker
 from headwatch.bench.servers import compare_servers
 from headwatch.bench.sidecar import running_sidecar
+from headwatch.capture.budget import Budget
 from headwatch.errors import CommandError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 DECODE_ARMS = (PLAIN, PLAIN_AGAIN, RATE_ZERO, DEFAULT, EVERY_REQUEST, ALL)
 REQUEST_ARMS = (PLAIN, PLAIN_AGAIN, RATE_ZERO, DEFAULT, ALL)
 WARM_TOKENS = 8
+_WARM_UPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Plan:
     prompt_tokens: int = PROMPT_TOKENS
 
 
-QUICK = Plan({1: 3, 4: 3}, 2, {1: 2}, 8, 170.0, servers=False)
+QUICK = Plan({1: 3, 4: 3}, 5, {1: 2}, 8, 330.0, servers=False)
 FULL = Plan({1: 12, 4: 10, 16: 5}, 2, {1: 5, 4: 2, 16: 1}, 16, 3600.0, servers=True)
 
 
@@ -159,12 +161,26 @@ def _captured(capture: Capture) -> Captured:
 
 
 def _warm_up(engine: Engine, switch: Switch, prompts: PromptMaker, arms: Sequence[str], batch: int) -> None:
-    """Let each of *arms* sample some requests, whatever its rate: each layer proves itself, and what is lazy is loaded."""
+    """Let each of *arms* sample requests, whatever its rate, until each layer has proved itself and what is lazy is loaded.
+
+    A server does this once, in its first sampled rows.  An arm would do it while it is timed if its budget, which the
+    self-check overdraws, left it no row: so it begins each request with a full purse, and keeps what it learnt of costs.
+
+    Raises:
+        CommandError: A layer was refused, or capture takes no rows.
+    """
     for arm in arms:
         switch.put(arm)
-        for number in range(2):
+        capture = switch.captures[arm]
+        for number in range(_WARM_UPS):
+            capture.budget = Budget(capture.budget.share, capture.budget.layers, cost=capture.budget.cost)
             engine.add(prompts.batch(batch, number, always=True), 2 * WARM_TOKENS)
             engine.finish()
+            if number and all(item.trust.earned for item in capture.layers.values() if item.active):
+                break
+        else:
+            raise CommandError(f"the self-check of arm {arm} has not ended after {_WARM_UPS} requests")
+        capture.budget = Budget(capture.budget.share, capture.budget.layers, cost=capture.budget.cost)
 
 
 def _interleaved(counts: dict[int, int]) -> list[tuple[int, int]]:

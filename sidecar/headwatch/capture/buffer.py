@@ -65,9 +65,9 @@ class SummaryBuffer:
         return sorted(self.written)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LayerSlot:
-    """The place of one layer in a buffer."""
+    """The place of one layer in a buffer.  Not frozen, for the same reason as ``LayerCall``."""
 
     buffer: SummaryBuffer
     index: int

@@ -49,6 +49,11 @@ class StepPart:
     memo: dict[Any, Any] = field(default_factory=dict)
     """What kernels prepare once for all layers of the step."""
     attention: AttentionKind = "self"
+    longest: int = field(init=False)
+    """Most positions that are read for any of its rows."""
+
+    def __post_init__(self) -> None:
+        self.longest = max((row.keys for row in self.rows), default=0)
 
     @property
     def written(self) -> bool:

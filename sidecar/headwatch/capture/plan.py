@@ -23,7 +23,7 @@ from headwatch.capture.thinning import seed_of, uniform
 from headwatch.model import RequestContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headwatch.capture.parts import StepPart
     from headwatch.capture.runners.base import StepBatch
     from headwatch.capture.settings import Settings
+    from headwatch.model import AttentionKind
 
 _decode_context = msgspec.json.Decoder(RequestContext).decode
 
@@ -133,6 +134,12 @@ class StepPlan:
     def all_parts(self) -> tuple[StepPart, ...]:
         """Return all parts, that of cross-attention last."""
         return (*self.parts, self.cross) if self.cross is not None else tuple(self.parts)
+
+    def parts_of(self, kind: AttentionKind) -> Sequence[StepPart]:
+        """Return the parts that attention layers of *kind* fill."""
+        if kind == "self":
+            return self.parts
+        return () if self.cross is None else (self.cross,)
 
     @property
     def exportable(self) -> int:

@@ -288,9 +288,8 @@ class Capture:
     def _summarise(
         self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, output: Tensor
     ) -> None:
-        parts = step.parts if item.kind == "self" else [step.cross] if step.cross is not None else []
-        rows = step.rows if item.kind == "self" else [row for part in parts for row in part.rows]
-        if not rows or item.reader is None:
+        parts = step.parts_of(item.kind)
+        if not parts or item.reader is None:
             return
         group, index = self._slots[item.name]
         if (index + step.layer_phase) % step.layer_stride:
@@ -298,17 +297,17 @@ class Capture:
         call = LayerCall(
             query, cache, self.runner.block_table(item.name), output, item.reader, item.rule, item.latent
         )
-        checked = not item.trust.covers(max(row.keys for row in rows))
+        checked = not item.trust.covers(max(part.longest for part in parts))
         if checked:
             step.checked = True
-            prove(item.trust, call, rows)
+            prove(item.trust, call, [row for part in parts for row in part.rows])
         for part in parts:
             slot = LayerSlot(part.buffers[group], index)
             self._summarise_part(item, call, part, slot, checked=checked)
             if item.trust.exportable:
                 slot.buffer.written.add(index)
         if self.observer is not None:
-            self._observe(item, rows, call)
+            self._observe(item, [row for part in parts for row in part.rows], call)
 
     def _summarise_part(
         self, item: CapturedLayer, call: LayerCall, part: StepPart, slot: LayerSlot, *, checked: bool

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     Memo = dict[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LayerCall:
-    """One layer of one step, as the engine's kernel has just seen it."""
+    """One layer of one step, as the engine's kernel has just seen it.
+
+    Not frozen, which would take four times as long: one is made for each layer while the engine waits.
+    """
 
     query: Tensor  # [tokens, H, D]
     cache: Tensor

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.capture.buffer import LayerSlot
+    from headwatch.capture.buffer import LayerSlot, SummaryBuffer
     from headwatch.capture.kernels.base import LayerCall, Memo
     from headwatch.capture.plan import RequestRows
 
@@ -73,7 +73,7 @@ class _Layer(ctypes.Structure):
 class _Batch:
     """Tasks and rows of one call, ``hw_task`` and ``hw_row`` of ``cpu_rows.c``; shared by all layers of a step."""
 
-    __slots__ = ("first_row", "rows", "scratch_rows", "tasks")
+    __slots__ = ("count", "first_row", "kept", "rows", "scratch_rows", "tasks")
 
     def __init__(self, pieces: list[tuple[RequestRows, int, int]]) -> None:
         """Take (request, first of its rows, number of rows) in the order of the step."""
@@ -94,8 +94,31 @@ class _Batch:
                 (number, int(item.query_index[r]), int(item.positions[r]), item.first_span + r * (spans.spans + 1))
                 for r in range(first, first + count)
             )
-        self.tasks = np.array(tasks, np.int64)
-        self.rows = np.array(rows, np.int64)
+        self.kept = np.array(tasks, np.int64), np.array(rows, np.int64)
+        self.count = len(tasks)
+        self.tasks, self.rows = (array.ctypes.data for array in self.kept)
+
+
+class _Step:
+    """What all layers of a step have in common: batches, and the addresses of a buffer's arrays, by (base, layer stride)."""
+
+    __slots__ = (
+        "batches", "feature_row_bytes", "features", "mass_layer_bytes", "mass_span_bytes", "masses", "norms", "values",
+    )  # fmt: skip
+
+    def __init__(self, batches: list[_Batch], buffer: SummaryBuffer, layer: _Layer) -> None:
+        values = buffer.value_mass is not None
+        self.batches = [(batch, _scratch(batch.scratch_rows, layer, values=values)) for batch in batches]
+        self.features = buffer.features.ctypes.data, buffer.features.strides[1]
+        self.feature_row_bytes = buffer.features.strides[0]
+        self.masses = buffer.span_mass.ctypes.data
+        self.mass_span_bytes, self.mass_layer_bytes = buffer.span_mass.strides[:2]
+        self.values = 0
+        self.norms: tuple[int, int, int] | None = None
+        if buffer.value_mass is not None and buffer.output_norm is not None:
+            self.values = buffer.value_mass.ctypes.data
+            row_bytes, layer_bytes = buffer.output_norm.strides[:2]
+            self.norms = buffer.output_norm.ctypes.data, row_bytes, layer_bytes
 
 
 class CpuRows:
@@ -112,6 +135,7 @@ class CpuRows:
         self._layers: dict[int, tuple[Any, _Layer | None]] = {}
         """By the identity of a layer's rule, which lives as long as the layer does."""
         self._scratch: NDArray[np.float32] = np.empty(0, np.float32)
+        self._scratch_address = 0
         self._torch = TorchRows()
 
     def summarise(self, call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot, memo: Memo) -> None:
@@ -119,49 +143,46 @@ class CpuRows:
         known = self._layers.get(id(call.rule))
         if known is None or known[0] is not call.rule:
             known = self._layers[id(call.rule)] = (call.rule, self._describe(call))
-        layer = known[1]
-        if layer is None or (slot.buffer.value_mass is not None and layer.layout != _COLUMNS):
+        layer, buffer = known[1], slot.buffer
+        if layer is None or (buffer.value_mass is not None and layer.layout != _COLUMNS):
             self._torch.summarise(call, rows, slot, memo)
             return
-        key = (CpuRows, len(rows), rows[0].first_row)
-        batches: list[_Batch] | None = memo.get(key)
-        if batches is None:
-            batches = memo[key] = _batches(rows, layer)
-        query, output, table, buffer, index = call.query, call.output, call.block_table, slot.buffer, slot.index
-        layer.query, layer.output = query.data_ptr(), output.data_ptr()
-        layer.query_token_stride, layer.query_head_stride = query.stride(0), query.stride(1)
-        layer.output_token_stride, layer.output_head_stride = _output_strides(output, layer)
+        key = (id(buffer), layer.geometry)
+        step: _Step | None = memo.get(key)
+        if step is None:
+            step = memo[key] = _Step(_batches(rows, layer), buffer, layer)
+        layer.feature_row_stride, layer.mass_span_stride = step.feature_row_bytes // 4, step.mass_span_bytes // 4
+        query, output, table, index = call.query, call.output, call.block_table, slot.index
+        layer.query, layer.query_token_stride, layer.query_head_stride = query.data_ptr(), query.stride(0), query.stride(1)
         layer.block_table, layer.table_stride = table.data_ptr(), table.stride(0)
         layer.key = call.cache.data_ptr()
-        layer.value = None
+        layer.span_mass = step.masses + index * step.mass_layer_bytes
         if isinstance(call.reader, Fp8Reader):
             scales = call.reader.layer
             layer.key_scale, layer.value_scale = float(scales._k_scale_float), float(scales._v_scale_float)  # noqa: SLF001 - the engine's names
-        features, masses = buffer.features, buffer.span_mass
-        layer.feature_row_stride = features.strides[0] // 4
-        layer.mass_span_stride = masses.strides[0] // 4
-        layer.span_mass = masses.ctypes.data + index * masses.strides[1]
-        layer.value_mass = layer.output_norm = None
-        if buffer.value_mass is not None and buffer.output_norm is not None:
-            layer.value = layer.key + call.cache.element_size() * layer.block_tokens * layer.dim
-            layer.value_mass = buffer.value_mass.ctypes.data + index * masses.strides[1]
-            layer.norm_row_stride = buffer.output_norm.strides[0] // 4
-        for batch in batches:
-            layer.features = features.ctypes.data + index * features.strides[1] + batch.first_row * features.strides[0]
-            if layer.value is not None and buffer.output_norm is not None:
-                norms = buffer.output_norm
-                layer.output_norm = norms.ctypes.data + index * norms.strides[1] + batch.first_row * norms.strides[0]
-            scratch = self._room(_scratch(batch.scratch_rows, layer))
-            if self._rows(
-                ctypes.addressof(layer), batch.tasks.ctypes.data, len(batch.tasks), batch.rows.ctypes.data,
-                scratch.ctypes.data,
-            ):  # fmt: skip
+        if step.norms is not None:
+            layer.value = call.cache.data_ptr() + call.cache.element_size() * layer.block_tokens * layer.dim
+            layer.value_mass = step.values + index * step.mass_layer_bytes
+            layer.output = output.data_ptr()
+            layer.output_token_stride, layer.output_head_stride = _output_strides(output, layer)
+        else:
+            layer.value = None
+        address, (features, feature_layer_bytes) = ctypes.addressof(layer), step.features
+        for batch, floats in step.batches:
+            layer.features = features + index * feature_layer_bytes + batch.first_row * step.feature_row_bytes
+            if step.norms is not None:
+                norms, norm_row_bytes, norm_layer_bytes = step.norms
+                layer.norm_row_stride = norm_row_bytes // 4
+                layer.output_norm = norms + index * norm_layer_bytes + batch.first_row * norm_row_bytes
+            if self._rows(address, batch.tasks, batch.count, batch.rows, self._room(floats)):
                 raise MemoryError("no memory for the kernel's task list")
 
-    def _room(self, floats: int) -> NDArray[np.float32]:
+    def _room(self, floats: int) -> int:
+        """Return the address of *floats* floats, whatever they hold."""
         if len(self._scratch) < floats:
             self._scratch = np.empty(floats, np.float32)
-        return self._scratch
+            self._scratch_address = self._scratch.ctypes.data
+        return self._scratch_address
 
     def _describe(self, call: LayerCall) -> _Layer | None:
         """Return what does not change from step to step; None where the oracle must run."""
@@ -193,6 +214,7 @@ class CpuRows:
             window=rule.window, chunk=rule.chunk, threads=self._threads, layout=layout,
             block_stride=cache.stride(0), head_stride=cache.stride(1),
         )  # fmt: skip
+        layer.geometry = layer.heads, layer.kv_heads, layer.dim, layer.block_tokens
         layer.kept = [_vector(rule.alibi_slopes), _vector(rule.sinks)]
         layer.alibi, layer.sinks = (None if item is None else item.ctypes.data for item in layer.kept)
         return layer
@@ -249,13 +271,13 @@ def _batches(rows: Sequence[RequestRows], layer: _Layer) -> list[_Batch]:
     return [*batches, _Batch(pieces)] if pieces else batches
 
 
-def _scratch(tasks: list[tuple[int, int]], layer: _Layer) -> int:
-    """Return the floats that ``hw_rows`` needs, as ``hw_scratch`` of ``cpu_rows.c`` counts them."""
+def _scratch(tasks: list[tuple[int, int]], layer: _Layer, *, values: bool) -> int:
+    """Return the floats that ``hw_rows`` needs, as it lays them out."""
     floats = 0
     for rows, keys in tasks:
         width = -(-keys // layer.block_tokens) * layer.block_tokens + 16
         floats += rows * layer.heads * (width + layer.dim)
-        floats += layer.kv_heads * width if layer.value is not None else 0
+        floats += layer.kv_heads * width if values else 0
     return floats
 
 

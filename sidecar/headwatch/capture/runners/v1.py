@@ -24,10 +24,13 @@ class V1Runner:
     def __init__(self, runner: Any) -> None:
         self._runner = runner
         self._groups = CacheGroups(runner)
+        self._tables: dict[int, Tensor] = {}
+        """Of the step in progress, by the identity of the layers' group."""
 
     def batch(self) -> StepBatch:
         """Return the batch of the step in progress."""
         runner = self._runner
+        self._tables = {}
         ids = list(runner.input_batch.req_ids)
         return StepBatch(
             ids,
@@ -38,5 +41,9 @@ class V1Runner:
     def block_table(self, layer_name: str) -> Tensor:
         """Return the pages of each request in the layer's cache group."""
         number, group = self._groups.of(layer_name)
-        batch = self._runner.input_batch
-        return kernel_pages(group, batch.block_table[number].get_device_tensor(len(batch.req_ids)))
+        table = self._tables.get(id(group))
+        if table is None:
+            batch = self._runner.input_batch
+            table = kernel_pages(group, batch.block_table[number].get_device_tensor(len(batch.req_ids)))
+            self._tables[id(group)] = table
+        return table
