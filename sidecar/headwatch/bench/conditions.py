@@ -24,6 +24,8 @@ class Conditions(msgspec.Struct, frozen=True):
     kernel: str
     """The row kernel that headwatch chose."""
     engine_threads: int
+    used_cores: int
+    """On which everything ran."""
     machine: Machine
     others_cpu_share: float
     """Share of the machine's processor time that went to others during the run: what makes intervals wide."""
@@ -33,8 +35,9 @@ class Conditions(msgspec.Struct, frozen=True):
     def headline(self) -> str:
         """Return the line that stands above the figures."""
         return (
-            f"{self.model}, {self.prompt_tokens}-token prompts; kernel {self.kernel}, engine threads: {self.engine_threads}; "
-            f"{self.machine.cpu}, {self.machine.cores} cores, of which others used {self.others_cpu_share:.1%}"
+            f"{self.model}, {self.prompt_tokens}-token prompts; kernel {self.kernel}, engine threads: {self.engine_threads}, "
+            f"everything on {self.used_cores} of "
+            f"{self.machine.cores} cores ({self.machine.cpu}), of which others used {self.others_cpu_share:.1%}"
         )
 
 
@@ -45,10 +48,13 @@ class Watch:
         self._started = time.monotonic()
         self._bystanders = Bystanders()
 
-    def conditions(self, model: Path, prompt_tokens: int, kernel: str, engine: Engine, *, quick: bool) -> Conditions:
-        """Return the conditions until now."""
+    def conditions(
+        self, model: Path, prompt_tokens: int, kernel: str, engine: Engine, *, quick: bool, used_cores: int = 0
+    ) -> Conditions:
+        """Return the conditions until now; *used_cores* 0: all."""
+        machine = describe()
         return Conditions(
             model=model.name, prompt_tokens=prompt_tokens, kernel=kernel, engine_threads=engine.threads,
-            machine=describe(), others_cpu_share=self._bystanders.share(), quick=quick,
+            used_cores=used_cores or machine.cores, machine=machine, others_cpu_share=self._bystanders.share(), quick=quick,
             seconds=round(time.monotonic() - self._started, 1),
         )  # fmt: skip

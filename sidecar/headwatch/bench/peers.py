@@ -3,7 +3,8 @@
 Two peers.  One copies queries and keys out of the engine and lets a client process compute (:mod:`peer_copy`,
 :mod:`peer_client`); it takes turns with headwatch and plain vLLM inside one engine.  The other asks ``transformers`` for
 eager attention weights (:mod:`peer_attentions`), in a process of its own that takes turns with the engine.  All
-compute the same features and span masses of the same rows, and a turn ends when the last summary of it is there.
+compute the same features and span masses of the same rows, on the same cores (:mod:`headwatch.bench.cores`), and a turn
+ends when the last summary of it is there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 from headwatch.bench.arms import ALL, ALL_TENTH, PLAIN, Switch
 from headwatch.bench.child import Child
 from headwatch.bench.conditions import Watch
-from headwatch.bench.engine import Engine, engine_environment
+from headwatch.bench.cores import engine_cores
+from headwatch.bench.engine import Engine, engine_environment, server_threads
 from headwatch.bench.measure import MARGIN_TOKENS
 from headwatch.bench.peer_copy import Copier
 from headwatch.bench.peer_messages import Generate, Ready, Turn, TurnDone
@@ -65,20 +67,26 @@ class Plan:
     prompt_tokens: int = PROMPT_TOKENS
 
 
-QUICK = Plan({1: 2, 4: 1}, 2)
+QUICK = Plan({1: 3, 4: 2}, 2)
 FULL = Plan({1: 6, 4: 4, 16: 2}, 2)
 
 
-def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: Plan | None = None) -> PeersReport:
-    """Return how headwatch does beside its peers on this machine.
+def run(
+    model: Path, *, quick: bool, spread: bool = False, progress: Progress = lambda _: None, plan: Plan | None = None
+) -> PeersReport:
+    """Return how headwatch does beside its peers on this machine, all of them on the engine's cores unless *spread*.
 
     Raises:
         CommandError: The engine, the sidecar or a peer cannot be had.
     """
     plan = plan or (QUICK if quick else FULL)
-    watch = Watch()
+    watch, threads = Watch(), str(server_threads())
     cycles: list[PeerCycle] = []
-    with running_sidecar() as endpoint, engine_environment(HEADWATCH_DISABLE="1"):
+    with (
+        engine_cores(spread=spread) as cores,
+        running_sidecar() as endpoint,
+        engine_environment(HEADWATCH_DISABLE="1", OMP_NUM_THREADS=threads),
+    ):
         progress("starting vLLM and transformers")
         with (
             Child("headwatch.bench.peer_attentions", str(model)) as transformers,
@@ -97,7 +105,7 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
                 bench.switch.close()
             finally:
                 engine.close()
-    return report_of(cycles, watch.conditions(model, plan.prompt_tokens, kernel, engine, quick=quick))
+    return report_of(cycles, watch.conditions(model, plan.prompt_tokens, kernel, engine, quick=quick, used_cores=cores))
 
 
 class _Bench:

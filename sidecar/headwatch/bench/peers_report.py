@@ -54,7 +54,7 @@ class PeersReport(msgspec.Struct, frozen=True):
     """The result.  Intervals are 95 %."""
 
     bars: dict[str, float]
-    """Each must be above 1: headwatch over the peer."""
+    """Each must be above 1: headwatch's tokens a second over the peer's."""
     intervals: dict[str, Interval]
     passed: bool
     ways: list[WayFigures]
@@ -73,7 +73,7 @@ def report_of(cycles: Sequence[PeerCycle], conditions: Conditions) -> PeersRepor
             if figures.headwatch_ahead is not None and figures.headwatch_ahead_relative is not None:
                 intervals[f"ahead_of_{way}_b{batch}"] = figures.headwatch_ahead
                 intervals[f"ahead_of_{way}_relative_b{batch}"] = figures.headwatch_ahead_relative
-    bars = {name: round(interval.value, 5) for name, interval in intervals.items()}
+    bars = {name: round(interval.value, 5) for name, interval in intervals.items() if "_relative_" not in name}
     return PeersReport(bars, intervals, all(value > 1.0 for value in bars.values()), ways, conditions)
 
 

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
         if name != "capture":
             benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
+    benchmarks.choices["peers"].add_argument(
+        "--spread", action="store_true", help="let a peer's client have the core that the engine leaves idle"
+    )
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def _peers(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.peers import run as run_peers
     from headwatch.bench.peers_report import render
 
-    report = run_peers(_model(namespace), quick=namespace.quick, progress=_say)
+    report = run_peers(_model(namespace), quick=namespace.quick, spread=namespace.spread, progress=_say)
     return report, render(report)
 
 
