@@ -106,12 +106,6 @@ FAMILIES = {
         "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 16, "laurel_rank": 8,
         "activation_sparsity_pattern": [0.0] * 6, "altup_num_inputs": 2,
     }),
-    "two_numbers": Family("LongcatFlashConfig", {
-        "num_layers": 2, "num_hidden_layers": 4, "ffn_hidden_size": 192, "q_lora_rank": 64, "kv_lora_rank": 512,
-        "qk_nope_head_dim": 32, "qk_rope_head_dim": 64, "v_head_dim": 32, "num_key_value_heads": 4,
-        "expert_ffn_hidden_size": 64, "n_routed_experts": 4, "zero_expert_num": 0, "moe_topk": 2,
-        "zero_expert_type": "identity", "mla_scale_q_lora": True, "mla_scale_kv_lora": True, "rope_parameters": _YARN,
-    }, ("head_dim", "intermediate_size")),
 }
 
 
