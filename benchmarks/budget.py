@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from headwatch.capture.attention import row_spans
-from headwatch.capture.budget import WINDOW_SECONDS, Budget
-from headwatch.capture.plan import SampledRequest, plan_step
-from headwatch.capture.runners.base import StepBatch
+from headwatch.capture.engine.runners.base import StepBatch
+from headwatch.capture.layers.attention import row_spans
+from headwatch.capture.plan.budget import WINDOW_SECONDS, Budget
+from headwatch.capture.plan.step import SampledRequest, plan_step
+from headwatch.capture.plan.thinning import seed_of
 from headwatch.capture.settings import of_file
-from headwatch.capture.thinning import seed_of
 from headwatch.config import CaptureConfig
 from headwatch.model import RequestContext, Span
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.budget import SECONDS, SHARE, SPIKES, window_shares
-from headwatch.capture.budget import WINDOW_SECONDS
+from headwatch.capture.plan.budget import WINDOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,14 +21,14 @@ import msgspec
 
 from headwatch.bench.machine import describe
 from headwatch.bench.paged_scene import PagedScene
-from headwatch.capture.buffer import LayerSlot
-from headwatch.capture.cache import CpuVectorReader
-from headwatch.capture.detail_buffer import row_bytes
+from headwatch.capture.cache.reader import CpuVectorReader
 from headwatch.capture.kernels.base import LayerCall
 from headwatch.capture.kernels.choose import choose
 from headwatch.capture.kernels.detail import write_detail
 from headwatch.capture.kernels.torch_rows import TorchRows
-from headwatch.capture.parts import Divider, allocate_part
+from headwatch.capture.output.buffer import LayerSlot
+from headwatch.capture.output.detail_buffer import row_bytes
+from headwatch.capture.plan.parts import Divider, allocate_part
 from headwatch.config import CaptureConfig
 
 if TYPE_CHECKING:

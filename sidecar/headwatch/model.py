@@ -2,7 +2,7 @@
 
 Frozen values without behaviour.  Those that cross the process border are msgspec structs, encoded by
 :mod:`headwatch.wire`; those that stay in the sidecar are dataclasses over numpy arrays.  The definition of each feature
-is in docs/architecture.md, its arithmetic in :mod:`headwatch.capture.oracle`.
+is in docs/architecture.md, its arithmetic in :mod:`headwatch.capture.kernels.oracle`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import engine_graphs
 import numpy as np
 import torch.distributed as dist
 
-from headwatch.capture import graphs
+from headwatch.capture.engine import graphs
 
 MODES = ("FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "FULL")
 CASES = {"nobody": (), "first": (0,), "second": (1,), "both": (0, 1)}

@@ -18,8 +18,8 @@ import engine_graphs
 from vllm.config import ModelConfig, ParallelConfig, VllmConfig
 from vllm.v1.core.sched.output import SchedulerOutput
 
-from headwatch.capture import graphs, modes
-from headwatch.capture.engine_contract import CONTRACT
+from headwatch.capture.engine import graphs, modes
+from headwatch.capture.engine.contract import CONTRACT
 
 NOT_ON_A_CPU = {"flashinfer"}
 """Packages of GPUs that modules of vLLM import at their top."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from headwatch.capture.engine_contract import CONTRACT
+from headwatch.capture.engine.contract import CONTRACT
 
 RESULTS = Path(__file__).parents[2] / "docs" / "engine-contract.json"
 DEEPEST_BASE = 5

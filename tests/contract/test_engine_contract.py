@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headwatch.capture.engine_contract import CONTRACT, runner_needs
+from headwatch.capture.engine.contract import CONTRACT, runner_needs
 from headwatch.capture.plugin import SUPPORTED_ENGINES, refused_engine
 
 from .engine_source import RESULTS, Source, fingerprint, installed, lacking, version

@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-from headwatch.capture.kinds import _KNOWN
-from headwatch.capture.layers import layer_number
+from headwatch.capture.layers.discovery import layer_number
+from headwatch.capture.layers.kinds import _KNOWN
 
 pytestmark = pytest.mark.engine
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from headwatch.capture import oracle
-from headwatch.capture.attention import AttentionRule, row_spans
-from headwatch.capture.cache import CpuVectorReader, reader_for
-from headwatch.capture.learnt_layout import LearntReader, learn
-from headwatch.capture.readers_cpu import Fp8Reader
+from headwatch.capture.cache.cpu import Fp8Reader
+from headwatch.capture.cache.learnt import LearntReader, learn
+from headwatch.capture.cache.reader import CpuVectorReader, reader_for
+from headwatch.capture.kernels import oracle
+from headwatch.capture.layers.attention import AttentionRule, row_spans
 from headwatch.errors import CaptureRefused
 from headwatch.model import Span
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from headwatch.capture.readers_gpu import GPU_BACKENDS, gpu_reader_for, gpu_rule_for
+from headwatch.capture.cache.gpu import GPU_BACKENDS, gpu_reader_for, gpu_rule_for
 from headwatch.errors import CaptureRefused
 
 BACKENDS = ("flash_attn", "triton_attn", "flashinfer")

@@ -14,14 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.attention import AttentionRule, RowSpans
-from headwatch.capture.buffer import LayerSlot, allocate
-from headwatch.capture.cache import CpuVectorReader
+from headwatch.capture.cache.reader import CpuVectorReader
 from headwatch.capture.kernels.base import LayerCall
 from headwatch.capture.kernels.device_results import DeviceResults
 from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.capture.kernels.triton_work import ITEM_FIELDS, ROW_FIELDS, TILE_FIELDS, Work, plan_work
-from headwatch.capture.plan import RequestRows, SampledRequest
+from headwatch.capture.layers.attention import AttentionRule, RowSpans
+from headwatch.capture.output.buffer import LayerSlot, allocate
+from headwatch.capture.plan.step import RequestRows, SampledRequest
 from headwatch.model import RequestContext
 
 from .triton_rows_cases import CASES, LAYERS

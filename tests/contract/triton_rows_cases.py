@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headwatch.capture import oracle
-from headwatch.capture.attention import AttentionRule, RowSpans
-from headwatch.capture.buffer import LayerSlot, allocate
+from headwatch.capture.cache.gpu import StridedReader
+from headwatch.capture.kernels import oracle
 from headwatch.capture.kernels.base import LayerCall
-from headwatch.capture.plan import RequestRows, SampledRequest
-from headwatch.capture.readers_gpu import StridedReader
+from headwatch.capture.layers.attention import AttentionRule, RowSpans
+from headwatch.capture.output.buffer import LayerSlot, allocate
+from headwatch.capture.plan.step import RequestRows, SampledRequest
 from headwatch.model import FEATURES, RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headwatch.capture.buffer import SummaryBuffer
+    from headwatch.capture.output.buffer import SummaryBuffer
 
 LAYERS, LAYER = 3, 1
 """The kernel writes the middle one of three slots."""

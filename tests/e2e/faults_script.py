@@ -96,7 +96,7 @@ def patched(target, name, value):
 
 def doubting(world):
     """Make every layer earn its trust again."""
-    from headwatch.capture.selfcheck import LayerTrust
+    from headwatch.capture.layers.selfcheck import LayerTrust
 
     for item in world.capture.layers.values():
         item.refused, item.trust = "", LayerTrust()
@@ -165,7 +165,7 @@ def clock_jump(world):
 def faults(world):
     """Return the fault of each wave: name and context manager."""
     from headwatch.capture import worker
-    from headwatch.capture.front_end import FrontEnd
+    from headwatch.capture.request.front_end import FrontEnd
 
     capture = world.capture
     return {

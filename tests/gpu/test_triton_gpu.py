@@ -40,8 +40,8 @@ def test_summarising_a_row_takes_no_longer_than_attending(
     tokens: int, dtype: torch.dtype, record_property: Callable[[str, object], None]
 ) -> None:
     """Time on the GPU of 32 layers in a row, against torch's attention over keys that are gathered already."""
-    from headwatch.capture.buffer import LayerSlot, allocate
     from headwatch.capture.kernels.triton_rows import TritonRows
+    from headwatch.capture.output.buffer import LayerSlot, allocate
 
     case = Case(one(tokens - 1, ends=(100, 1000, 1500)), heads=32, kv_heads=8, dim=128, query=dtype, cache=dtype)
     call, rows, spans = build(case, "cuda")

@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from headwatch.capture.control import ControlReceiver
-from headwatch.capture.front_end import FrontEnd
+from headwatch.capture.request.front_end import FrontEnd
 from headwatch.client import request_field
 from headwatch.config import CaptureConfig, RouteConfig, WireConfig
 from headwatch.control.controller import Controller

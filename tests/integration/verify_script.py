@@ -14,8 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from headwatch.capture import attach, oracle, selfcheck
+from headwatch.capture import attach
+from headwatch.capture.kernels import oracle
 from headwatch.capture.kernels.torch_rows import TorchRows
+from headwatch.capture.layers import selfcheck
 from headwatch.cli.output import stdout_to_stderr
 from headwatch.verify import engine
 from headwatch.verify.cases import WAVES

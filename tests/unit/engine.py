@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import torch
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.oracle import weights
+from headwatch.capture.kernels.oracle import weights
+from headwatch.capture.layers.attention import AttentionRule
+from headwatch.capture.request.field import CONTEXT_KEY
 from headwatch.model import Document, RequestContext, Span
 
 HEADS, KV_HEADS, DIM, BLOCK = 4, 2, 8, 16

@@ -33,9 +33,9 @@ from headwatch.bench.peers_report import ATTENTIONS, COPY, PeerCycle, report_of
 from headwatch.bench.prompts import PromptMaker
 from headwatch.bench.schedule import cycle
 from headwatch.bench.statistics import Interval
-from headwatch.capture.attention import AttentionRule, RowSpans
-from headwatch.capture.oracle import summarise, weights
-from headwatch.capture.sampling import is_sampled
+from headwatch.capture.kernels.oracle import summarise, weights
+from headwatch.capture.layers.attention import AttentionRule, RowSpans
+from headwatch.capture.request.sampling import is_sampled
 from headwatch.cli.main import main
 from headwatch.config import CaptureConfig
 

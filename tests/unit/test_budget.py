@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.budget import CALM_SECONDS, STRIDES, WINDOW_SECONDS, Budget
-from headwatch.capture.cost import CostModel
-from headwatch.capture.thinning import choose, seed_of, uniform
+from headwatch.capture.plan.budget import CALM_SECONDS, STRIDES, WINDOW_SECONDS, Budget
+from headwatch.capture.plan.cost import CostModel
+from headwatch.capture.plan.thinning import choose, seed_of, uniform
 
 LAYERS, STEP_SECONDS = 30, 0.05
 

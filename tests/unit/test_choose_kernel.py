@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.cache import CpuVectorReader
+from headwatch.capture.cache.reader import CpuVectorReader
 from headwatch.capture.kernels import choose as module
 from headwatch.capture.kernels.choose import choose, warm_up
+from headwatch.capture.layers.attention import AttentionRule
 from headwatch.errors import CaptureRefused
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headwatch.capture.field import Field, FieldDocument, FieldSpan, parse
+from headwatch.capture.request.field import Field, FieldDocument, FieldSpan, parse
 from headwatch.client import request_field
 from headwatch.config import CaptureConfig
 from headwatch.errors import RequestFieldError

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.buffer import LayerSlot
-from headwatch.capture.cache import CpuVectorReader
+from headwatch.capture.cache.cpu import Fp8Reader
+from headwatch.capture.cache.learnt import Layout, LearntReader
+from headwatch.capture.cache.reader import CpuVectorReader
 from headwatch.capture.kernels import compiler, cpu
 from headwatch.capture.kernels.choose import choose
-from headwatch.capture.learnt_layout import Layout, LearntReader
-from headwatch.capture.readers_cpu import Fp8Reader
+from headwatch.capture.layers.attention import AttentionRule
+from headwatch.capture.output.buffer import LayerSlot
 from headwatch.errors import CaptureRefused
 
 from .scenes import Scene, Wanted, scene, worst

@@ -11,10 +11,10 @@ import torch
 
 from headwatch.aggregate.alignment import TOLERANCE, AlignmentTracker
 from headwatch.aggregate.windows import Aggregator
-from headwatch.capture import oracle
-from headwatch.capture.attention import AttentionRule, row_spans
-from headwatch.capture.cross import cross_part
-from headwatch.capture.plan import RequestRows, SampledRequest
+from headwatch.capture.kernels import oracle
+from headwatch.capture.layers.attention import AttentionRule, row_spans
+from headwatch.capture.plan.cross import cross_part
+from headwatch.capture.plan.step import RequestRows, SampledRequest
 from headwatch.config import WindowConfig
 from headwatch.errors import WireError
 from headwatch.model import FEATURES, WINDOW_FEATURES, RequestContext, Span, SummaryBatch, WorkerIdentity

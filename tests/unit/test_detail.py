@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from headwatch.capture import oracle
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.budget import Admission
-from headwatch.capture.buffer import LayerSlot
-from headwatch.capture.detail_buffer import row_bytes
-from headwatch.capture.frames import FrameBuilder
-from headwatch.capture.kernels import torch_rows
+from headwatch.capture.kernels import oracle, torch_rows
 from headwatch.capture.kernels.detail import write_detail
 from headwatch.capture.kernels.torch_rows import TorchRows
-from headwatch.capture.parts import DETAIL_COST, Divider, StepPart, allocate_part
-from headwatch.capture.plan import WantedRows, admitted
+from headwatch.capture.layers.attention import AttentionRule
+from headwatch.capture.output.buffer import LayerSlot
+from headwatch.capture.output.detail_buffer import row_bytes
+from headwatch.capture.output.frames import FrameBuilder
+from headwatch.capture.plan.budget import Admission
+from headwatch.capture.plan.parts import DETAIL_COST, Divider, StepPart, allocate_part
+from headwatch.capture.plan.step import WantedRows, admitted
 from headwatch.config import CaptureConfig
 from headwatch.wire import codec
 from headwatch.wire.columns import Columns, view
@@ -30,7 +29,7 @@ from .frames import worker
 from .scenes import Scene, Wanted, scene
 
 if TYPE_CHECKING:
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.plan.step import RequestRows
     from headwatch.model import SummaryBatch
 
 LAYERS = 3

@@ -21,7 +21,7 @@ import zmq
 from headwatch.capture import worker as worker_module
 from headwatch.capture.attach import create
 from headwatch.capture.breaker import Breaker
-from headwatch.capture.frames import FrameBuilder
+from headwatch.capture.output.frames import FrameBuilder
 from headwatch.capture.worker import Capture
 from headwatch.config import CaptureConfig, Config, WireConfig
 from headwatch.ingest.receiver import Receiver

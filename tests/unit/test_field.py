@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.field import Field, Head, json_schema, parse, peek
+from headwatch.capture.request.field import Field, Head, json_schema, parse, peek
 from headwatch.config import CaptureConfig
 from headwatch.errors import RequestFieldError
 
@@ -68,7 +68,7 @@ def test_peek_reads_what_bears_on_sampling_and_passes_over_errors_elsewhere():
 
 
 def test_the_published_schema_is_current():
-    """Regenerate: python -c 'import json; from headwatch.capture.field import json_schema; print(json.dumps(
+    """Regenerate: python -c 'import json; from headwatch.capture.request.field import json_schema; print(json.dumps(
     json_schema(), indent=2))' > docs/request-field.schema.json
     """
     assert json.loads(SCHEMA.read_text()) == json_schema()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.foresight import Forecast, any_wanted, holds_rows
-from headwatch.capture.graphs import Follower, mark_schedules, mark_schedules_of, marks
-from headwatch.capture.plan import parse_context, wanted_positions
+from headwatch.capture.engine.graphs import Follower, mark_schedules, mark_schedules_of, marks
+from headwatch.capture.plan.foresight import Forecast, any_wanted, holds_rows
+from headwatch.capture.plan.step import parse_context, wanted_positions
+from headwatch.capture.request.field import CONTEXT_KEY
 from headwatch.capture.settings import of_file
 from headwatch.config import CaptureConfig
 from headwatch.model import RequestContext, Span

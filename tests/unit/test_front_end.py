@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.front_end import FrontEnd
+from headwatch.capture.request.field import CONTEXT_KEY
+from headwatch.capture.request.front_end import FrontEnd
 from headwatch.client import request_field
 from headwatch.config import CaptureConfig, RouteConfig
 from headwatch.model import RequestContext, Span

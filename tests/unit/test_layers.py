@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from headwatch.capture.cache import CpuVectorReader
-from headwatch.capture.kinds import left_out
-from headwatch.capture.latent import LatentHeads, LatentReader
-from headwatch.capture.layers import discover, layer_number
+from headwatch.capture.cache.reader import CpuVectorReader
+from headwatch.capture.layers.discovery import discover, layer_number
+from headwatch.capture.layers.kinds import left_out
+from headwatch.capture.layers.latent import LatentHeads, LatentReader
 from headwatch.errors import CaptureRefused
 
 HEADS = 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwatch.capture.locate import TracedPrompt, find_texts, trace
+from headwatch.capture.request.locate import TracedPrompt, find_texts, trace
 from headwatch.errors import RequestFieldError
 
 from .chat_tokenizer import chat_tokenizer

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headwatch.capture import attach, modes, plugin
+from headwatch.capture import attach, plugin
 from headwatch.capture import worker as worker_module
+from headwatch.capture.engine import modes
 from headwatch.config import CaptureConfig, Config, WireConfig
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry

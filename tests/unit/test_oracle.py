@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from headwatch.capture.attention import AttentionRule, RowSpans, row_spans
-from headwatch.capture.oracle import summarise, value_mass, weights
+from headwatch.capture.kernels.oracle import summarise, value_mass, weights
+from headwatch.capture.layers.attention import AttentionRule, RowSpans, row_spans
 from headwatch.model import FEATURES, Span
 
 PLAIN = AttentionRule(1.0)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.budget import Budget
-from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.plan import SampledRequest, StepPlan, parse_context
-from headwatch.capture.plan import plan_step as plan_batch
-from headwatch.capture.runners.base import StepBatch
+from headwatch.capture.engine.runners.base import StepBatch
+from headwatch.capture.plan.budget import Budget
+from headwatch.capture.plan.step import SampledRequest, StepPlan, parse_context
+from headwatch.capture.plan.step import plan_step as plan_batch
+from headwatch.capture.request.field import CONTEXT_KEY
 from headwatch.capture.settings import Raised, of_file
 from headwatch.config import CaptureConfig, RouteConfig
 from headwatch.model import Document, RequestContext, Span

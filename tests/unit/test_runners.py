@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from headwatch.capture.runners.choose import choose_runner, target_layers
-from headwatch.capture.runners.v1 import V1Runner
-from headwatch.capture.runners.v2 import V2Runner
+from headwatch.capture.engine.runners.choose import choose_runner, target_layers
+from headwatch.capture.engine.runners.v1 import V1Runner
+from headwatch.capture.engine.runners.v2 import V2Runner
 from headwatch.errors import CaptureRefused, EngineStateError
 
 FULL, SLIDING = "model.layers.0.self_attn.attn", "model.layers.1.self_attn.attn"

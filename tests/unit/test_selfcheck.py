@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.cache import CpuVectorReader
-from headwatch.capture.oracle import weights
-from headwatch.capture.selfcheck import CHECKS, MIN_VISIBLE, LayerTrust
+from headwatch.capture.cache.reader import CpuVectorReader
+from headwatch.capture.kernels.oracle import weights
+from headwatch.capture.layers.attention import AttentionRule
+from headwatch.capture.layers.selfcheck import CHECKS, MIN_VISIBLE, LayerTrust
 from headwatch.errors import CaptureRefused
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwatch.capture.field import Field, FieldDocument, FieldSpan
-from headwatch.capture.spans import Resolution, resolve
-from headwatch.capture.template import derive
+from headwatch.capture.request.field import Field, FieldDocument, FieldSpan
+from headwatch.capture.request.spans import Resolution, resolve
+from headwatch.capture.request.template import derive
 from headwatch.config import CaptureConfig, Marker
 from headwatch.model import Span
 

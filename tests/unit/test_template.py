@@ -2,7 +2,7 @@
 
 import pytest
 
-from headwatch.capture.template import Turn, derive, split
+from headwatch.capture.request.template import Turn, derive, split
 
 from . import chat_tokenizer as kit
 

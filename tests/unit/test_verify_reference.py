@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwatch.capture.attention import AttentionRule, row_spans
-from headwatch.capture.oracle import summarise, weights
+from headwatch.capture.kernels.oracle import summarise, weights
+from headwatch.capture.layers.attention import AttentionRule, row_spans
 from headwatch.errors import CommandError
 from headwatch.model import FEATURES, Document, RequestContext, Span
 from headwatch.verify.comparison import CapturedRow, Comparison

@@ -8,7 +8,7 @@ import pytest
 
 from headwatch.aggregate.weights import LARGEST, whole_weight
 from headwatch.aggregate.windows import Aggregator
-from headwatch.capture.thinning import choose, seed_of, uniform
+from headwatch.capture.plan.thinning import choose, seed_of, uniform
 from headwatch.config import WindowConfig
 from headwatch.model import WINDOW_FEATURES, SummaryBatch
 from headwatch.wire.columns import view

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from headwatch.capture.sender import Sender
+from headwatch.capture.output.sender import Sender
 from headwatch.config import WireConfig
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver

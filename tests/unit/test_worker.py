@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from headwatch.capture import oracle
 from headwatch.capture import worker as worker_module
 from headwatch.capture.attach import create
-from headwatch.capture.attention import AttentionRule
+from headwatch.capture.kernels import oracle
+from headwatch.capture.layers.attention import AttentionRule
 from headwatch.capture.plugin import install_worker_hook, register
 from headwatch.config import CaptureConfig, Config
 from headwatch.model import FEATURES, SummaryBatch

@@ -173,8 +173,8 @@ def test_a_fault_of_the_detail_pass_is_one_of_capture_and_reaches_no_engine(monk
 def test_requests_cannot_ask_for_more_than_the_operator_allows() -> None:
     from types import SimpleNamespace
 
-    from headwatch.capture.field import CONTEXT_KEY, FIELD_KEY
-    from headwatch.capture.front_end import FrontEnd
+    from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY
+    from headwatch.capture.request.front_end import FrontEnd
 
     front_end = FrontEnd(CaptureConfig(max_detail=2))
     params = SimpleNamespace(extra_args={FIELD_KEY: '{"capture": "always", "detail": 4}'})

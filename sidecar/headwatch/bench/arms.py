@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from headwatch.capture.sampling import is_sampled
+from headwatch.capture.request.sampling import is_sampled
 from headwatch.config import CaptureConfig, Config, WireConfig
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Switch:
     def add(self, arms: Sequence[str]) -> None:
         """Make the captures and front ends of *arms*, and put none of them in."""
         from headwatch.capture.attach import create  # noqa: PLC0415 - loads torch
-        from headwatch.capture.front_end import FrontEnd  # noqa: PLC0415
+        from headwatch.capture.request.front_end import FrontEnd  # noqa: PLC0415
 
         self.put(PLAIN)
         for arm in arms:

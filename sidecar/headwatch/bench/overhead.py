@@ -21,7 +21,7 @@ from headwatch.bench.overhead_report import BOUNDS, Captured, Memory, OverheadRe
 from headwatch.bench.prompts import PROMPT_TOKENS, PromptMaker
 from headwatch.bench.servers import compare_servers
 from headwatch.bench.sidecar import running_sidecar
-from headwatch.capture.budget import Budget
+from headwatch.capture.plan.budget import Budget
 from headwatch.errors import CommandError
 
 if TYPE_CHECKING:

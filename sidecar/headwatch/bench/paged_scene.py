@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwatch.capture import oracle
-from headwatch.capture.attention import AttentionRule, row_spans
-from headwatch.capture.buffer import LayerSlot, SummaryBuffer, allocate
-from headwatch.capture.cache import CpuVectorReader
+from headwatch.capture.cache.reader import CpuVectorReader
+from headwatch.capture.kernels import oracle
 from headwatch.capture.kernels.base import LayerCall
-from headwatch.capture.plan import RequestRows, SampledRequest
+from headwatch.capture.layers.attention import AttentionRule, row_spans
+from headwatch.capture.output.buffer import LayerSlot, SummaryBuffer, allocate
+from headwatch.capture.plan.step import RequestRows, SampledRequest
 from headwatch.errors import CommandError
 from headwatch.model import RequestContext, Span
 

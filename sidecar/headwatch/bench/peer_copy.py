@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headwatch.bench.child import Child
-    from headwatch.capture.layers import CapturedLayer
-    from headwatch.capture.plan import SampledRequest
+    from headwatch.capture.layers.discovery import CapturedLayer
+    from headwatch.capture.plan.step import SampledRequest
     from headwatch.capture.worker import Capture
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headwatch.bench.prompts import Prompt
-    from headwatch.capture.plan import SampledRequest
+    from headwatch.capture.plan.step import SampledRequest
     from headwatch.capture.worker import Capture
 
     Progress = Callable[[str], None]

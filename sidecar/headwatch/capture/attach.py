@@ -6,19 +6,19 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from headwatch import __version__
-from headwatch.capture import graphs, lifecycle, modes
-from headwatch.capture.identity import identity_of, place_of, refuse_unnumbered, refuse_whole_heads, total_heads
+from headwatch.capture.engine import graphs, lifecycle, modes
+from headwatch.capture.engine.identity import identity_of, place_of, refuse_unnumbered, refuse_whole_heads, total_heads
+from headwatch.capture.engine.runners.choose import NoRunner, choose_runner, runner_name, target_layers
 from headwatch.capture.kernels.choose import choose
-from headwatch.capture.kinds import left_out
-from headwatch.capture.layers import CapturedLayer, discover
-from headwatch.capture.runners.choose import NoRunner, choose_runner, runner_name, target_layers
+from headwatch.capture.layers.discovery import CapturedLayer, discover
+from headwatch.capture.layers.kinds import left_out
 from headwatch.capture.worker import Capture
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from headwatch.capture.runners.base import Runner
+    from headwatch.capture.engine.runners.base import Runner
     from headwatch.config import Config
 
 

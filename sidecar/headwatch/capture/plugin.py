@@ -62,8 +62,8 @@ def _install() -> None:
     from vllm.config.scheduler import SchedulerConfig  # noqa: PLC0415
     from vllm.v1.engine.input_processor import InputProcessor  # noqa: PLC0415
 
-    from headwatch.capture.front_end import FrontEnd  # noqa: PLC0415
-    from headwatch.capture.graphs import mark_schedules_of  # noqa: PLC0415
+    from headwatch.capture.engine.graphs import mark_schedules_of  # noqa: PLC0415
+    from headwatch.capture.request.front_end import FrontEnd  # noqa: PLC0415
 
     FrontEnd(config.capture, config.wire).install(InputProcessor)
     install_worker_hook(WorkerWrapperBase, config)
@@ -137,7 +137,7 @@ def _stand_by(wrapper: Any, config: Config, reason: str) -> None:
     logger.error("headwatch capture is off: %s", reason)
     _announce(wrapper, config, reason)
     try:
-        from headwatch.capture import graphs  # noqa: PLC0415
+        from headwatch.capture.engine import graphs  # noqa: PLC0415
 
         follower = graphs.Follower()
         graphs.install(follower, wrapper.worker)
@@ -148,7 +148,7 @@ def _stand_by(wrapper: Any, config: Config, reason: str) -> None:
 
 def _announce(wrapper: Any, config: Config, reason: str) -> None:
     try:
-        from headwatch.capture.standby import announce  # noqa: PLC0415
+        from headwatch.capture.engine.standby import announce  # noqa: PLC0415
 
         announce(config, wrapper.worker, reason)
     except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM

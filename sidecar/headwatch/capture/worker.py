@@ -15,21 +15,21 @@ import torch
 from msgspec.structs import replace
 
 from headwatch.capture.breaker import Breaker
-from headwatch.capture.budget import Budget
-from headwatch.capture.buffer import LayerSlot
 from headwatch.capture.control import ControlReceiver
-from headwatch.capture.cross import cross_part
-from headwatch.capture.foresight import holds_rows
-from headwatch.capture.frames import FrameBuilder
-from headwatch.capture.graphs import marks
+from headwatch.capture.engine.graphs import marks
 from headwatch.capture.kernels.base import LayerCall
 from headwatch.capture.kernels.detail import write_detail
 from headwatch.capture.kernels.torch_rows import TorchRows
-from headwatch.capture.parts import Divider, StepPart, allocate_part
-from headwatch.capture.plan import SampledRequest, StepPlan, parse_context, plan_step
-from headwatch.capture.selfcheck import LayerTrust, kernel_error, prove
-from headwatch.capture.sender import Sender
-from headwatch.capture.thinning import uniform
+from headwatch.capture.layers.selfcheck import LayerTrust, kernel_error, prove
+from headwatch.capture.output.buffer import LayerSlot
+from headwatch.capture.output.frames import FrameBuilder
+from headwatch.capture.output.sender import Sender
+from headwatch.capture.plan.budget import Budget
+from headwatch.capture.plan.cross import cross_part
+from headwatch.capture.plan.foresight import holds_rows
+from headwatch.capture.plan.parts import Divider, StepPart, allocate_part
+from headwatch.capture.plan.step import SampledRequest, StepPlan, parse_context, plan_step
+from headwatch.capture.plan.thinning import uniform
 from headwatch.errors import CaptureRefused
 from headwatch.model import StatusFrame, WorkerIdentity
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from headwatch.capture.buffer import SummaryBuffer
+    from headwatch.capture.engine.runners.base import Runner
     from headwatch.capture.kernels.base import RowKernel
-    from headwatch.capture.layers import CapturedLayer
-    from headwatch.capture.plan import RequestRows
-    from headwatch.capture.runners.base import Runner
+    from headwatch.capture.layers.discovery import CapturedLayer
+    from headwatch.capture.output.buffer import SummaryBuffer
+    from headwatch.capture.plan.step import RequestRows
     from headwatch.config import Config
     from headwatch.model import AttentionKind
 
@@ -102,7 +102,7 @@ class Capture:
         self.tensor_rank = 0
         """Which part of each layer's heads this worker has."""
         self.full_graphs_excluded = False
-        """Whether the step in progress must not replay a FULL CUDA graph: see :mod:`headwatch.capture.graphs`."""
+        """Whether the step in progress must not replay a FULL CUDA graph: see :mod:`headwatch.capture.engine.graphs`."""
         self._asleep = False
         self._revision = identity.revision
         self._weights = 0

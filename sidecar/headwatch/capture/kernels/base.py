@@ -1,6 +1,6 @@
 """What a row kernel is: it turns the query rows of one layer into head summaries.
 
-All kernels write the same numbers, those of :mod:`headwatch.capture.oracle`, within their error budgets; which one runs
+All kernels write the same numbers, those of :mod:`headwatch.capture.kernels.oracle`, within their error budgets; which one runs
 is chosen when the engine starts (:mod:`headwatch.capture.kernels.choose`).
 """
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from headwatch.capture.attention import AttentionRule
-    from headwatch.capture.buffer import LayerSlot
-    from headwatch.capture.cache import CacheReader
-    from headwatch.capture.latent import LatentHeads
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.cache.reader import CacheReader
+    from headwatch.capture.layers.attention import AttentionRule
+    from headwatch.capture.layers.latent import LatentHeads
+    from headwatch.capture.output.buffer import LayerSlot
+    from headwatch.capture.plan.step import RequestRows
 
     Memo = dict[Any, Any]
 

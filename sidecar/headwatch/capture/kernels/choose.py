@@ -11,7 +11,7 @@ from headwatch.errors import CaptureRefused
 if TYPE_CHECKING:
     from headwatch.capture.kernels.base import RowKernel
     from headwatch.capture.kernels.triton_rows import TritonRows
-    from headwatch.capture.layers import CapturedLayer
+    from headwatch.capture.layers.discovery import CapturedLayer
 
 logger = logging.getLogger("headwatch.capture")
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwatch.capture.cache import CacheReader, CpuVectorReader
+from headwatch.capture.cache.cpu import Fp8Reader
+from headwatch.capture.cache.learnt import LearntReader
+from headwatch.capture.cache.reader import CacheReader, CpuVectorReader
 from headwatch.capture.kernels.compiler import compiled
 from headwatch.capture.kernels.torch_rows import TorchRows
-from headwatch.capture.learnt_layout import LearntReader
-from headwatch.capture.readers_cpu import Fp8Reader
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.capture.buffer import LayerSlot, SummaryBuffer
     from headwatch.capture.kernels.base import LayerCall, Memo
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.output.buffer import LayerSlot, SummaryBuffer
+    from headwatch.capture.plan.step import RequestRows
 
 SCRATCH_FLOATS = 1 << 22
 """Logits held at once, 16 MiB, unless a single row needs more."""

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from headwatch.capture.buffer import LayerSlot
-    from headwatch.capture.detail_buffer import DetailBuffer
     from headwatch.capture.kernels.base import LayerCall
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.output.buffer import LayerSlot
+    from headwatch.capture.output.detail_buffer import DetailBuffer
+    from headwatch.capture.plan.step import RequestRows
 
 
 def write_detail(call: LayerCall, rows: Sequence[RequestRows], slot: LayerSlot) -> None:

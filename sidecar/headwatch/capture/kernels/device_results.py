@@ -1,6 +1,6 @@
 """A step's summaries on an accelerator, until the sending thread fetches them.
 
-Kernels write into device arrays of the same shape as the :class:`~headwatch.capture.buffer.SummaryBuffer`, all layers of a step
+Kernels write into device arrays of the same shape as those of the ``SummaryBuffer``, all layers of a step
 into the same ones, and record an event on the engine's stream: the engine's thread never waits.  :meth:`DeviceResults.fetch`
 runs where the arrays are read, which is the sending thread: it copies on a stream of its own, behind the event, into
 pinned memory, and waits there.  Device memory: that of the buffer, 0.6 MiB for 8 rows of 32 layers, 32 heads and 12 spans;
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from headwatch.capture.buffer import SummaryBuffer
+    from headwatch.capture.output.buffer import SummaryBuffer
 
 _ARRAYS = ("features", "span_mass", "value_mass", "output_norm")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from headwatch.capture import oracle
+from headwatch.capture.kernels import oracle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from headwatch.capture.buffer import LayerSlot
     from headwatch.capture.kernels.base import LayerCall, Memo
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.output.buffer import LayerSlot
+    from headwatch.capture.plan.step import RequestRows
 
 CHUNK_ELEMENTS = 1 << 22
 """Attention weights held at once: 16 MiB of float32."""

@@ -1,4 +1,4 @@
-"""The GPU kernel: one pass over K in Triton, on any strided paged cache (:mod:`headwatch.capture.paged`).
+"""The GPU kernel: one pass over K in Triton, on any strided paged cache (:mod:`headwatch.capture.cache.paged`).
 
 Online softmax as in flash decoding: a running maximum and sums that are rescaled when it grows, so K is read once and no
 weight is stored.  Query heads that share a KV head, and rows of a request that see the same positions, share the read.  A long
@@ -28,14 +28,14 @@ import torch
 import triton  # type: ignore[import-untyped]  # ships no type information
 import triton.language as tl  # type: ignore[import-untyped]  # ships no type information
 
-from headwatch.capture.attention import RowSpans
-from headwatch.capture.buffer import LayerSlot, allocate
+from headwatch.capture.cache.paged import PagedReader
 from headwatch.capture.kernels import triton_device as device
 from headwatch.capture.kernels.device_results import DeviceResults
 from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.capture.kernels.triton_work import Work, plan_work
-from headwatch.capture.paged import PagedReader
-from headwatch.capture.plan import RequestRows, SampledRequest
+from headwatch.capture.layers.attention import RowSpans
+from headwatch.capture.output.buffer import LayerSlot, allocate
+from headwatch.capture.plan.step import RequestRows, SampledRequest
 from headwatch.model import RequestContext
 
 if TYPE_CHECKING:

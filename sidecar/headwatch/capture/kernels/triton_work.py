@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.capture.attention import AttentionRule
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.layers.attention import AttentionRule
+    from headwatch.capture.plan.step import RequestRows
 
 ROW_FIELDS = ("number", "query_index", "position", "first", "last", "mass_base", "tile", "place")
 """Number in the step; token of the query tensor; position; first and last position seen; first entry among the span

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.engine_contract import runner_needs
-from headwatch.capture.runners.v1 import V1Runner
-from headwatch.capture.runners.v2 import V2Runner
+from headwatch.capture.engine.contract import runner_needs
+from headwatch.capture.engine.runners.v1 import V1Runner
+from headwatch.capture.engine.runners.v2 import V2Runner
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from headwatch.capture.runners.base import Runner, StepBatch
+    from headwatch.capture.engine.runners.base import Runner, StepBatch
 
 
 class NoRunner:

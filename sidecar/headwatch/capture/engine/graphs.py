@@ -30,7 +30,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from headwatch.capture.foresight import Forecast
+from headwatch.capture.plan.foresight import Forecast
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headwatch.capture import oracle
+from headwatch.capture.kernels import oracle
 from headwatch.capture.kernels.torch_rows import attend
 from headwatch.errors import CaptureRefused
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from headwatch.capture.buffer import LayerSlot
     from headwatch.capture.kernels.base import LayerCall
-    from headwatch.capture.latent import LatentHeads
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.layers.latent import LatentHeads
+    from headwatch.capture.output.buffer import LayerSlot
+    from headwatch.capture.plan.step import RequestRows
 
 CHECKS = 3
 MIN_VISIBLE = 16

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwatch.capture.parts import SPAN_MASSES
+from headwatch.capture.plan.parts import SPAN_MASSES
 from headwatch.model import SummaryBatch, WorkerIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headwatch.capture.buffer import SummaryBuffer
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.output.buffer import SummaryBuffer
+    from headwatch.capture.plan.step import RequestRows
     from headwatch.model import AttentionKind
 
 

@@ -2,15 +2,15 @@
 
 The batch stands in its final order once the first layer runs: ``input_batch.req_ids`` is the row order then, and
 ``_prepare_inputs`` has written the host side of ``query_start_loc`` and ``optimistic_seq_lens_cpu``.  The latter is exact
-unless draft tokens are scheduled asynchronously, which :mod:`headwatch.capture.modes` refuses.
+unless draft tokens are scheduled asynchronously, which :mod:`headwatch.capture.engine.modes` refuses.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.runners.base import StepBatch
-from headwatch.capture.runners.groups import CacheGroups, kernel_pages
+from headwatch.capture.engine.runners.base import StepBatch
+from headwatch.capture.engine.runners.groups import CacheGroups, kernel_pages
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,14 +1,14 @@
 """Reading keys and values of one request from the paged cache, one reader for each physical layout.
 
 A layout that no reader claims is refused (:class:`CaptureRefused`), never guessed; and whatever a reader returns is
-still held against the kernel's own output by :mod:`headwatch.capture.selfcheck` before anything is exported.
+still held against the kernel's own output by :mod:`headwatch.capture.layers.selfcheck` before anything is exported.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headwatch.capture.readers_gpu import GPU_BACKENDS, gpu_reader_for
+from headwatch.capture.cache.gpu import GPU_BACKENDS, gpu_reader_for
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def reader_for(layer: Any, owner: Any | None = None) -> CacheReader:
     Raises:
         CaptureRefused: With reason ``backend``, ``layout``, ``cache_dtype`` or those of :func:`gpu_reader_for`.
     """
-    from headwatch.capture.latent import LatentReader  # noqa: PLC0415 - these three refine this module
-    from headwatch.capture.readers_cpu import cpu_reader_for  # noqa: PLC0415
+    from headwatch.capture.cache.cpu import cpu_reader_for  # noqa: PLC0415
+    from headwatch.capture.layers.latent import LatentReader  # noqa: PLC0415 - these three refine this module
 
     name = backend_of(layer)
     if name in GPU_BACKENDS:

@@ -10,8 +10,8 @@ import platform
 import time
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.identity import engine_version
-from headwatch.capture.sender import Sender
+from headwatch.capture.engine.identity import engine_version
+from headwatch.capture.output.sender import Sender
 from headwatch.model import StatusFrame, WorkerIdentity
 
 if TYPE_CHECKING:

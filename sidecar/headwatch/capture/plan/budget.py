@@ -16,7 +16,7 @@ window's budget in advance, and beyond that are left out until it is paid back. 
 compilation) is forgiven beyond a window's budget, so that capture pauses for seconds and not for minutes.
 
 What is counted is time in the hooks on the engine's thread.  No clock of its own, no collective: every rank decides alone.
-The rows that a rank keeps are those with the lowest hash (:mod:`headwatch.capture.thinning`), so the rows of the rank that
+The rows that a rank keeps are those with the lowest hash (:mod:`headwatch.capture.plan.thinning`), so the rows of the rank that
 keeps fewest are on all of them, and each rank's weights are right for its own heads.  Rows that come while the purse is
 empty have no chance, and no weight speaks for them: a few in a hundred under a load that is too high.
 
@@ -30,8 +30,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headwatch.capture.cost import CostModel
-from headwatch.capture.thinning import Choice, choose
+from headwatch.capture.plan.cost import CostModel
+from headwatch.capture.plan.thinning import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

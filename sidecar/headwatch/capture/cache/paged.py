@@ -28,7 +28,7 @@ class PagedViews:
 
 @runtime_checkable
 class PagedReader(Protocol):
-    """A cache reader whose cache is strided pages.  It is a :class:`headwatch.capture.cache.CacheReader` as well."""
+    """A cache reader whose cache is strided pages.  It is a :class:`headwatch.capture.cache.reader.CacheReader` as well."""
 
     def views(self, cache: Tensor) -> PagedViews:
         """Return the keys and values of *cache*."""

@@ -18,7 +18,7 @@ from headwatch.model import WorkerIdentity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwatch.capture.layers import CapturedLayer
+    from headwatch.capture.layers.discovery import CapturedLayer
     from headwatch.config import Config
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.plan import SampledRequest, parse_context
+from headwatch.capture.plan.step import SampledRequest, parse_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ def holds_rows(requests: Mapping[str, SampledRequest], scheduled: Any, settings:
 
 
 def any_wanted(first: int, end: int, prompt_tokens: int, step_stride: int, prefill_stride: int) -> bool:
-    """Return whether :func:`headwatch.capture.plan.wanted_positions` of the same arguments is not empty, without the list."""
+    """Return whether ``wanted_positions`` of the same arguments is not empty, without the list."""
     last = prompt_tokens - 1
     if first <= last:
         if prefill_stride > 0:

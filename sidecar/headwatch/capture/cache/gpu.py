@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.paged import Fp8Format, PagedViews
+from headwatch.capture.cache.paged import Fp8Format, PagedViews
+from headwatch.capture.layers.attention import AttentionRule
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from headwatch.capture.locate import TracedPrompt, find_texts, trace
-from headwatch.capture.template import RoleMarkers, split
+from headwatch.capture.request.locate import TracedPrompt, find_texts, trace
+from headwatch.capture.request.template import RoleMarkers, split
 from headwatch.errors import RequestFieldError, SpanError
 from headwatch.model import Document, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwatch.capture.field import Field, FieldDocument
+    from headwatch.capture.request.field import Field, FieldDocument
     from headwatch.config import CaptureConfig, Marker
     from headwatch.model import SpanKind
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.capture.control import ControlReceiver
-from headwatch.capture.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
-from headwatch.capture.sampling import is_sampled
-from headwatch.capture.spans import Resolution, resolve
-from headwatch.capture.template import RoleMarkers, derive
+from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
+from headwatch.capture.request.sampling import is_sampled
+from headwatch.capture.request.spans import Resolution, resolve
+from headwatch.capture.request.template import RoleMarkers, derive
 from headwatch.config import WireConfig
 from headwatch.errors import RequestFieldError
 from headwatch.model import RequestContext, Span

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from headwatch.capture.parts import StepPart
+from headwatch.capture.plan.parts import StepPart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.plan.step import RequestRows
 
 
 def cross_part(rows: Sequence[RequestRows]) -> StepPart | None:

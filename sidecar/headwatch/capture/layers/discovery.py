@@ -1,7 +1,7 @@
 """The attention layers of the engine, each with its reader, its rule and the trust it has earned.
 
 A layer is either captured or refused with a reason; what does not attend to a request's positions is left out
-(:mod:`headwatch.capture.kinds`).
+(:mod:`headwatch.capture.layers.kinds`).
 
 Numbers are global: those of the model's layers where each has one attention, and first · n + second where each has n
 (LongCat: ``model.layers.3.self_attn.1``), as vLLM counts them (0.32 ``extract_layer_index``).  Cross-attention follows after
@@ -15,12 +15,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.attention import AttentionRule
-from headwatch.capture.cache import CPU_LATENT_BACKEND, CacheReader, backend_of, reader_for
-from headwatch.capture.kinds import attends, is_encoder, kind_of
-from headwatch.capture.latent import LatentHeads
-from headwatch.capture.readers_gpu import GPU_BACKENDS, gpu_rule_for
-from headwatch.capture.selfcheck import LayerTrust
+from headwatch.capture.cache.gpu import GPU_BACKENDS, gpu_rule_for
+from headwatch.capture.cache.reader import CPU_LATENT_BACKEND, CacheReader, backend_of, reader_for
+from headwatch.capture.layers.attention import AttentionRule
+from headwatch.capture.layers.kinds import attends, is_encoder, kind_of
+from headwatch.capture.layers.latent import LatentHeads
+from headwatch.capture.layers.selfcheck import LayerTrust
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.capture.detail_buffer import DetailBuffer
+    from headwatch.capture.output.detail_buffer import DetailBuffer
 
 
 @dataclass(slots=True)

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwatch.capture.buffer import allocate
-from headwatch.capture.detail_buffer import allocate_detail, row_bytes
+from headwatch.capture.output.buffer import allocate
+from headwatch.capture.output.detail_buffer import allocate_detail, row_bytes
 from headwatch.wire.detail_columns import BLOCK_PROFILE, FULL_ROWS, TOP_POSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwatch.capture.buffer import SummaryBuffer
-    from headwatch.capture.plan import RequestRows
+    from headwatch.capture.output.buffer import SummaryBuffer
+    from headwatch.capture.plan.step import RequestRows
     from headwatch.config import CaptureConfig
     from headwatch.model import AttentionKind
 

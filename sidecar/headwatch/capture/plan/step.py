@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from headwatch.capture.attention import RowSpans, row_spans
-from headwatch.capture.field import CONTEXT_KEY
-from headwatch.capture.parts import DETAIL_COST, SPAN_MASSES
-from headwatch.capture.thinning import seed_of, uniform
+from headwatch.capture.layers.attention import RowSpans, row_spans
+from headwatch.capture.plan.parts import DETAIL_COST, SPAN_MASSES
+from headwatch.capture.plan.thinning import seed_of, uniform
+from headwatch.capture.request.field import CONTEXT_KEY
 from headwatch.model import RequestContext
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.capture.budget import Budget
-    from headwatch.capture.parts import StepPart
-    from headwatch.capture.runners.base import StepBatch
+    from headwatch.capture.engine.runners.base import StepBatch
+    from headwatch.capture.plan.budget import Budget
+    from headwatch.capture.plan.parts import StepPart
     from headwatch.capture.settings import Settings
     from headwatch.model import AttentionKind
 
@@ -43,7 +43,7 @@ class SampledRequest:
     context: RequestContext
     spans: RowSpans
     seed: int = 0
-    """Draws its rows: see :mod:`headwatch.capture.thinning`."""
+    """Draws its rows: see :mod:`headwatch.capture.plan.thinning`."""
     last_position: int = -1
     cross: SampledRequest | None = None
     """The same request over its encoder's input, where it has one."""

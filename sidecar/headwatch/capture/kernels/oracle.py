@@ -20,7 +20,7 @@ from headwatch.model import LOCAL_TOKENS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwatch.capture.attention import AttentionRule, RowSpans
+    from headwatch.capture.layers.attention import AttentionRule, RowSpans
 
 
 def weights(query: Tensor, keys: Tensor, positions: Tensor, rule: AttentionRule) -> tuple[Tensor, Tensor]:

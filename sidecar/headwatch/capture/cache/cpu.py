@@ -1,7 +1,7 @@
 """The caches of vLLM's ``CPU_ATTN`` backend, 0.32: one logical shape, a physical layout for each instruction set.
 
 ``vec`` and ``vec16`` are read as they are known to be.  Every other one (AMX tiles, Arm, s390x, Power, RISC-V) is learnt from
-the backend's own writer (:mod:`headwatch.capture.learnt_layout`).  FP8 caches hold bytes in the layout of their instruction
+the backend's own writer (:mod:`headwatch.capture.cache.learnt`).  FP8 caches hold bytes in the layout of their instruction
 set, decoded here with the layer's own scales (``_k_scale_float``, ``_v_scale_float``), which are looked up at each read.
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwatch.capture.cache import CacheReader, CpuVectorReader
-from headwatch.capture.learnt_layout import LearntReader, learn
+from headwatch.capture.cache.learnt import LearntReader, learn
+from headwatch.capture.cache.reader import CacheReader, CpuVectorReader
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:

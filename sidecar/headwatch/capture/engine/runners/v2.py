@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwatch.capture.runners.base import StepBatch
-from headwatch.capture.runners.groups import CacheGroups, kernel_pages
+from headwatch.capture.engine.runners.base import StepBatch
+from headwatch.capture.engine.runners.groups import CacheGroups, kernel_pages
 from headwatch.errors import EngineStateError
 
 if TYPE_CHECKING:
