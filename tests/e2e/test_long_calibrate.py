@@ -45,4 +45,6 @@ def test_few_heads_tell_right_from_wrong_documents_on_held_out_questions(tmp_pat
     made, shipped = load_head_map(str(out)), load_head_map(str(packaged_head_map()))
     assert made.model == shipped.model == SERVED_MODEL
     assert made.model_sha256 == shipped.model_sha256 == weights_sha256(prepare_model())
-    assert set(made.members("retrieval")) & set(shipped.members("retrieval"))
+    # Made on another machine, whose kernels may round otherwise: most of the heads are the same, if not each.
+    shared = set(made.members("retrieval")) & set(shipped.members("retrieval"))
+    assert len(shared) >= 0.7 * len(shipped.members("retrieval"))
