@@ -58,7 +58,7 @@ class Plan:
 
 
 QUICK = Plan({1: 3, 4: 3}, 5, {1: 2}, 8, 330.0, servers=False)
-FULL = Plan({1: 12, 4: 10, 16: 5}, 2, {1: 5, 4: 2, 16: 1}, 16, 3600.0, servers=True)
+FULL = Plan({1: 6, 4: 5, 16: 3}, 4, {1: 3, 4: 2, 16: 1}, 16, 3600.0, servers=True)
 
 
 def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: Plan | None = None) -> OverheadReport:

@@ -68,7 +68,7 @@ class Plan:
 
 
 QUICK = Plan({1: 3, 4: 2}, 2)
-FULL = Plan({1: 6, 4: 4, 16: 2}, 2)
+FULL = Plan({1: 4, 4: 3, 16: 1}, 2)
 
 
 def run(
