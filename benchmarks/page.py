@@ -71,7 +71,7 @@ def _overhead(report: dict[str, Any]) -> str:
         f"**`bench overhead`**, {_conditions(report)}; tokens a second over those of plain vLLM.",
         "",
         f"| arm | all batch sizes |{head} p99 between tokens |",
-        "|---|---|" + "---|" * (len(batches) + 1),
+        f"|---|---|{'---|' * (len(batches) + 1)}",
     ]
     for arm, name in ARMS.items():
         cells = [intervals[f"throughput_ratio_{arm}"], *(intervals[f"throughput_ratio_{arm}_b{batch}"] for batch in batches)]
@@ -90,11 +90,12 @@ def _peers(report: dict[str, Any]) -> str:
     batches = sorted({item["batch"] for item in report["ways"]})
     used, cores = report["conditions"]["used_cores"], report["conditions"]["machine"]["cores"]
     where = "`--spread`: the client has the idle core to itself" if used == cores else "everything on the engine's cores"
+    head = "".join(f" batch {batch} |" for batch in batches)
     lines = [
         f"**`bench peers`**, {_conditions(report)}; {where}. headwatch's tokens a second over the peer's, same rows summarised.",
         "",
-        "| peer |" + "".join(f" batch {batch} |" for batch in batches),
-        "|---|" + "---|" * len(batches),
+        f"| peer |{head}",
+        f"|---|{'---|' * len(batches)}",
     ]
     for way, name in RIVALS.items():
         cells = (_interval(report["intervals"][f"ahead_of_{way}_b{batch}"]) for batch in batches)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,16 @@ def test_the_page_of_metrics_is_what_the_table_of_metrics_generates():
     assert page == metrics_doc.render()
     for metric in METRICS:
         assert f"| `{metric.name}` | `{metric.prometheus_name}` |" in page
+
+
+def test_the_figures_of_the_benchmarks_are_those_that_are_committed():
+    """Commit a result, then run `python -m benchmarks.page`."""
+    sys.path.insert(0, str(DOCS.parent))
+    try:
+        page = importlib.import_module("benchmarks.page")
+    finally:
+        sys.path.pop(0)
+    assert (DOCS / "benchmarks.md").read_text() == page.page()
 
 
 def test_every_check_of_the_doctor_is_documented(tmp_path: Path):
