@@ -1,13 +1,14 @@
 """A peer inside the engine: queries and keys of every layer are copied out, and a client process computes the summaries.
 
 This is the approach of vllm-lens and of vLLM-Hook, at its best: in each step only the new token's keys leave the engine and,
-where the step is sampled, its queries; buffers are allocated once; one message a step.  The keys of the prompt are handed
-over before the clock starts, which a real peer has to pay for.  Like those peers it knows nothing of windows, softcaps or
-sinks, and a prefix-cache hit would leave it without keys.
+where the step is sampled, its queries; buffers are allocated once; one message a step.  The keys of the prompt have to leave
+as well, once a request: what handing them over takes is measured apart, and a turn is charged its part of it.  Like those
+peers it knows nothing of windows, softcaps or sinks, and a prefix-cache hit would leave it without keys.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,20 +52,27 @@ class Copier:
             dim=impl.head_size, scale=self._layers[0].rule.scale,
         ))  # fmt: skip
 
-    def follow(self, requests: Mapping[str, SampledRequest]) -> None:
-        """Hand over the keys that the cache holds of all running requests, before a turn begins."""
+    def follow(self, requests: Mapping[str, SampledRequest]) -> float:
+        """Hand over the keys that the cache holds of all running requests; return the seconds until the client has them.
+
+        Finding them in the paged cache is not counted: a real peer takes them where the prompt is computed.
+        """
         self._child.tell(Forget())
         batch = self._runner.batch()  # as the last step left it
         self._names = batch.ids
+        seconds = 0.0
         for place, (name, tokens) in enumerate(zip(batch.ids, batch.sequence_lengths, strict=True)):
             spans = requests[name].spans
-            keys = torch.stack([self._cached(item, place, tokens) for item in self._layers])
+            keys = torch.stack([self._cached(item, place, tokens) for item in self._layers]).contiguous()
+            started = time.perf_counter()
             self._child.tell(
-                Follow(name, tokens, spans.ends.tolist(), [bool(flag) for flag in spans.document]),
-                [keys.contiguous().numpy().tobytes()],
+                Follow(name, tokens, spans.ends.tolist(), [bool(flag) for flag in spans.document]), [keys.numpy().tobytes()]
             )
+            self.flush()
+            seconds += time.perf_counter() - started
         self._allocate()
         self._step = 0
+        return seconds
 
     def flush(self) -> Done:
         """Return once the client has summarised everything."""

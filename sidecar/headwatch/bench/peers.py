@@ -52,6 +52,8 @@ STRIDES = {PLAIN: 0, ALL: 1, ALL_TENTH: 10, COPY: 1, COPY_TENTH: 10, TRANSFORMER
 """Every how many steps of a turn each row is summarised; 0: none."""
 TURN_STEPS = 20
 """Two sampled steps at one in ten; long enough that waiting for the client's last summary counts little."""
+ANSWER_TOKENS = 128
+"""Of a request: a turn of a copying peer is charged for its part of handing the prompt's keys over, 20 in 128."""
 SETTLE_SECONDS = 60.0
 
 
@@ -68,7 +70,7 @@ class Plan:
 
 
 QUICK = Plan({1: 3, 4: 2}, 2)
-FULL = Plan({1: 4, 4: 3, 16: 1}, 2)
+FULL = Plan({1: 4, 4: 3, 16: 2}, 2)
 
 
 def run(
@@ -167,8 +169,7 @@ class _Bench:
             _check(arm, answer.rows, wanted)
             return answer.seconds
         copier, capture = self._copiers.get(arm), self.switch.captures.get(arm)
-        if copier is not None:
-            copier.follow(requests)
+        charged = copier.follow(requests) * self._steps / ANSWER_TOKENS if copier is not None else 0.0
         before = copier.flush().rows if copier is not None else capture.counters["rows_planned"] if capture else 0
         self.switch.put(arm)
         started = time.perf_counter()
@@ -184,7 +185,7 @@ class _Bench:
             done = 0
         seconds = time.perf_counter() - started
         _check(arm, done - before, wanted)
-        return seconds
+        return seconds + charged
 
     def _settle(self, capture: Capture) -> None:
         """Wait until the frames of *capture* have left for the sidecar."""
