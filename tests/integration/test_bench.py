@@ -76,12 +76,11 @@ def test_overhead_says_what_it_ran_on(overhead):
 
 
 def test_peers_prints_a_bar_for_each_peer_and_batch_size(peers):
-    expected = {
-        f"ahead_of_{peer}{sense}_b{batch}"
-        for peer in ("copy_all", "copy_tenth", "attentions_all", "attentions_tenth")
-        for sense in ("", "_relative") for batch in (1, 4)
-    }  # fmt: skip
-    assert set(peers["bars"]) == expected
+    rivals = [f"ahead_of_{peer}" for peer in ("copy_all", "copy_tenth", "attentions_all", "attentions_tenth")]
+    assert set(peers["bars"]) == {f"{rival}_b{batch}" for rival in rivals for batch in (1, 4)}
+    assert set(peers["intervals"]) == {
+        f"{rival}{sense}_b{batch}" for rival in rivals for sense in ("", "_relative") for batch in (1, 4)
+    }
     assert all(value > 0 for value in peers["bars"].values())
     ways = {(item["way"], item["batch"]) for item in peers["ways"]}
     assert {("plain", 1), ("all", 4), ("copy_all", 4), ("transformers", 1), ("attentions_all", 4)} <= ways

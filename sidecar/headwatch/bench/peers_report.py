@@ -30,7 +30,7 @@ RIVALS = {COPY: ALL, COPY_TENTH: ALL_TENTH, ATTENTIONS: ALL, ATTENTIONS_TENTH: A
 
 @dataclass(frozen=True, slots=True)
 class PeerCycle:
-    """One cycle at one batch size: tokens a second of each arm."""
+    """One cycle at one batch size: tokens a second of each arm that was in it."""
 
     batch: int
     speeds: dict[str, float]
@@ -67,7 +67,7 @@ def report_of(cycles: Sequence[PeerCycle], conditions: Conditions) -> PeersRepor
     intervals: dict[str, Interval] = {}
     for batch in sorted({item.batch for item in cycles}):
         speeds = [item.speeds for item in cycles if item.batch == batch]
-        for way in speeds[0]:
+        for way in dict.fromkeys(way for item in speeds for way in item):
             figures = _figures(way, batch, speeds)
             ways.append(figures)
             if figures.headwatch_ahead is not None and figures.headwatch_ahead_relative is not None:
@@ -98,6 +98,7 @@ def render(report: PeersReport) -> str:
 
 def _figures(way: str, batch: int, speeds: Sequence[dict[str, float]]) -> WayFigures:
     basis, rival = BASIS.get(way), RIVALS.get(way)
+    speeds = [item for item in speeds if way in item]
     harmonic = len(speeds) / sum(1.0 / item[way] for item in speeds)  # every cycle makes the same tokens
     return WayFigures(
         way=way,
