@@ -104,6 +104,8 @@ def _peers(report: dict[str, Any]) -> str:
 
 
 def _interval(found: dict[str, float]) -> str:
+    if found["pairs"] == 1:
+        return f"{found['value']:.3f} (one cycle)"
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
