@@ -53,20 +53,22 @@ def main(arguments: list[str]) -> int:
 
 
 def end_descendants(grace_seconds: float) -> None:
-    """Send SIGTERM to every descendant, and SIGKILL to what is left after *grace_seconds*; return when none is left."""
+    """Send SIGTERM to every descendant, and SIGKILL to what is left after *grace_seconds*; return when none is left.
+
+    Whether any is left only ``waitpid`` can tell: the kernel's lists of children may leave some out while others end.
+    """
     for pid in descendants():
         _signal(pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
-    while pids := descendants():
+    while _children_left():
         if time.monotonic() > deadline:
-            for pid in pids:
+            for pid in descendants():
                 _signal(pid, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
-        _reap()
 
 
 def descendants() -> list[int]:
-    """Return the ids of all processes below this one."""
+    """Return the ids of all processes below this one, as far as the kernel lists them."""
     found: list[int] = []
     queue = [os.getpid()]
     while queue:
@@ -79,10 +81,14 @@ def descendants() -> list[int]:
     return found
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
+def _children_left() -> bool:
+    """Take leave of the children that have ended; return whether there are others.  Orphans below are children too."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _signal(pid: int, number: int) -> None:
