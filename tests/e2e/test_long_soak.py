@@ -221,9 +221,8 @@ def test_the_account_is_exact_where_rows_are_thinned_and_dropped(tmp_path: Path)
     assert counters["rows_planned"] == counters["rows_sent"] + counters["rows_dropped"] + counters["rows_refused"]
     assert soaked.inbox.rows == counters["rows_sent"] > 0
     assert soaked.missing == counters["frames_dropped"]
-    # Steps of this tiny model take 3 ms: what runs in each of them, planned rows or not, is 2 or 3 % by itself.
     print(f"capture took {soaked.told['overhead']:.3f} of step time")  # noqa: T201 - the figure is reported
-    assert soaked.told["overhead"] < 0.10, "a budget of 5 %, and the self-check at the start"
+    assert soaked.told["overhead"] < 0.08, "a budget of 5 %, and the self-check at the start"
     weights = [weight for seen in soaked.inbox.samples.values() for weight in seen.weights]
     assert min(weights) >= 1.0
     assert max(weights) > 1.0
