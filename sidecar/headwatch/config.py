@@ -84,6 +84,9 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Routes (as the request field names them) that are sampled otherwise."""
     budget_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.01
     """Largest share of step time that capture may take: beyond it rows are thinned, with weights; 1: no limit."""
+    spare_core: bool = True
+    """Whether the CPU kernel may compute on a core that the engine leaves free, where there is one; what it takes there counts
+    for *budget_share* as well."""
     max_rows_per_step: Positive = 64
     max_documents: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
     max_field_bytes: Positive = 4 * 1024 * 1024

@@ -77,7 +77,7 @@ class Engine:
                 parallel_config=SimpleNamespace(
                     tensor_parallel_size=1, pipeline_parallel_size=1, prefill_context_parallel_size=1,
                     decode_context_parallel_size=1, nnodes_within_dp=1, distributed_executor_backend="uni",
-                    use_ubatching=False, data_parallel_index=0,
+                    use_ubatching=False, data_parallel_index=0, data_parallel_size=1,
                 ),
                 scheduler_config=SimpleNamespace(async_scheduling=False),
                 cache_config=SimpleNamespace(kv_sharing_fast_prefill=False),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from headwatch.capture.cache.cpu import Fp8Reader
 from headwatch.capture.cache.learnt import Layout, LearntReader
 from headwatch.capture.cache.reader import CpuVectorReader
-from headwatch.capture.kernels import compiler, cpu
+from headwatch.capture.kernels import compiler, cpu, helper
 from headwatch.capture.kernels.choose import choose
 from headwatch.capture.layers.attention import AttentionRule
 from headwatch.capture.output.buffer import LayerSlot
@@ -20,18 +22,25 @@ from headwatch.errors import CaptureRefused
 
 from .scenes import Scene, Wanted, scene, worst
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 BUDGET = 4e-6
 """Against float64: rounding of float32 products in logits of a few units."""
 
 
-@pytest.fixture(scope="module")
-def kernel() -> cpu.CpuRows:
-    return cpu.load()
+@pytest.fixture(scope="module", params=[False, True], ids=["on the engine's threads", "beside the engine"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[cpu.CpuRows]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(helper, "spare", lambda *_: os.sched_getaffinity(0))  # also where a machine has nothing to spare
+        made = cpu.load(beside=request.param)
+    yield made
+    made.close()
 
 
 def check(kernel: cpu.CpuRows, made: Scene, *, values: bool = False, bound: float = BUDGET) -> None:
     buffer, right = made.buffer(values=values), made.buffer(values=values)
-    kernel.summarise(made.call, made.rows, LayerSlot(buffer, 1), {})
+    summarise(kernel, made, LayerSlot(buffer, 1), {})
     made.expected(LayerSlot(right, 1))
     assert worst(right.features[:, 1], buffer.features[:, 1]) <= bound
     assert worst(right.span_mass[:, 1], buffer.span_mass[:, 1]) <= bound
@@ -40,6 +49,17 @@ def check(kernel: cpu.CpuRows, made: Scene, *, values: bool = False, bound: floa
         assert worst(right.output_norm[:, 1], buffer.output_norm[:, 1]) <= 8 * bound
     for array in (buffer.features, buffer.span_mass):
         assert (array[:, [0, 2]] == -7.0).all(), "another layer's slot was touched"
+
+
+def summarise(kernel: cpu.CpuRows, made: Scene, slot: LayerSlot, memo: dict[Any, Any]) -> None:
+    """Summarise; then, before the summaries are waited for, overwrite what the engine's next layer overwrites."""
+    query, output = made.call.query.clone(), made.call.output.clone()
+    kernel.summarise(made.call, made.rows, slot, memo)
+    made.call.query.fill_(float("nan"))
+    made.call.output.fill_(float("nan"))
+    kernel.settle()
+    made.call.query.copy_(query)
+    made.call.output.copy_(output)
 
 
 SLOPES = torch.tensor([0.5, 0.25, 0.125, 0.0625, 0.03, 0.01])
@@ -113,7 +133,7 @@ def test_a_nan_in_a_visible_key_is_undefined_and_stays_in_its_kv_head(kernel: cp
     page = int(made.call.block_table[1, 1])
     made.call.cache.view(len(made.call.cache), 2, 2, -1)[page, 0, 0, 5] = float("nan")
     buffer = made.buffer()
-    kernel.summarise(made.call, made.rows, LayerSlot(buffer, 1), {})
+    summarise(kernel, made, LayerSlot(buffer, 1), {})
     assert np.isnan(buffer.features[0, 1, :3, 0]).all()
     assert np.isfinite(buffer.features[0, 1, 3:]).all()
 
@@ -165,6 +185,7 @@ def test_two_layers_of_a_step_share_what_is_prepared(kernel: cpu.CpuRows) -> Non
     buffer = made.buffer()
     kernel.summarise(made.call, made.rows, LayerSlot(buffer, 0), memo)
     kernel.summarise(made.call, made.rows, LayerSlot(buffer, 2), memo)
+    kernel.settle()
     assert len(memo) == 1
     np.testing.assert_array_equal(buffer.features[:, 0], buffer.features[:, 2])
 

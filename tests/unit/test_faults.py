@@ -21,6 +21,7 @@ import zmq
 from headwatch.capture import worker as worker_module
 from headwatch.capture.attach import create
 from headwatch.capture.breaker import Breaker
+from headwatch.capture.kernels.torch_rows import TorchRows
 from headwatch.capture.output.frames import FrameBuilder
 from headwatch.capture.worker import Capture
 from headwatch.config import CaptureConfig, Config, WireConfig
@@ -130,9 +131,8 @@ def broken(*_: object, **__: object) -> None:
     raise MemoryError("injected")
 
 
-class BrokenKernel:
+class BrokenKernel(TorchRows):
     name = "broken"
-    carries_values = True
 
     def summarise(self, *_: object) -> None:
         raise RuntimeError("injected")
@@ -145,6 +145,7 @@ HOOKS: dict[str, Callable[[pytest.MonkeyPatch, Capture], None]] = {
     "the summary buffer": lambda patch, _: patch.setattr(worker_module, "allocate_part", broken),
     "the pages of a layer": lambda patch, capture: patch.setattr(capture.runner, "block_table", broken),
     "the kernel": lambda patch, capture: patch.setattr(capture, "kernel", BrokenKernel()),
+    "another core": lambda patch, capture: patch.setattr(capture.kernel, "settle", broken),
     "the end of a step": lambda patch, capture: patch.setattr(capture, "_offer", broken),
 }
 

@@ -144,6 +144,12 @@ def test_a_kernel_whose_value_masses_are_wrong_is_replaced(monkeypatch: pytest.M
             TorchRows().summarise(call, rows, slot, memo)
             slot.buffer.value_mass[:, slot.index] /= 2
 
+        def again(self, *_: Any) -> bool:
+            return False
+
+        def settle(self) -> float:
+            return 0.0
+
     engine = Engine()
     capture = capture_on(engine, monkeypatch, configured(value_mass=True))
     right = capture_on(other := Engine(), monkeypatch, configured(value_mass=True))

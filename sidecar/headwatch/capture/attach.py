@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from headwatch import __version__
 from headwatch.capture.engine import graphs, lifecycle, modes
-from headwatch.capture.engine.identity import identity_of, place_of, refuse_unnumbered, refuse_whole_heads, total_heads
+from headwatch.capture.engine.identity import (
+    alone,
+    identity_of,
+    place_of,
+    refuse_unnumbered,
+    refuse_whole_heads,
+    total_heads,
+)
 from headwatch.capture.engine.runners.choose import NoRunner, choose_runner, runner_name, target_layers
 from headwatch.capture.kernels.choose import choose
 from headwatch.capture.layers.discovery import CapturedLayer, discover
@@ -34,7 +41,8 @@ def create(config: Config, worker: Any) -> Capture:
     refuse_whole_heads(layers, heads, place)
     refuse_unnumbered(layers, worker, place)
     device = str(getattr(getattr(worker, "device", None), "type", "cpu"))
-    kernel = choose(device, layers, values=config.capture.value_mass)
+    beside = config.capture.spare_core and alone(worker, place)
+    kernel = choose(device, layers, values=config.capture.value_mass, beside=beside)
     capture = Capture(config, identity_of(config, worker, layers, place, heads), runner, layers, kernel, refusal)
     capture.tensor_rank = place.tensor_rank
     capture.left_out = left_out(worker.vllm_config.compilation_config.static_forward_context, _modules(worker))

@@ -20,18 +20,18 @@ from headwatch.capture.engine.graphs import marks
 from headwatch.capture.kernels.base import LayerCall
 from headwatch.capture.kernels.detail import write_detail
 from headwatch.capture.kernels.torch_rows import TorchRows
-from headwatch.capture.layers.selfcheck import LayerTrust, kernel_error, prove
+from headwatch.capture.layers.selfcheck import LayerTrust, kernel_error, prove, trusted_below
 from headwatch.capture.output.buffer import LayerSlot
 from headwatch.capture.output.frames import FrameBuilder
 from headwatch.capture.output.sender import Sender
 from headwatch.capture.plan.budget import Budget
 from headwatch.capture.plan.cross import cross_part
 from headwatch.capture.plan.foresight import holds_rows
-from headwatch.capture.plan.parts import Divider, StepPart, allocate_part
+from headwatch.capture.plan.parts import SPAN_MASSES, Divider, StepPart, allocate_part
 from headwatch.capture.plan.step import SampledRequest, StepPlan, parse_context, plan_step
 from headwatch.capture.plan.thinning import uniform
+from headwatch.capture.status import status_of
 from headwatch.errors import CaptureRefused
-from headwatch.model import StatusFrame, WorkerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from headwatch.capture.output.buffer import SummaryBuffer
     from headwatch.capture.plan.step import RequestRows
     from headwatch.config import Config
-    from headwatch.model import AttentionKind
+    from headwatch.model import AttentionKind, StatusFrame, WorkerIdentity
 
     Observer = Callable[[int, list[tuple[str, int]], Tensor, list[Tensor], float], None]
 
@@ -81,7 +81,8 @@ class Capture:
         self.counters: Counter[str] = Counter()
         self.capture_seconds = 0.0
         self.step_seconds = 0.0
-        self._sequence = 0
+        self.sequence = 0
+        """Of the next frame."""
         self._finished: list[str] = []
         self._drafts: dict[str, int] = {}
         """Draft tokens of each request in this step."""
@@ -103,7 +104,10 @@ class Capture:
         """Which part of each layer's heads this worker has."""
         self.full_graphs_excluded = False
         """Whether the step in progress must not replay a FULL CUDA graph: see :mod:`headwatch.capture.engine.graphs`."""
-        self._asleep = False
+        self._trusted_below = 0
+        """Rows that see fewer positions need no check in any layer."""
+        self.asleep = False
+        """Whether the engine has given its memory away."""
         self._revision = identity.revision
         self._weights = 0
         """How often the weights were replaced."""
@@ -126,7 +130,7 @@ class Capture:
             self._pending = bool(
                 self.requests
                 and settings.enabled
-                and not self._asleep
+                and not self.asleep
                 and holds_rows(self.requests, scheduled, settings)
                 and self.breaker.closed  # asked last: an open one is tried again by the step that asks
             )
@@ -146,8 +150,9 @@ class Capture:
                 return
             if self._pending:
                 self._plan()
-            if self.step is not None:
-                self._summarise(item, self.step, query, cache, output)
+            step = self.step
+            if step is not None and not (step.plain and self._summarise_again(item, step.plain, query, cache, output)):
+                self._summarise(item, step, query, cache, output)
         except CaptureRefused as refusal:
             item.refused = f"{refusal.reason}: {refusal}"
             self.breaker.refused(refusal)
@@ -162,6 +167,7 @@ class Capture:
         """Hand the step's summaries to the sender."""
         started = time.perf_counter()
         step, self.step = self.step, None
+        self._settle(step)
         ordinary = step is not None and not (step.failed or step.checked)
         try:
             self._pending = self.full_graphs_excluded = False
@@ -191,64 +197,25 @@ class Capture:
         """Take note of new weights: each layer earns its trust again, and the revision is another one from here on."""
         self._weights += 1
         self.identity = replace(self.identity, revision=f"{self._revision}+reload{self._weights}")
-        for item in self.layers.values():
-            item.trust = LayerTrust()
+        self._distrust()
 
     def fall_asleep(self) -> None:
         """Take note that the engine gives its memory away: nothing is captured until it is awake."""
-        self._asleep = True
+        self.asleep = True
 
     def awake(self) -> None:
         """Take note that the engine has its memory back, and weights that may be others."""
-        self._asleep = False
+        self.asleep = False
+        self._distrust()
+
+    def _distrust(self) -> None:
+        self._trusted_below = 0
         for item in self.layers.values():
             item.trust = LayerTrust()
 
     def status(self) -> StatusFrame:
         """Return what the worker says of itself."""
-        refused = {item.name: item.refused for item in self.layers.values() if item.refused}
-        captured = any(item.active for item in self.layers.values())
-        reason = self.refusal or self.breaker.reason or self.sender.error
-        if not captured:
-            reason = reason or "every attention layer was refused"
-        sender, settings = self.sender, self.control.settings
-        if not settings.enabled:
-            reason = reason or f"switched off by live control, epoch {settings.epoch}"
-        if self._asleep:
-            reason = reason or "asleep: the engine sleeps until it is woken up"
-        return StatusFrame(
-            worker=self.identity,
-            sequence=self._sequence,
-            time_ns=time.time_ns(),
-            up=captured and self.breaker.up and settings.enabled and not self._asleep and not sender.error,
-            reason=reason,
-            counters={
-                "steps": self.counters["steps"],
-                "sampled_steps": self.counters["sampled_steps"],
-                "requests": self.counters["requests"],
-                "rows_planned": self.counters["rows_planned"],
-                "rows_sent": sender.rows_sent,
-                "rows_dropped": sender.rows_dropped + self.counters["rows_over_limit"] + self.counters["rows_not_offered"],
-                "rows_refused": self.counters["rows_refused"],
-                "rows_thinned": self.counters["rows_thinned"],
-                "frames_sent": sender.frames_sent,
-                "frames_dropped": sender.frames_dropped,
-                **{f"detail_reduced.{reason}": rows for reason, rows in self.divider.reduced.items()},
-            },
-            errors=dict(self.breaker.errors + self.control.errors + sender.errors),
-            refused_layers=refused,
-            capture_seconds=self.capture_seconds,
-            step_seconds=self.step_seconds,
-            sample_rate=settings.everything.sample_rate,
-            step_stride=settings.everything.step_stride,
-            runner=self.runner.name,
-            backend=next((type(item.layer.impl).__name__ for item in self.layers.values()), ""),
-            kernel=self.kernel.name,
-            detail=settings.everything.detail,
-            control_epoch=settings.epoch,
-            budget_stride=self.budget.stride,
-            left_out=self.left_out,
-        )
+        return status_of(self)
 
     def _admit(self, scheduled: Any) -> None:
         for engine_id in scheduled.finished_req_ids:
@@ -283,7 +250,30 @@ class Capture:
                 allocate_part(plan.cross, numbers, heads, self.config.capture) for heads, numbers in self._cross_groups
             ]
         if plan.planned:
+            plan.plain = plan.parts[0] if self._is_plain(plan) else None
             self.step = plan
+
+    def _is_plain(self, plan: StepPlan) -> bool:
+        """Return whether layers may take the short way: nothing is checked, watched or looked at closely."""
+        if len(plan.parts) != 1 or plan.cross is not None or plan.layer_stride > 1 or self.observer is not None:
+            return False
+        part = plan.parts[0]
+        if part.detail > SPAN_MASSES:
+            return False
+        if part.longest >= self._trusted_below:
+            self._trusted_below = trusted_below(item for item in self.layers.values() if item.active)
+        return part.longest < self._trusted_below
+
+    def _summarise_again(
+        self, item: CapturedLayer, part: StepPart, query: Tensor, cache: Tensor, output: Tensor
+    ) -> bool:
+        """Summarise a layer the short way; return whether there was one."""
+        group, index = place = self._slots[item.name]
+        table = self.runner.block_table(item.name)
+        done = self.kernel.again(item.rule, part, place, query, cache, output, table)
+        if done:
+            part.buffers[group].written.add(index)
+        return done
 
     def _summarise(
         self, item: CapturedLayer, step: StepPlan, query: Tensor, cache: Tensor, output: Tensor
@@ -317,6 +307,7 @@ class Capture:
             kernel = TorchRows()
         kernel.summarise(call, part.rows, slot, part.memo)
         if checked and not isinstance(kernel, TorchRows):
+            self.capture_seconds += kernel.settle()
             error = kernel_error(call, part.rows, slot)
             if not error <= KERNEL_TOLERANCE:  # also true for NaN
                 item.kernel = TorchRows()
@@ -332,6 +323,15 @@ class Capture:
         picked = torch.cat([call.queries(torch.as_tensor(row.query_index)) for row in rows])
         keys = [call.reader.read(call.cache, call.block_table[row.batch_index], row.keys)[0] for row in rows]
         self.observer(item.number, names, picked.clone(), keys, item.rule.scale)
+
+    def _settle(self, step: StepPlan | None) -> None:
+        """Wait for summaries that other cores still make: the engine may change the cache after the step."""
+        try:
+            self.capture_seconds += self.kernel.settle()
+        except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
+            self.breaker.failed(error)
+            if step is not None:
+                step.fail()
 
     def _count(self, step: StepPlan) -> None:
         self.counters["sampled_steps"] += 1
@@ -354,10 +354,10 @@ class Capture:
         for number, (part, buffer, rows) in enumerate(frames, 1):
             finished = list(self._finished) if number == len(frames) else []
             build = FrameBuilder(
-                self.identity, self._sequence, time.time_ns(), part.rows, buffer, part.detail, finished, self.tensor_rank,
+                self.identity, self.sequence, time.time_ns(), part.rows, buffer, part.detail, finished, self.tensor_rank,
                 part.attention,
             )  # fmt: skip
-            self._sequence += 1
+            self.sequence += 1
             self.sender.offer(build, rows, buffer.size_bytes if buffer is not None else 0)
             step.offered += rows
 

@@ -48,6 +48,16 @@ def place_of(worker: Any) -> Place:
     return Place(rank, rank % size, size, int(parallel.pipeline_parallel_size))
 
 
+def alone(worker: Any, place: Place) -> bool:
+    """Return whether no other *worker* of the same server may compute on this host: what one leaves free is then nobody's.
+
+    ``_api_process_count`` tells of data parallel replicas of dense models, whose ranks believe that they are alone.
+    """
+    parallel = worker.vllm_config.parallel_config
+    servers = int(getattr(parallel, "_api_process_count", 1))
+    return place.ranks == 1 and int(parallel.data_parallel_size) == 1 and servers <= 1
+
+
 def identity_of(
     config: Config, worker: Any, layers: Sequence[CapturedLayer], place: Place, total_heads: int
 ) -> WorkerIdentity:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headwatch.capture.layers.attention import AttentionRule
     from headwatch.capture.layers.latent import LatentHeads
     from headwatch.capture.output.buffer import LayerSlot
+    from headwatch.capture.plan.parts import StepPart
     from headwatch.capture.plan.step import RequestRows
 
     Memo = dict[Any, Any]
@@ -61,5 +62,24 @@ class RowKernel(Protocol):
         """Write the summaries of *rows* into *slot*.
 
         *memo* lives as long as the step: what a kernel prepares once for all layers it keeps there under a key of its own.
+        """
+        ...
+
+    def again(
+        self, rule: AttentionRule, part: StepPart, place: tuple[int, int], query: Tensor, cache: Tensor, output: Tensor,
+        block_table: Tensor,
+    ) -> bool:
+        """Do the same for all rows of *part*, in a layer that was summarised before; return whether it was done.
+
+        *place*: its buffer among those of the part, and its index there.
+
+        The short way, and all that most sampled steps take.  False: nothing was done, and :meth:`summarise` is to be called.
+        """
+        ...
+
+    def settle(self) -> float:
+        """Return once what runs on this machine's other cores stands in its slots: the seconds that it took there.
+
+        Called before a step ends: then the engine may give the cache's pages to other requests.
         """
         ...

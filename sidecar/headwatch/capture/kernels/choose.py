@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.capture")
 
 
-def choose(device: str, layers: list[CapturedLayer], *, values: bool) -> RowKernel:
+def choose(device: str, layers: list[CapturedLayer], *, values: bool, beside: bool = False) -> RowKernel:
     """Return the kernel for a worker on *device* (``cpu`` or ``cuda``), compiled for *layers*.
 
-    *values*: whether value masses are wanted.
+    *values*: whether value masses are wanted.  *beside*: whether a core that the engine leaves free may be used.
     """
     try:
-        return _compiled_for_gpu(layers, values=values) if device == "cuda" else _compiled_for_cpu()
+        return _compiled_for_gpu(layers, values=values) if device == "cuda" else _compiled_for_cpu(beside=beside)
     except CaptureRefused as refusal:
         logger.warning("headwatch summarises with torch, at several times the cost: %s", refusal)
         return TorchRows()
 
 
-def _compiled_for_cpu() -> RowKernel:
+def _compiled_for_cpu(*, beside: bool) -> RowKernel:
     from headwatch.capture.kernels.cpu import load  # noqa: PLC0415 - not wanted where a GPU does the work
 
-    return load()
+    return load(beside=beside)
 
 
 def _compiled_for_gpu(layers: list[CapturedLayer], *, values: bool) -> RowKernel:

@@ -24,15 +24,15 @@ _TIMEOUT_SECONDS = 120.0
 
 
 def compiled(source: Path, flags: tuple[str, ...] = ()) -> Path:
-    """Return the shared object of *source*, compiled where it is not at hand.
+    """Return the shared object of *source*, compiled where it is not at hand.  The headers beside it belong to it.
 
     Raises:
         CaptureRefused: With reason ``compiler``: there is none, it fails, or there is no safe place for its output.
     """
     compiler = _compiler()
-    text = source.read_bytes()
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
     version = _run([compiler, "--version"])
-    parts = (text, compiler.encode(), version, repr((FLAGS, _TUNED, flags)).encode(), _processor())
+    parts = (*texts, compiler.encode(), version, repr((FLAGS, _TUNED, flags)).encode(), _processor())
     key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
     target = _folder() / f"{source.stem}-{key}.so"
     if target.exists():

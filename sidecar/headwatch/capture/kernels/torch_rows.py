@@ -54,6 +54,14 @@ class TorchRows:
                     norm = output.float().reshape(*features.shape[:2], -1).norm(dim=-1)
                     buffer.output_norm[first : first + len(features), index] = norm.cpu().numpy()
 
+    def again(self, *_: object) -> bool:
+        """Return False: there is no shorter way."""
+        return False
+
+    def settle(self) -> float:
+        """Return 0: nothing runs elsewhere."""
+        return 0.0
+
 
 def attend(call: LayerCall, request: RequestRows, keys: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield (rows, weights [R, H, n], sink mass [R, H]) of one request, a bounded number of rows at a time."""

@@ -151,6 +151,14 @@ class TritonRows:
         self._launch(call, layer, work, tables, results, slot.index, tile_m)
         results.written(slot.index)
 
+    def again(self, *_: object) -> bool:
+        """Return False: there is no shorter way."""
+        return False
+
+    def settle(self) -> float:
+        """Return 0: results are fetched by the sending thread."""
+        return 0.0
+
     def warm_up(self, call: LayerCall, *, values: bool) -> None:
         """Compile what layers like that of *call* need, for one row and for several.
 

@@ -21,11 +21,12 @@ from headwatch.capture.kernels.torch_rows import attend
 from headwatch.errors import CaptureRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from headwatch.capture.kernels.base import LayerCall
+    from headwatch.capture.layers.discovery import CapturedLayer
     from headwatch.capture.layers.latent import LatentHeads
     from headwatch.capture.output.buffer import LayerSlot
     from headwatch.capture.plan.step import RequestRows
@@ -101,6 +102,14 @@ class LayerTrust:
             )
         self.passed += len(attention)
         self.widest = max(self.widest, visible)
+
+
+def trusted_below(layers: Iterable[CapturedLayer]) -> int:
+    """Return the length of the shortest row that some of *layers* would have to be checked on; 0: any.
+
+    A layer that its kernel has failed is checked on none, and never goes the short way.
+    """
+    return min((2 * item.trust.widest if item.trust.earned and item.kernel is None else 0 for item in layers), default=0)
 
 
 def prove(trust: LayerTrust, call: LayerCall, rows: Sequence[RequestRows]) -> None:

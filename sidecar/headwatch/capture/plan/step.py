@@ -117,6 +117,8 @@ class StepPlan:
     failed: bool = False
     offered: int = 0
     """Rows that were handed to the sender."""
+    plain: StepPart | None = None
+    """The only part, where layers that have been summarised before may be summarised the short way."""
     checked: bool = False
     """Whether a layer was held against the oracle, which costs more than summarising."""
 
@@ -140,6 +142,13 @@ class StepPlan:
         if kind == "self":
             return self.parts
         return () if self.cross is None else (self.cross,)
+
+    def fail(self) -> None:
+        """Take note that nobody can tell which of the summaries are right: none is sent."""
+        self.failed = True
+        for part in self.all_parts:
+            for buffer in part.buffers:
+                buffer.written.clear()
 
     @property
     def exportable(self) -> int:
