@@ -124,7 +124,8 @@ def simulate(scenario: Scenario, share: float = SHARE, seconds: float = SECONDS)
         plan = plan_step(engine.requests, batch, {}, settings, 4096, budget)
         tokens = np.concatenate([rows.positions + 1 for rows in plan.rows]) if plan.rows else np.zeros(0)
         layers = LAYERS / plan.layer_stride
-        spent = 15e-6 + 2e-6 * len(engine.requests)  # the hooks, and planning
+        # The hooks, and planning; with an empty purse the engine would not have planned, which is done here to count.
+        spent = 15e-6 + (0.0 if budget.passes_over() else 2e-6 * len(engine.requests))
         spent += _cost(scenario, tokens, layers) * _surprise(random)
         checked = bool(plan.rows) and checks > 0
         if checked:

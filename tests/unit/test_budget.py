@@ -144,6 +144,20 @@ def test_one_wild_cost_pauses_capture_for_seconds_and_not_for_minutes():
     assert sum(kept[-100:]) >= 90, "afterwards all is as before"
 
 
+def test_a_step_with_an_empty_purse_is_passed_over_and_says_nothing_of_the_demand():
+    budget = Budget(0.01, LAYERS)
+    kept, _, strides = drive(budget, 8, 60.0)
+    budget.settle(STEP_SECONDS, 10.0)
+    passed = 0
+    while budget.passes_over():
+        budget.settle(STEP_SECONDS, 20e-6)
+        passed += 1
+    assert 5.0 <= passed * STEP_SECONDS <= 20.0, "until the debt is paid"
+    assert budget.stride >= strides[-1] > 1, "the stride is still what the demand needs"
+    assert sum(kept) > 0
+    assert not Budget(1.0, LAYERS).passes_over()
+
+
 @given(st.lists(st.floats(0, 0.99), min_size=1, max_size=12, unique=True), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
 def test_what_is_kept_at_a_lower_probability_is_kept_at_a_higher_one(numbers, one, other):
     costs = [0.0] * len(numbers)

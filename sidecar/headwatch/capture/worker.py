@@ -131,6 +131,7 @@ class Capture:
                 self.requests
                 and settings.enabled
                 and not self.asleep
+                and not (self.budget.passes_over() and not any(item.context.full for item in self.requests.values()))
                 and holds_rows(self.requests, scheduled, settings)
                 and self.breaker.closed  # asked last: an open one is tried again by the step that asks
             )

@@ -2,7 +2,8 @@
 
 A purse of seconds is filled by each step with 0.8 of its share of the step's duration, and pays for what the hooks really
 took.  Rows are planned only while there is money in it, by what the cost model says they will cost, so a load spike is
-answered before it is paid for.  The purse holds at most 0.2 of the budget of 10 seconds, less one overdraft, so that in
+answered before it is paid for.  A step that begins with an empty purse is not even looked at: on an engine whose steps take
+three milliseconds, looking alone would cost some percent.  The purse holds at most 0.2 of the budget of 10 seconds, less one overdraft, so that in
 any 10 seconds of steps capture costs no more than its share, as far as the prediction of one row holds.  A row dearer than
 half of that is summarised in every second, fourth ... layer only.
 
@@ -15,7 +16,7 @@ Rows of a request that is exempt (``"capture": "full"``) are not thinned and are
 window's budget in advance, and beyond that are left out until it is paid back.  A single cost that no purse could hold (a
 compilation) is forgiven beyond a window's budget, so that capture pauses for seconds and not for minutes.
 
-What is counted is time in the hooks on the engine's thread.  No clock of its own, no collective: every rank decides alone.
+What is counted is time in the hooks on the engine's thread, and processor time of the helper beside it.  No clock of its own, no collective: every rank decides alone.
 The rows that a rank keeps are those with the lowest hash (:mod:`headwatch.capture.plan.thinning`), so the rows of the rank that
 keeps fewest are on all of them, and each rank's weights are right for its own heads.  Rows that come while the purse is
 empty have no chance, and no weight speaks for them: a few in a hundred under a load that is too high.
@@ -92,6 +93,8 @@ class _Step:
     rows: int = 0
     tokens: int = 0
     layers: float = 0.0
+    seen: bool = True
+    """Whether its candidate rows are known."""
 
 
 @dataclass(slots=True)
@@ -117,6 +120,14 @@ class Budget:
 
     def __post_init__(self) -> None:
         self.purse_seconds = self._depth
+
+    def passes_over(self) -> bool:
+        """Return whether the purse is empty and the step that begins is not to be looked at, but for exempt rows.
+
+        Its rows are neither planned nor counted as thinned, and say nothing of the demand.
+        """
+        self._step.seen = self.share >= 1.0 or self.purse_seconds > 0.0
+        return not self._step.seen
 
     def admit(
         self, tokens: Sequence[int], numbers: Sequence[float], exempt: Sequence[bool], limit: int
@@ -149,8 +160,9 @@ class Budget:
         purse = self.purse_seconds + self._income * step_seconds - spent_seconds
         self.purse_seconds = min(max(purse, -self.share * WINDOW_SECONDS), self._depth)
         self._dearest *= math.exp(-step_seconds / WINDOW_SECONDS)
-        self._demand.add(step.demand, step_seconds)
-        self._exempt.add(step.exempt, step_seconds)
+        if step.seen:
+            self._demand.add(step.demand, step_seconds)
+            self._exempt.add(step.exempt, step_seconds)
         if not step.rows:
             self._idle.add(spent_seconds, step_seconds)
         elif ordinary:
