@@ -3,9 +3,9 @@
 A purse of seconds is filled by each step with 0.8 of its share of the step's duration, and pays for what the hooks really
 took.  Rows are planned only while there is money in it, by what the cost model says they will cost, so a load spike is
 answered before it is paid for.  A step that begins with an empty purse is not even looked at: on an engine whose steps take
-three milliseconds, looking alone would cost some percent.  The purse holds at most 0.2 of the budget of 10 seconds, less one overdraft, so that in
-any 10 seconds of steps capture costs no more than its share, as far as the prediction of one row holds.  A row dearer than
-half of that is summarised in every second, fourth ... layer only.
+three milliseconds, looking alone would cost some percent.  The purse holds at most 0.2 of the budget of 10 seconds, less one
+overdraft, so that in any 10 seconds of steps capture costs no more than its share, as far as the prediction of one row
+holds.  A row dearer than half of that is summarised in every second, fourth ... layer only.
 
 The purse alone would take all rows of one step and none of the next ones.  So rows are thinned beforehand, by a stride.  It
 rises at once to what the demand of the last seconds needs, and falls by one notch after a calm time in which that notch
@@ -16,10 +16,11 @@ Rows of a request that is exempt (``"capture": "full"``) are not thinned and are
 window's budget in advance, and beyond that are left out until it is paid back.  A single cost that no purse could hold (a
 compilation) is forgiven beyond a window's budget, so that capture pauses for seconds and not for minutes.
 
-What is counted is time in the hooks on the engine's thread, and processor time of the helper beside it.  No clock of its own, no collective: every rank decides alone.
-The rows that a rank keeps are those with the lowest hash (:mod:`headwatch.capture.plan.thinning`), so the rows of the rank that
-keeps fewest are on all of them, and each rank's weights are right for its own heads.  Rows that come while the purse is
-empty have no chance, and no weight speaks for them: a few in a hundred under a load that is too high.
+What is counted is time in the hooks on the engine's thread, and processor time of the helper beside it.  No clock of its own,
+no collective: every rank decides alone.  The rows that a rank keeps are those with the lowest hash
+(:mod:`headwatch.capture.plan.thinning`), so the rows of the rank that keeps fewest are on all of them, and each rank's weights
+are right for its own heads.  Rows that come while the purse is empty have no chance, and no weight speaks for them: a few in a
+hundred under a load that is too high.
 
 Cost: a few microseconds a step, two more a candidate row.
 """
