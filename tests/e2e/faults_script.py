@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-WAVES, REQUESTS, TOKENS = 13, 4, 10
+WAVES, REQUESTS, TOKENS = 14, 4, 10
 RETRY_SECONDS = 60.0
 CONFIGURATION = """
 [capture]
@@ -50,6 +50,11 @@ class BrokenKernel:
 
     def summarise(self, *_):
         raise InjectedError("injected")
+
+    again = summarise
+
+    def settle(self):
+        return 0.0
 
 
 class World:
@@ -96,10 +101,9 @@ def patched(target, name, value):
 
 def doubting(world):
     """Make every layer earn its trust again."""
-    from headwatch.capture.layers.selfcheck import LayerTrust
-
+    world.capture._distrust()
     for item in world.capture.layers.values():
-        item.refused, item.trust = "", LayerTrust()
+        item.refused = ""
 
 
 @contextmanager
@@ -175,6 +179,7 @@ def faults(world):
         "out of memory": patched(worker, "allocate_part", out_of_memory),
         "the pages of a layer": patched(capture.runner, "block_table", raising),
         "the kernel": patched(capture, "kernel", BrokenKernel()),
+        "another core": patched(capture.kernel, "settle", raising),
         "the end of a step": patched(capture, "_offer", raising),
         "wrong layout": wrong_pages(world),
         "NaN in K": nan_in_keys(world),

@@ -5,6 +5,7 @@ It is a thread of the C library without Python in it, so it never asks for the i
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from headwatch.capture.kernels.native import Library
+
+logger = logging.getLogger("vllm.headwatch")  # shows INFO where vLLM does
 
 _MOST_PROCESSORS = 1024
 
@@ -51,7 +54,10 @@ def start(library: Library, processors: Iterable[int]) -> Helper | None:
     """Return a helper on *processors*; None where there are none, or no thread can be had."""
     wanted = np.array(sorted(processors), np.int32)
     pointer = library.helper_start(wanted.ctypes.data, len(wanted)) if len(wanted) else None
-    return Helper(library, pointer) if pointer else None
+    if not pointer:
+        return None
+    logger.info("headwatch summarises beside the engine, on processor %s", " or ".join(map(str, wanted)))
+    return Helper(library, pointer)
 
 
 def spare(library: Library, threads: int) -> set[int]:
