@@ -89,7 +89,7 @@ def _overhead(report: dict[str, Any]) -> str:
 def _peers(report: dict[str, Any]) -> str:
     batches = sorted({item["batch"] for item in report["ways"]})
     used, cores = report["conditions"]["used_cores"], report["conditions"]["machine"]["cores"]
-    where = "`--spread`: the client has the idle core to itself" if used == cores else "everything on the engine's cores"
+    where = "`--spread`: everything on all cores, as vLLM places it" if used == cores else "everything on the engine's cores"
     head = "".join(f" batch {batch} |" for batch in batches)
     lines = [
         f"**`bench peers`**, {_conditions(report)}; {where}. headwatch's tokens a second over the peer's, same rows.",

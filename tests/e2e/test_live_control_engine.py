@@ -94,7 +94,8 @@ def test_a_running_server_is_switched_on_thinned_and_off_and_survives_its_sideca
         with pair.sidecar():
             vllm.wait_until_healthy(f"{vllm_address}/health", 300)
             plain = [complete(vllm_address, prompt) for prompt in PROMPTS]
-            followed("set", to={"sample_rate": 1.0})
+            # Of some hundred steps a second, as many as a sidecar takes beside an engine that polls on both cores.
+            followed("set", to={"sample_rate": 1.0, "step_stride": 16})
             assert counters()["requests"] == 0
             assert [complete(vllm_address, prompt) for prompt in PROMPTS] == plain
             wait_for(lambda: counters()["requests"] == len(PROMPTS), "every request to be sampled")

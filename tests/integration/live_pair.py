@@ -122,6 +122,10 @@ def worker(config: Config, instance: str = "engine-1") -> Iterator[Worker]:
         torch.set_num_threads(threads)
 
 
+BUSY_SECONDS = 60
+"""For an answer of a sidecar that has to share two cores with an engine that polls on both."""
+
+
 class Operator:
     """Asks and changes through the sidecar's HTTP API."""
 
@@ -130,13 +134,14 @@ class Operator:
         self._token = read_secret("http.token_file", config.http.token_file).decode()
 
     def show(self) -> dict[str, Any]:
-        return httpx.get(self._url, trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
+        return httpx.get(self._url, timeout=BUSY_SECONDS, trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
 
     def audit(self) -> list[dict[str, Any]]:
-        return httpx.get(f"{self._url}/audit", trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
+        return httpx.get(f"{self._url}/audit", timeout=BUSY_SECONDS, trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
 
     def change(self, action: str, **what: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"}
-        answer = httpx.post(self._url, json={"action": action, "who": "test", **what}, headers=headers, trust_env=False)
+        order = {"action": action, "who": "test", **what}
+        answer = httpx.post(self._url, json=order, headers=headers, timeout=BUSY_SECONDS, trust_env=False)
         assert answer.status_code == 200, answer.text
         return answer.json()  # type: ignore[no-any-return]
