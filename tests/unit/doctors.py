@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwatch import __version__
 from headwatch.config import load
@@ -12,10 +12,6 @@ from headwatch.doctor.context import Context
 from headwatch.doctor.probe import Probe
 
 from .sidecars import health, reporting
-
-if TYPE_CHECKING:
-
-    pass
 
 SOUND = Context(
     python=(3, 11),
