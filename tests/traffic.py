@@ -8,19 +8,9 @@ import numpy as np
 
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import WindowConfig
-from headwatch.model import (
-    FEATURES,
-    Delivery,
-    Document,
-    ExporterHealth,
-    Health,
-    RequestContext,
-    Span,
-    StatusFrame,
-    SummaryBatch,
-    WorkerHealth,
-    WorkerIdentity,
-)
+from headwatch.health import ExporterHealth, Health, WorkerHealth
+from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, WorkerIdentity
+from headwatch.records import Delivery
 from headwatch.wire.columns import view
 
 SECOND = 1_000_000_000

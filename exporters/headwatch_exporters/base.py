@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
 
 
 class Exporter(Protocol):

@@ -12,7 +12,7 @@ from headwatch_exporters.points import Point, Source, engine_source, histogram_o
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headwatch.model import Delivery, RequestRecord
+    from headwatch.records import Delivery, RequestRecord
 
 Attributes = tuple[tuple[str, str], ...]
 

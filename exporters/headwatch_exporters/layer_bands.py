@@ -25,7 +25,7 @@ from headwatch_exporters.points import HistogramValue, Point, engine_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headwatch.model import WindowBatch
+    from headwatch.records import WindowBatch
 
 
 def layer_bands(layers: int, bands: int) -> list[tuple[str, slice]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headwatch.errors import ExportError
 
 if TYPE_CHECKING:
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
 
 MAX_DELIVERIES = 256
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwatch.config import mask_url
+from headwatch.addresses import mask_url
 from headwatch.errors import ConfigError, ExportError
 from headwatch_exporters.cumulative import CumulativeHistograms
 from headwatch_exporters.grounding import Grounding
@@ -18,7 +18,7 @@ from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
     from headwatch.config import OtlpConfig
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
     from headwatch_exporters.points import Point
 
 LAYER_BANDS = 4

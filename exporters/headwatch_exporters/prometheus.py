@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
     from headwatch.config import PrometheusConfig
-    from headwatch.model import Delivery, RequestRecord
+    from headwatch.records import Delivery, RequestRecord
     from headwatch_exporters.points import Point
 
 logger = logging.getLogger("headwatch.prometheus")

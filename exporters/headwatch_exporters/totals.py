@@ -17,7 +17,8 @@ from headwatch_exporters.points import Point, Source, engine_source, sidecar_sou
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headwatch.model import Delivery, Health, WorkerHealth
+    from headwatch.health import Health, WorkerHealth
+    from headwatch.records import Delivery
 
 SILENT_NS = 15_000_000_000
 """A worker that has not reported for so long is down, whatever it said last."""

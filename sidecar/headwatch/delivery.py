@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from headwatch.errors import HeadwatchError
-from headwatch.model import ExporterHealth
+from headwatch.health import ExporterHealth
 
 if TYPE_CHECKING:
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
     from headwatch_exporters.base import Exporter
 
 logger = logging.getLogger("headwatch.export")

@@ -12,6 +12,8 @@
     ├── StoreError             the store cannot be opened, or refuses a write
     ├── ExportError            an exporter's peer cannot be reached or refuses
     ├── ControlError           a change of what live control orders that cannot be made
+    ├── IncompatibleHistograms two histograms whose buckets differ
+    ├── DriftStateError        state or a baseline of drift detection that cannot be read
     └── CommandError           a command cannot do what it was asked
 
 Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
@@ -85,6 +87,18 @@ class ControlError(HeadwatchError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class IncompatibleHistograms(HeadwatchError):  # noqa: N818 - it names what was given
+    """Two histograms whose buckets differ cannot be compared."""
+
+    reason = "histograms"
+
+
+class DriftStateError(HeadwatchError):
+    """State or a baseline of drift detection cannot be read."""
+
+    reason = "drift_state"
 
 
 class CommandError(HeadwatchError):

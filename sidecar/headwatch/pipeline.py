@@ -17,23 +17,26 @@ from typing import TYPE_CHECKING
 from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.aggregate.windows import Aggregator
-from headwatch.config import control_state_path, store_url
 from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
+from headwatch.health import Health
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.model import Delivery, Health
+from headwatch.places import control_state_path, store_url
+from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
 if TYPE_CHECKING:
-    from headwatch.config import Config, Loaded
+    from headwatch.config import Config
+    from headwatch.config_file import Loaded
     from headwatch.console.view import Reader
-    from headwatch.model import SummaryBatch, WorkerHealth
+    from headwatch.health import WorkerHealth
+    from headwatch.model import SummaryBatch
     from headwatch.wire.columns import Columns
     from headwatch_exporters.base import Exporter
 

@@ -15,16 +15,9 @@ import numpy as np
 from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import WindowConfig
-from headwatch.model import (
-    FEATURES,
-    WINDOW_FEATURES,
-    Delivery,
-    ExporterHealth,
-    Health,
-    Stratum,
-    WindowBatch,
-    WorkerHealth,
-)
+from headwatch.health import ExporterHealth, Health, WorkerHealth
+from headwatch.model import FEATURES, WINDOW_FEATURES
+from headwatch.records import Delivery, Stratum, WindowBatch
 from headwatch.wire.columns import view
 
 from ..unit import frames

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
     from headwatch_exporters.base import Exporter
 
 SECOND = 1_000_000_000

@@ -224,7 +224,7 @@ def told(world):
 
 def run_faults(llm, folder):
     from headwatch.capture.plugin import current
-    from headwatch.config import load
+    from headwatch.config_file import load
 
     capture = current(llm.llm_engine.engine_core.engine_core.model_executor.driver_worker)
     world = World(llm, capture, load().config.wire)

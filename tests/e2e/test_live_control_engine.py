@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.demo.processes import Server
 from headwatch.demo.servers import SERVED_MODEL, Addresses, Control, config_text, vllm_command, vllm_environ
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.model import FEATURES, RequestContext, SummaryBatch

@@ -8,21 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.config import StoreConfig
-from headwatch.model import (
-    REQUEST_FEATURES,
-    Delivery,
-    Document,
-    ExporterHealth,
-    Health,
-    RequestContext,
-    RequestRecord,
-    Span,
-    StatusFrame,
-    Stratum,
-    WindowBatch,
-    WorkerHealth,
-    WorkerIdentity,
-)
+from headwatch.health import ExporterHealth, Health, WorkerHealth
+from headwatch.model import REQUEST_FEATURES, Document, RequestContext, Span, StatusFrame, WorkerIdentity
+from headwatch.records import Delivery, RequestRecord, Stratum, WindowBatch
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
 if TYPE_CHECKING:

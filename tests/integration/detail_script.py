@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from headwatch.cli.output import stdout_to_stderr
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.model import FEATURES

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from headwatch.client import request_field
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.wire import codec

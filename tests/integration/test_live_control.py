@@ -16,7 +16,7 @@ from headwatch.client import request_field
 from headwatch.config import CaptureConfig, RouteConfig, WireConfig
 from headwatch.control.controller import Controller
 from headwatch.control.orders import Change
-from headwatch.model import Stratum
+from headwatch.records import Stratum
 from headwatch.secret_file import read_secret, write_secret
 from headwatch.wire.control import ControlMessage, encode
 

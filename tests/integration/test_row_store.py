@@ -15,8 +15,10 @@ import pytest
 from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import Config, EvidenceConfig, HttpConfig, StoreConfig, WindowConfig, WireConfig
-from headwatch.model import HEAD_FEATURES, Delivery, Health, Span
+from headwatch.health import Health
+from headwatch.model import HEAD_FEATURES, Span
 from headwatch.pipeline import Sidecar
+from headwatch.records import Delivery
 from headwatch.wire.columns import view
 from headwatch.wire.mass_code import RELATIVE_ERROR
 from headwatch_exporters.clickhouse.connection import connect

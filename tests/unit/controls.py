@@ -12,7 +12,7 @@ from headwatch.wire.control import ControlMessage, encode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headwatch.model import WorkerHealth
+    from headwatch.health import WorkerHealth
 
 SECRET = b"a secret of thirty-two bytes ..."
 CAPTURE = CaptureConfig(sample_rate=0.1, step_stride=8, routes={"support": RouteConfig(sample_rate=0.5)})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from headwatch import __version__
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.doctor.context import Context
 from headwatch.doctor.probe import Probe
 

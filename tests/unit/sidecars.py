@@ -11,7 +11,7 @@ import msgspec
 from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.console.static import StaticReader, StaticView
-from headwatch.model import ExporterHealth, Health, WorkerHealth
+from headwatch.health import ExporterHealth, Health, WorkerHealth
 
 from .frames import status, worker
 

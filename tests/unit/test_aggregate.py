@@ -11,7 +11,8 @@ from headwatch.aggregate.strata import context_band
 from headwatch.aggregate.windows import GRACE_NS, Aggregator
 from headwatch.config import EvidenceConfig, WindowConfig
 from headwatch.errors import WireError
-from headwatch.model import REQUEST_VALUES, VALUE_FEATURES, WINDOW_FEATURES, RowEvidence, SummaryBatch
+from headwatch.model import REQUEST_VALUES, VALUE_FEATURES, WINDOW_FEATURES, SummaryBatch
+from headwatch.records import RowEvidence
 from headwatch.wire.columns import view
 
 from .frames import HEADS, LAYERS, SECOND, context, detailed, summary, worker

@@ -17,7 +17,7 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.console.static import StaticView
 from headwatch.control.controller import Controller
-from headwatch.model import WorkerHealth
+from headwatch.health import WorkerHealth
 from headwatch.wire.control import Target
 
 from .controls import Clock, controller

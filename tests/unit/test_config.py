@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from headwatch.addresses import is_loopback, mask_url
 from headwatch.cli.config import settings
-from headwatch.config import (
-    Config,
-    RouteConfig,
-    StoreConfig,
-    control_state_path,
-    is_loopback,
-    load,
-    mask_url,
-    store_url,
-)
+from headwatch.config import Config, RouteConfig, StoreConfig
+from headwatch.config_file import load
 from headwatch.errors import ConfigError
+from headwatch.places import control_state_path, store_url
 
 
 def write(path: Path, text: str) -> str:

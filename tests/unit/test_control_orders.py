@@ -13,7 +13,7 @@ from headwatch.aggregate.strata import context_band
 from headwatch.config import RouteConfig
 from headwatch.control.orders import Change, Orders, changed, difference, target_of, without
 from headwatch.errors import ControlError
-from headwatch.model import Stratum
+from headwatch.records import Stratum
 from headwatch.wire.control import Target
 
 

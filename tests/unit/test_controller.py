@@ -18,7 +18,7 @@ from headwatch.control.controller import Controller
 from headwatch.control.orders import Change
 from headwatch.control.state import StateFile
 from headwatch.errors import CommandError, ControlError
-from headwatch.model import Stratum
+from headwatch.records import Stratum
 from headwatch.wire.control import ControlMessage, decode
 
 from .controls import SECRET, Clock, controller

@@ -7,7 +7,8 @@ import time
 
 from headwatch.delivery import ATTEMPTS, QUEUE_DELIVERIES, ExporterThread
 from headwatch.errors import ExportError
-from headwatch.model import Delivery, Health
+from headwatch.health import Health
+from headwatch.records import Delivery
 
 EMPTY = Delivery(0, "vllm", (), (), Health(0, (), {}, {}))
 

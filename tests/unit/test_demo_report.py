@@ -296,7 +296,7 @@ def test_ticks_are_round_and_cover_the_axis(high: float, about: int):
 
 def test_configuration_of_the_pair_is_read_by_both(tmp_path: Path):
     """The file that the demo writes is a valid configuration, with every request sampled."""
-    from headwatch.config import load
+    from headwatch.config_file import load
 
     addresses = Addresses.free()
     head_map = tmp_path / 'odd "name".json'

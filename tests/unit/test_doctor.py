@@ -24,7 +24,8 @@ from .sidecars import COUNTERS, exporter, health, reporting, serving
 
 if TYPE_CHECKING:
 
-    from headwatch.model import Health, WorkerIdentity
+    from headwatch.health import Health
+    from headwatch.model import WorkerIdentity
 
 
 def test_a_sound_pair_has_nothing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -166,7 +167,7 @@ def test_a_wrong_configuration_is_a_finding_and_the_rest_is_still_examined(
 def test_a_rejected_request_field_is_named():
     """The engine served the request, so only the sidecar can tell that its field was of no use."""
     from headwatch.doctor.pair import worker_errors
-    from headwatch.model import Health, WorkerHealth
+    from headwatch.health import Health, WorkerHealth
 
     from .frames import status
 

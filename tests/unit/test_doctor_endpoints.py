@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headwatch.cli.main import main
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.console.static import StaticView
 from headwatch.doctor import endpoints
 from headwatch.doctor.context import Context, Finding, sidecar_url

@@ -272,7 +272,7 @@ def test_a_release_that_is_not_known_gets_workers_that_say_so(
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for name in ("vllm.v1", "vllm.v1.worker"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setattr("headwatch.config.load", lambda: SimpleNamespace(config=config))
+    monkeypatch.setattr("headwatch.config_file.load", lambda: SimpleNamespace(config=config))
     plugin.register()
     plugin.register()
     assert "vLLM 9.9.1 is not supported (supported: 0.31 up to, not including, 0.34)" in caplog.text

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from headwatch.config import PrometheusConfig
 from headwatch.metrics import BY_NAME
-from headwatch.model import Delivery
+from headwatch.records import Delivery
 from headwatch_exporters.label_limit import MAX_VALUES
 from headwatch_exporters.prometheus import PrometheusExporter
 

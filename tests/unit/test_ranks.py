@@ -8,7 +8,8 @@ import pytest
 
 from headwatch.aggregate.windows import GRACE_NS, Aggregator
 from headwatch.config import WindowConfig
-from headwatch.model import FEATURES, RequestRecord, SummaryBatch, WindowBatch
+from headwatch.model import FEATURES, SummaryBatch
+from headwatch.records import RequestRecord, WindowBatch
 from headwatch.wire.columns import view
 
 from .frames import HEADS, LAYERS, PROMPT, SECOND, context, summary, worker

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from headwatch.config import StoreConfig, mask_url, store_url
+from headwatch.addresses import mask_url
 from headwatch.errors import StoreError
+from headwatch.places import store_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from headwatch.config import StoreConfig
 
 SETTINGS = {
     "async_insert": 0,  # chDB's default of 1 makes each small insert wait

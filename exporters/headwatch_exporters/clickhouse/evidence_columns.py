@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.model import RequestRecord
+    from headwatch.records import RequestRecord
     from headwatch_exporters.clickhouse.columns import Columns
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headwatch.config import StoreConfig
-    from headwatch.model import Delivery
+    from headwatch.records import Delivery
     from headwatch_exporters.clickhouse.columns import Columns
     from headwatch_exporters.clickhouse.connection import Connection
 

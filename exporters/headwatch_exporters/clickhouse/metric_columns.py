@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.metrics import Metric
-    from headwatch.model import Stratum, WindowBatch
+    from headwatch.records import Stratum, WindowBatch
     from headwatch_exporters.clickhouse.columns import Columns
 
 DELTA, CUMULATIVE = 1, 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwatch.model import RowEvidence
+    from headwatch.records import RowEvidence
     from headwatch_exporters.clickhouse.columns import Columns
 
 TABLE = "headwatch_rows"

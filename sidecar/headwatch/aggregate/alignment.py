@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.model import Alignment
+from headwatch.records import Alignment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""From the histograms of a window that closes to the columns of a :class:`~headwatch.model.WindowBatch`."""
+"""From the histograms of a window that closes to the columns of a :class:`~headwatch.records.WindowBatch`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.aggregate.carried import CarriedCell
-    from headwatch.model import WindowBatch
+    from headwatch.records import WindowBatch
 
 
 class HistogramColumns(TypedDict):
-    """The columns of :class:`~headwatch.model.WindowBatch` that come from histograms, [S, F, L, H] and [S, F, L, H, B]."""
+    """The columns of :class:`~headwatch.records.WindowBatch` that come from histograms, [S, F, L, H] and [S, F, L, H, B]."""
 
     count: NDArray[np.uint32]
     weight: NDArray[np.uint64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from headwatch.model import RowEvidence
+from headwatch.records import RowEvidence
 
 if TYPE_CHECKING:
     from headwatch.aggregate.requests import OpenRequest

@@ -1,7 +1,7 @@
 """Sampled requests while they run: means by head, grounding ratios, document shares.
 
 A request ends when the engine says so or when it has sent no row for a while; then it becomes a
-:class:`~headwatch.model.RequestRecord`.  All ratios are computed for a row and head and then averaged, each row as much as
+:class:`~headwatch.records.RequestRecord`.  All ratios are computed for a row and head and then averaged, each row as much as
 it stands for; what is undefined is left out and counted, never taken as 0.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 from headwatch.aggregate.alignment import AlignmentTracker
 from headwatch.aggregate.ranks import Ending
 from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
-from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState, RequestRecord
+from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState
+from headwatch.records import RequestRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

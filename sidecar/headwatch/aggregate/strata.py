@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwatch.model import Stratum
+from headwatch.records import Stratum
 
 if TYPE_CHECKING:
     from headwatch.model import RequestContext, WorkerIdentity

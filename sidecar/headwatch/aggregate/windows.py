@@ -27,7 +27,8 @@ from headwatch.aggregate.strata import overflow, stratum_of
 from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
 from headwatch.aggregate.weights import whole_weight
 from headwatch.errors import WireError
-from headwatch.model import WINDOW_FEATURES, RequestRecord, Stratum, SummaryBatch, WindowBatch, WorkerIdentity
+from headwatch.model import WINDOW_FEATURES, SummaryBatch, WorkerIdentity
+from headwatch.records import RequestRecord, Stratum, WindowBatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

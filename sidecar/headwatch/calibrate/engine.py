@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwatch.calibrate.rows import Answer, Inbox
 from headwatch.client import request_field
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from headwatch.calibrate.prompts import Prompt
     from headwatch.calibrate.rows import Row
-    from headwatch.model import StatusFrame, WorkerHealth
+    from headwatch.health import WorkerHealth
+    from headwatch.model import StatusFrame
 
     Progress = Callable[[str], None]
 

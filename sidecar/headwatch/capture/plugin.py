@@ -45,7 +45,7 @@ def register() -> None:
 def _install() -> None:
     import vllm  # noqa: PLC0415 - this function runs inside vLLM only
 
-    from headwatch.config import load  # noqa: PLC0415
+    from headwatch.config_file import load  # noqa: PLC0415
 
     unsupported = refused_engine(vllm.__version__)
     if unsupported:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from headwatch.config import Loaded
+    from headwatch.config_file import Loaded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(namespace: argparse.Namespace) -> int:
     Raises:
         ConfigError: It is not.
     """
-    from headwatch.config import load
+    from headwatch.config_file import load
 
     loaded = load(path=namespace.config)
     if namespace.action == "check":
@@ -39,7 +39,8 @@ def settings(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Return every setting as ``section.key`` to its value in force, with secrets masked, and its origin."""
     import msgspec
 
-    from headwatch.config import mask_url, store_url
+    from headwatch.addresses import mask_url
+    from headwatch.places import store_url
 
     shown = {}
     for section, values in msgspec.to_builtins(loaded.config).items():

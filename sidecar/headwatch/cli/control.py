@@ -65,7 +65,7 @@ def run(namespace: argparse.Namespace) -> int:
     """
     from headwatch.cli.api import call
     from headwatch.cli.output import print_json
-    from headwatch.config import load
+    from headwatch.config_file import load
     from headwatch.doctor.context import sidecar_url
     from headwatch.secret_file import read_secret
 

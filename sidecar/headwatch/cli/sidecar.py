@@ -25,7 +25,7 @@ def run(namespace: argparse.Namespace) -> int:
     import time
 
     from headwatch.cli.output import print_json, stdout_to_stderr
-    from headwatch.config import load
+    from headwatch.config_file import load
     from headwatch.errors import CommandError
 
     loaded = load(path=namespace.config)

@@ -12,7 +12,7 @@ from headwatch import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headwatch.model import ExporterHealth, Health, WorkerHealth
+    from headwatch.health import ExporterHealth, Health, WorkerHealth
 
 MAX_WORKERS = 100
 """Workers shown; the rest stands in ``/api/v1/status``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwatch.console.view import Control, Reader
-    from headwatch.model import Health
+    from headwatch.health import Health
 
 
 @dataclass(frozen=True, slots=True)

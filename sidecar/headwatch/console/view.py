@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from headwatch.model import Health
+    from headwatch.health import Health
 
 
 class Reader(Protocol):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headwatch.config import RouteConfig, WireConfig
-    from headwatch.model import Stratum, WorkerHealth
+    from headwatch.health import WorkerHealth
+    from headwatch.records import Stratum
 
 logger = logging.getLogger("headwatch.control")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from headwatch.model import WorkerHealth
+    from headwatch.health import WorkerHealth
 
 
 def followers(workers: Iterable[WorkerHealth], epoch: int) -> list[dict[str, Any]]:

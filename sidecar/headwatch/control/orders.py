@@ -15,7 +15,7 @@ from headwatch.errors import ControlError
 from headwatch.wire.control import MAX_RAISES, MAX_ROUTES, MAX_SECONDS, ControlMessage, Raise, Target
 
 if TYPE_CHECKING:
-    from headwatch.model import Stratum
+    from headwatch.records import Stratum
 
 _KIBI = 1024
 NOTHING = RouteConfig()

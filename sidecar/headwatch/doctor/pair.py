@@ -1,6 +1,6 @@
 """Checks of a running pair: what workers, ingest and exporters say of themselves through the sidecar.
 
-Each takes the :class:`~headwatch.model.Health` that the sidecar answered with; without one none of them runs.
+Each takes the :class:`~headwatch.health.Health` that the sidecar answered with; without one none of them runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from headwatch.doctor.context import Context
-    from headwatch.model import Health, WorkerHealth
+    from headwatch.health import Health, WorkerHealth
 
 MAX_SKEW_SECONDS = 2.0
 MAX_NAMED = 3

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headwatch.config import mask_url
+from headwatch.addresses import mask_url
 from headwatch.errors import CommandError
-from headwatch.model import Health
+from headwatch.health import Health
 
 TIMEOUT_SECONDS = 5.0
 MAX_BODY_BYTES = 16 * 1024 * 1024

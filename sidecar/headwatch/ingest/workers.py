@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headwatch.model import StatusFrame, WorkerHealth, WorkerIdentity
+from headwatch.health import WorkerHealth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from headwatch.model import StatusFrame, WorkerIdentity
 
 logger = logging.getLogger("headwatch.ingest")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwatch.client import request_field
-from headwatch.config import load
+from headwatch.config_file import load
 from headwatch.errors import CommandError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
@@ -27,7 +27,8 @@ from headwatch.verify.rules import has_states
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from headwatch.model import StatusFrame, SummaryBatch, WorkerHealth
+    from headwatch.health import WorkerHealth
+    from headwatch.model import StatusFrame, SummaryBatch
     from headwatch.verify.cases import Case
     from headwatch.verify.engine_attention import EngineAttention
     from headwatch.wire.columns import Columns

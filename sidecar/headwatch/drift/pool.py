@@ -1,0 +1,115 @@
+"""Many heads together, over blocks of windows: what no single head shows.
+
+A quarter of a standard deviation in every head takes one head hundreds of windows to notice, and all heads together a few.
+Averages over heads mislead where they are all that is looked at; here they are further streams beside the heads, with a
+baseline of their own, so that heads which move together by nature are paid for in their scale.  Two values a block of windows,
+for all heads and for each layer:
+
+* ``level``: the mean over heads of their levels, for shifts in one direction.  Levels and not innovations, because a slow cause
+  that is common to all heads is plain AR(1) there, which the pool's own filter foresees, and something else after the filters
+  of the heads;
+* ``energy``: the cube root of the variance over heads of their innovations' block sums, for shifts in different directions, for
+  changes of spread, and for few heads.  About their mean, because what all heads have in common comes and goes in clusters.
+  (The cube root makes a sum of squares nearly normal: Wilson and Hilferty 1931.)
+
+Blocks are aligned to the window number, so that a restart changes nothing.  A block with less than half of its windows counts
+as missing.
+
+Cost: three array operations a window and scale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+Kind = Literal["level", "energy"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SCALES = (1, 8, 64)
+"""Windows in a block."""
+
+_MOST_MISSING = 1024
+"""Blocks after which nothing that was foreseen matters any more."""
+
+
+class Pool:
+    """Collects levels and innovations of F x K heads into blocks of *scale* windows."""
+
+    def __init__(self, scale: int, layer: NDArray[np.int64], features: int) -> None:
+        """*layer* [K] numbers the layer of each head, 0 … L-1."""
+        self.scale = scale
+        self._members = np.zeros((len(layer), 1 + int(layer.max(initial=0)) + 1))  # [K, all and layers]
+        self._members[:, 0] = 1.0
+        self._members[np.arange(len(layer)), 1 + layer] = 1.0
+        self.level = np.zeros((features, len(layer)))
+        self.total = np.zeros((features, len(layer)))
+        self.seen = np.zeros((features, len(layer)))
+        self.block = -1
+        """The block that is open."""
+
+    @property
+    def streams(self) -> int:
+        """Return how many streams a feature gives: all heads together, and each layer."""
+        return int(self._members.shape[1])
+
+    def step(
+        self, number: int, level: NDArray[np.float64], w: NDArray[np.float64]
+    ) -> list[dict[Kind, NDArray[np.float64]]]:
+        """Take levels and innovations *w* [F, K] of window *number*; return what each block that ended comes to, [F, streams].
+
+        That is this window's where it is the last of its block, and before it those whose last windows were missing.
+        """
+        ended: list[dict[Kind, NDArray[np.float64]]] = []
+        block = number // self.scale
+        if block > self.block >= 0:
+            ended.append(self._close())
+            missing = min(block - self.block - 1, _MOST_MISSING)
+            ended += [{kind: np.full_like(value, np.nan) for kind, value in ended[0].items()}] * missing
+        if block != self.block:
+            self.block = block
+        known = ~np.isnan(w)
+        self.level += np.where(known, level, 0.0)
+        self.total += np.where(known, w, 0.0)
+        self.seen += known
+        if (number + 1) % self.scale == 0:
+            ended.append(self._close())
+            self.block = block + 1
+        return ended
+
+    def _close(self) -> dict[Kind, NDArray[np.float64]]:
+        enough = (2 * self.seen >= self.scale) & (self.seen > 0)
+        level = np.where(enough, self.level / np.maximum(self.seen, 1.0), 0.0)
+        total = np.where(enough, self.total / np.sqrt(np.maximum(self.seen, 1.0)), 0.0)
+        heads = enough @ self._members  # [F, streams]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = level @ self._members / heads
+            energy = np.cbrt(np.maximum(total**2 @ self._members / heads - (total @ self._members / heads) ** 2, 0.0))
+        self.level = np.zeros_like(self.level)
+        self.total = np.zeros_like(self.total)
+        self.seen = np.zeros_like(self.seen)
+        return {"level": np.where(heads > 0, mean, np.nan), "energy": np.where(heads > 1, energy, np.nan)}
+
+    def save(self) -> dict[str, NDArray[np.generic]]:
+        """Return the block that is open."""
+        return {"level": self.level, "total": self.total, "seen": self.seen, "block": np.array(self.block)}
+
+    def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on where :meth:`save` was called."""
+        self.level, self.total = saved["level"].astype(np.float64), saved["total"].astype(np.float64)
+        self.seen = saved["seen"].astype(np.float64)
+        self.block = int(saved["block"])
+
+
+def bias(scale: int, windows: float) -> float:
+    """Return by how much energy may be higher after the baseline than in it although nothing changed.
+
+    The heads' means are estimates from *windows* windows: a head that is off by two standard errors adds 4 / windows to
+    each window's square, a block of *scale* windows *scale* times that.  A third of it shows in the cube root.
+    """
+    return 4.0 * (scale + 2) / windows / 3.0

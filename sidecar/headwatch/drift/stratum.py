@@ -1,0 +1,167 @@
+"""One stratum: its heads, their pools, and what each family of detectors has against the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.drift import cycle, evalue, pool
+from headwatch.drift.saved import below, prefixed
+from headwatch.drift.stream import StreamBaseline, StreamMonitor, learn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_POOL_BLOCKS = 30
+"""Blocks that the baseline of a pool needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StratumBaseline:
+    """What was learned of one stratum."""
+
+    features: tuple[str, ...]
+    layer: NDArray[np.int64]  # [K] layer of each head, 0 ... L-1
+    window_seconds: float
+    periods: tuple[float, ...]  # seconds, of the cycles that are known
+    heads: StreamBaseline
+    pools: dict[tuple[pool.Kind, int], StreamBaseline]  # by kind and scale
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Return the names of the families that this baseline is long enough for."""
+        return ("heads.mean", "heads.spread", *(f"{kind}.{scale}" for kind, scale in self.pools))
+
+
+def learn_stratum(
+    features: tuple[str, ...], layer: NDArray[np.int64], numbers: NDArray[np.int64], window_seconds: float,
+    values: NDArray[np.float64], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None = None,
+) -> StratumBaseline:
+    """Return the baseline of a stratum from its windows.
+
+    *numbers* [N] are the numbers of the windows (start over length), ascending, with gaps where windows are missing; *values*
+    [N, F, K] the means of a window, NaN where undefined; *rows* [N, F] how many rows they are means of; *covariates* [N, C]
+    what else is known of those rows (mean length of their contexts, …).
+    """
+    numbers, values, rows, covariates = _dense(numbers, values, rows, covariates)
+    times = numbers.astype(np.float64) * window_seconds
+    periods = cycle.known_periods(float(times[-1] - times[0]))
+    heads, levels, w = learn(values, rows, _causes(times, periods, covariates))
+    pools = {}
+    for scale in pool.SCALES:
+        collector = pool.Pool(scale, layer, len(features))
+        blocks = []
+        for number, level, innovation in zip(numbers.tolist(), levels, w, strict=True):
+            blocks += collector.step(number, level, innovation)
+        if len(blocks) < _POOL_BLOCKS:
+            continue
+        for kind in pool.KINDS:
+            series = np.stack([block[kind] for block in blocks])
+            shape = series.shape[1:]
+            pools[kind, scale], _, _ = learn(
+                series, np.ones(series.shape[:2]), np.zeros((len(series), 0)),  # heads come without their causes
+                evalue.ENERGY if kind == "energy" else evalue.MEAN,
+                np.full(shape, pool.bias(scale, float(np.median(heads.windows)))) if kind == "energy" else None,
+            )
+    return StratumBaseline(features, layer, window_seconds, periods, heads, pools)
+
+
+class StratumMonitor:
+    """The evidence against the baseline of one stratum."""
+
+    def __init__(self, baseline: StratumBaseline) -> None:
+        self.baseline = baseline
+        self.number = -1
+        """The last window that was taken."""
+        self.heads = StreamMonitor(baseline.heads, spread=True)
+        self.collectors = {
+            scale: pool.Pool(scale, baseline.layer, len(baseline.features)) for _, scale in baseline.pools
+        }
+        self.pools = {key: StreamMonitor(known, spread=False) for key, known in baseline.pools.items()}
+
+    def step(
+        self, number: int, values: NDArray[np.float64], rows: NDArray[np.float64],
+        covariates: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take the *values* [F, K] of window *number*, means of *rows* [F] rows, and its *covariates* [C]; NaN is undefined.
+
+        Numbers ascend; those that are left out are missing windows.
+        """
+        if 0 <= self.number < number - 1:
+            self.heads.filter.skip(number - 1 - self.number)
+        self.number = number
+        seconds = np.array([number * self.baseline.window_seconds])
+        causes = _causes(seconds, self.baseline.periods, None if covariates is None else covariates[None])[0]
+        level, w = self.heads.step(values, rows, causes)
+        for scale, collector in self.collectors.items():
+            for block in collector.step(number, level, w):
+                for kind, pooled in block.items():
+                    self.pools[kind, scale].step(pooled, np.ones(len(pooled)), np.zeros(0), elapsed=scale)
+
+    def evidence(self) -> dict[str, NDArray[np.float64]]:
+        """Return for each family the evidence of each feature, [F], averaged over streams with fixed weights."""
+        assert self.heads.spread is not None  # made with it
+        found = {
+            "heads.mean": self.heads.mean.mixture().mean(axis=1),
+            "heads.spread": self.heads.spread.mixture().mean(axis=1),
+        }
+        for (kind, scale), monitor in self.pools.items():
+            streams = monitor.mean.mixture()  # [F, all heads and each layer]
+            found[f"{kind}.{scale}"] = 0.5 * streams[:, 0] + 0.5 * streams[:, 1:].mean(axis=1)
+        return found
+
+    def reset(self, features: NDArray[np.bool_] | None = None) -> None:
+        """Forget the evidence, of all features or of those marked [F]; what is foreseen of the slow parts stays."""
+        marked = np.ones(len(self.baseline.features), bool) if features is None else features
+        self.heads.reset(marked)
+        for monitor in self.pools.values():
+            monitor.reset(marked)
+
+    def save(self) -> dict[str, NDArray[np.generic]]:
+        """Return everything that the next window depends on, by name."""
+        kept = {"number": np.array(self.number), **prefixed("heads", self.heads.save())}
+        for scale, collector in self.collectors.items():
+            kept |= prefixed(f"block{scale}", collector.save())
+        for (kind, scale), monitor in self.pools.items():
+            kept |= prefixed(f"{kind}{scale}", monitor.save())
+        return kept
+
+    def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on where :meth:`save` was called, with the same baseline."""
+        self.number = int(saved["number"])
+        self.heads.restore(below("heads", saved))
+        for scale, collector in self.collectors.items():
+            collector.restore(below(f"block{scale}", saved))
+        for (kind, scale), monitor in self.pools.items():
+            monitor.restore(below(f"{kind}{scale}", saved))
+
+
+def _causes(
+    times_seconds: NDArray[np.float64], periods: tuple[float, ...], covariates: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return what is known to move the values of each window, [N, C]."""
+    cycles = cycle.design(times_seconds, periods)
+    return cycles if covariates is None else np.concatenate([cycles, covariates], axis=1)
+
+
+def _dense(
+    numbers: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return the same windows with those that are missing put in as NaN, so that time passes in the fit as it does later."""
+    first, count = int(numbers[0]), int(numbers[-1] - numbers[0]) + 1
+    if count == len(numbers):
+        return numbers, values, rows, covariates
+    place = numbers - first
+    dense = np.full((count, *values.shape[1:]), np.nan)
+    dense[place] = values
+    dense_rows = np.zeros((count, rows.shape[1]))
+    dense_rows[place] = rows
+    if covariates is None:
+        return first + np.arange(count), dense, dense_rows, None
+    dense_covariates = np.full((count, covariates.shape[1]), np.nan)
+    dense_covariates[place] = covariates
+    return first + np.arange(count), dense, dense_rows, dense_covariates

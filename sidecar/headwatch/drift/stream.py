@@ -1,0 +1,168 @@
+"""Streams of one stratum: what their baseline knows, and the evidence against it.
+
+A stream is one number a window: a feature of one head, or of many heads pooled.  ``x`` becomes an innovation w in three
+steps, each learned from the baseline: standardise (mean, known causes, scale), foresee the slow part
+(:mod:`headwatch.drift.slow_noise`), recentre and rescale what is left.  The scale counts what correlation is left after
+whitening (long-run variance of each stream, drawn towards that of all), so that a head which is slower than its fellows
+does not shout.
+
+Shapes: N windows, F features, K streams of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.drift import evalue, regression, slow_noise
+from headwatch.drift.saved import below, prefixed
+from headwatch.drift.shiryaev_roberts import ShiryaevRoberts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from headwatch.drift.regression import Regression
+
+_TINY = 1e-12
+_NORMAL_MAD = 1.4826
+_BLOCK = 16
+"""Windows over which the correlation that is left is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBaseline:
+    """What was learned of F x K streams."""
+
+    mean: NDArray[np.float64]  # [F, K]
+    scale: NDArray[np.float64]  # [F, K] standard deviation of a window with typical rows
+    rows: NDArray[np.float64]  # [F] typical rows of a window
+    regression: Regression
+    noise: slow_noise.SlowNoise
+    centre: NDArray[np.float64]  # [F, K] mean of the innovations
+    spread: NDArray[np.float64]  # [F, K] their long-run standard deviation
+    bets: evalue.Bets
+    psi_mean: NDArray[np.float64]  # [bets, F, K]
+    psi_spread: NDArray[np.float64]  # [bets, F, K]
+    windows: NDArray[np.float64]  # [F, K] windows that were seen
+    allowance: NDArray[np.float64]  # [F, K] what a known bias of the baseline adds to two standard errors of the mean
+
+
+def learn(
+    series: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64],
+    bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None,
+) -> tuple[StreamBaseline, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the baseline of *series* [N, F, K], its standardised levels and its innovations, [N, F, K] each.
+
+    *rows* is [N, F]; *causes* [N, C] are what is known to move the values; *bets* are made on the mean; *bias* [F, K], in units
+    of x, is by how much the mean of later values may lie off that of the baseline although nothing changed.  NaN is a
+    missing value.
+    """
+    typical = np.maximum(np.nanmedian(np.where(rows > 0, rows, np.nan), axis=0), 1.0)
+    dilution = np.maximum(1.0, typical / np.maximum(rows, 1.0))  # [N, F]
+    mean, scale = _robust(series, dilution)
+    known = regression.fit(np.clip(series - mean, -slow_noise.CLIP * scale, slow_noise.CLIP * scale), causes)
+    rest = series - mean - known.expected(causes)
+    _, scale = _robust(rest, dilution)
+    standard = rest / scale
+    noise = slow_noise.fit(standard, dilution)
+    foreseen = slow_noise.Filter(noise, series.shape[2])
+    innovations = np.stack([foreseen.step(standard[n], dilution[n][:, None]) for n in range(len(series))])
+    with np.errstate(invalid="ignore"):
+        centre = np.nan_to_num(np.nanmean(innovations, axis=0))
+    spread = _long_run_deviation(innovations - centre)
+    w = np.clip((innovations - centre) / spread, -slow_noise.CLIP, slow_noise.CLIP)
+    windows = (~np.isnan(w)).sum(axis=0).astype(np.float64)
+    return (
+        StreamBaseline(
+            mean=mean, scale=scale, rows=typical, regression=known, noise=noise, centre=centre,
+            spread=spread, bets=bets, psi_mean=evalue.costs(bets, w), psi_spread=evalue.costs(evalue.SPREAD, w**2 - 1.0),
+            windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale,
+        ),
+        np.clip(standard, -slow_noise.CLIP, slow_noise.CLIP),
+        w,
+    )
+
+
+class StreamMonitor:
+    """Evidence against the baseline of F x K streams."""
+
+    def __init__(self, baseline: StreamBaseline, *, spread: bool) -> None:
+        """Begin with no evidence; *spread*: whether changes of spread are looked for as well."""
+        self.baseline = baseline
+        self.filter = slow_noise.Filter(baseline.noise, baseline.mean.shape[1])
+        self.mean = ShiryaevRoberts((len(baseline.bets.lambdas), *baseline.mean.shape))
+        self.spread = ShiryaevRoberts((len(evalue.SPREAD.lambdas), *baseline.mean.shape)) if spread else None
+        self._allowed_mean = evalue.allowance(baseline.bets, baseline.windows) + baseline.allowance
+        self._allowed_spread = evalue.allowance(evalue.SPREAD, baseline.windows)
+
+    def step(
+        self, x: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64], elapsed: float = 1.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Take the values *x* [F, K] of one window with *rows* [F] and *causes* [C].
+
+        Returns:
+            Their levels in standard deviations and their innovations, clipped, [F, K] each.
+        """
+        base = self.baseline
+        expected = base.mean + base.regression.expected(causes)
+        dilution = np.maximum(1.0, base.rows / np.maximum(rows, 1.0))[:, None]
+        level = (x - expected) / base.scale
+        innovation = self.filter.step(level, dilution)
+        w = np.clip((innovation - base.centre) / base.spread, -slow_noise.CLIP, slow_noise.CLIP)
+        seen = ~np.isnan(w)
+        self.mean.step(evalue.log_e(base.bets, w, base.psi_mean, self._allowed_mean), seen, elapsed)
+        if self.spread is not None:
+            v = w**2 - 1.0
+            self.spread.step(evalue.log_e(evalue.SPREAD, v, base.psi_spread, self._allowed_spread), seen, elapsed)
+        return np.clip(level, -slow_noise.CLIP, slow_noise.CLIP), w
+
+    def reset(self, features: NDArray[np.bool_]) -> None:
+        """Forget the evidence of the features marked [F]."""
+        self.mean.reset(features)
+        if self.spread is not None:
+            self.spread.reset(features)
+
+    def save(self) -> dict[str, NDArray[np.generic]]:
+        """Return everything that the next window depends on."""
+        kept = {"mean": self.mean.evidence, **prefixed("filter", self.filter.save())}
+        return kept if self.spread is None else {**kept, "spread": self.spread.evidence}
+
+    def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on where :meth:`save` was called."""
+        self.mean.evidence = saved["mean"].astype(np.float64)
+        if self.spread is not None:
+            self.spread.evidence = saved["spread"].astype(np.float64)
+        self.filter.restore(below("filter", saved))
+
+
+def _robust(
+    series: NDArray[np.float64], dilution: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation [F, K] of *series* [N, F, K], each value clipped at four deviations."""
+    with np.errstate(invalid="ignore"):
+        middle = np.nan_to_num(np.nanmedian(series, axis=0))
+        reach = slow_noise.CLIP * _NORMAL_MAD * np.nan_to_num(np.nanmedian(np.abs(series - middle), axis=0))
+        clipped = np.clip(series, middle - np.maximum(reach, _TINY), middle + np.maximum(reach, _TINY))
+        mean = np.nan_to_num(np.nanmean(clipped, axis=0))
+        deviation = np.sqrt(np.nanmean((clipped - mean) ** 2 / dilution[:, :, None], axis=0))
+    return mean, np.maximum(np.nan_to_num(deviation), _TINY)
+
+
+def _long_run_deviation(innovations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviation [F, K] of innovations [N, F, K] with mean 0, raised where they are still correlated."""
+    with np.errstate(invalid="ignore"):
+        variance = np.nan_to_num(np.nanmean(innovations**2, axis=0), nan=1.0)
+    blocks = len(innovations) // _BLOCK
+    if blocks:
+        parts = np.nan_to_num(innovations[: blocks * _BLOCK]).reshape(blocks, _BLOCK, *innovations.shape[1:])
+        seen = np.maximum((parts != 0).sum(axis=(0, 1)), 1)
+        ratio = (parts.sum(axis=1) ** 2).sum(axis=0) / seen / np.maximum(variance, _TINY)  # [F, K]
+        together = ratio.mean(axis=1, keepdims=True)
+        drawn = (blocks * ratio + _BLOCK * together) / (blocks + _BLOCK)
+        variance = variance * np.maximum(1.0, drawn)
+    deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, _TINY))
+    return deviation

@@ -1,0 +1,48 @@
+"""What the pair says of its own state: workers, ingest, exporters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwatch.model import StatusFrame
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """The latest status of a worker and what ingest counted of it."""
+
+    status: StatusFrame
+    received_ns: int
+    clock_skew_seconds: float
+    """Worker clock minus sidecar clock when its last status arrived."""
+    frames_received: int
+    frames_missing: int
+    """Gaps in the sequence: frames that were sent and never arrived, or were dropped by the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """State of the pair at one moment, for exporters, /readyz and doctor."""
+
+    time_ns: int
+    workers: tuple[WorkerHealth, ...]
+    ingest: dict[str, int]
+    """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests
+    evidence_rows evidence_dropped.<reason>``."""
+    exporters: dict[str, ExporterHealth]
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterHealth:
+    """What one exporter says of itself."""
+
+    up: bool
+    exported_batches: int
+    exported_points: int
+    dropped_batches: int
+    errors: int
+    last_error: str
+    last_duration_seconds: float
+    queue_batches: int

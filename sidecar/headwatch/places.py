@@ -1,0 +1,37 @@
+"""Where headwatch keeps what outlives a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headwatch.config import Config, StoreConfig
+
+
+def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> str:
+    """Return the store's URL, with the default path filled in."""
+    if config.url:
+        return config.url
+    return f"chdb://{state_folder(os.environ if environ is None else environ)}/store"
+
+
+def control_state_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the file in which the sidecar keeps what live control ordered."""
+    if config.wire.control_state_file:
+        return Path(config.wire.control_state_file)
+    environ = os.environ if environ is None else environ
+    url = store_url(config.store, environ)
+    if config.store.enabled and url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(store.name + ".control.json")
+    return state_folder(environ) / "control.json"
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Return the user's folder for what headwatch keeps."""
+    state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    return Path(state) / "headwatch"

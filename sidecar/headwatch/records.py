@@ -1,0 +1,157 @@
+"""The nouns behind the wire: strata, windows, requests that ended, single rows, and what an exporter is handed.
+
+Frozen dataclasses over numpy arrays; they stay in the sidecar.  What crosses the process border is in
+:mod:`headwatch.model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headwatch.health import Health
+    from headwatch.model import GroundingState, Phase, RequestContext, WorkerIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """What must be held equal before two numbers may be compared."""
+
+    model: str
+    revision: str
+    adapter: str
+    route: str
+    context_band: str
+    """Length of the visible context: ``<512 512-1k 1k-2k 2k-4k …``."""
+    phase: Phase
+
+    @property
+    def label(self) -> str:
+        """Return one string for attributes: the fields joined by ``|``."""
+        return f"{self.model}|{self.revision}|{self.adapter}|{self.route}|{self.context_band}|{self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A sampled request that has ended: its context and the means over its sampled rows."""
+
+    context: RequestContext
+    worker: WorkerIdentity
+    started_ns: int
+    ended_ns: int
+    rows_prefill: int
+    rows_decode: int
+    state: GroundingState
+    grounding_ratio: float | None
+    """Lookback averaged over generated rows and all heads; None where no row defines it."""
+    grounding_ratio_retrieval_heads: float | None
+    """The same over the calibrated retrieval heads; None also where the model has no head map."""
+    document_mass: float | None
+    document_share: tuple[float | None, ...]
+    """For each document of the context: its share of the mass of all documents."""
+    undefined: int
+    """Head summaries of generated rows that define no lookback."""
+    head_means: NDArray[np.float32] = field(repr=False)
+    """[len(REQUEST_FEATURES), layers, heads] over generated rows; NaN where undefined."""
+    value_means: NDArray[np.float32] | None = field(default=None, repr=False)
+    """[len(REQUEST_VALUES), layers, heads] over generated rows; None where no frame carried value masses."""
+    alignment: Alignment | None = None
+    """None where the model has no cross-attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the heads of cross-attention walked through the encoder's input while one request was generated.
+
+    Heads of self-attention have no rows.
+    """
+
+    rows: NDArray[np.uint32]  # [L, H] generated rows
+    breaks: NDArray[np.uint32]  # [L, H] steps back from one row to the next
+    progress: NDArray[np.float32]  # [L, H] centroid of the last row minus that of the first; NaN without rows
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """One closed window of one engine: a histogram for each stratum, feature, layer and head, as columns.
+
+    Axes: S strata, F features, L layers, H heads, B buckets.  Bucket b holds values in
+    ``(base**(offset+b), base**(offset+b+1)]`` with ``base = 2**2**-scale`` (OpenTelemetry exponential histograms);
+    values below the first bucket are counted in ``zero_count``.  Sums and histograms are weighted: a value counts as often
+    as its row's weight says, so a mean is ``total / weight``, unbiased also where rows were sampled unequally.
+    """
+
+    start_ns: int
+    end_ns: int
+    worker: WorkerIdentity
+    """The engine (rank 0 stands for all its ranks)."""
+    strata: tuple[Stratum, ...]
+    features: tuple[str, ...]
+    layers: NDArray[np.int32]  # [L] global layer numbers
+    count: NDArray[np.uint32]  # [S, F, L, H] values seen, which is what a standard error needs
+    weight: NDArray[np.uint64]  # [S, F, L, H] values that they stand for: ``zero_count`` and all ``buckets`` together
+    total: NDArray[np.float64]  # [S, F, L, H] weighted sum of values
+    minimum: NDArray[np.float32]  # [S, F, L, H]; NaN where count is 0
+    maximum: NDArray[np.float32]  # [S, F, L, H]
+    zero_count: NDArray[np.uint32]  # [S, F, L, H] weights
+    buckets: NDArray[np.uint32]  # [S, F, L, H, B] weights
+    scale: int
+    offset: int
+    rows: NDArray[np.uint32]  # [S] sampled rows
+    output_norm: NDArray[np.float32] | None = None
+    """[S, L, H] mean norm of the head's output, NaN where no row carried it; None where no frame did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvidence:
+    """One sampled row of detail 2 or more, as it came: what a viewer needs to draw it token by token.
+
+    Columns are little-endian bytes of the shapes below, for L layers and H heads; positions become spans through the context.
+    A rank that has only some of the heads sends a row of its own.
+    """
+
+    context: RequestContext
+    worker: WorkerIdentity
+    time_ns: int
+    position: int
+    detail: int
+    layers: tuple[int, ...]
+    heads: int
+    head_offset: int
+    features: bytes  # float32 [L, H, len(FEATURES)]
+    span_mass: bytes  # float32 [spans + 1, L, H]
+    value_mass: bytes  # float32 [spans + 1, L, H], or empty
+    output_norm: bytes  # float32 [L, H], or empty
+    block_tokens: int
+    block_profile: bytes  # uint8 [blocks, L, H], codes of headwatch.wire.mass_code
+    top_k: int
+    top_position: bytes  # int32 [L, H, top_k], or empty
+    top_weight: bytes  # float32 [L, H, top_k], or empty
+    full_weight: bytes  # float16 [position + 1, L, H], or empty
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the columns take."""
+        columns = (
+            self.features, self.span_mass, self.value_mass, self.output_norm, self.block_profile, self.top_position,
+            self.top_weight, self.full_weight,
+        )  # fmt: skip
+        return sum(map(len, columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the pipeline hands to every exporter, about once a second: what closed and ended, and health."""
+
+    time_ns: int
+    service: str
+    """``service.name``."""
+    windows: tuple[WindowBatch, ...]
+    requests: tuple[RequestRecord, ...]
+    health: Health
+    rows: tuple[RowEvidence, ...] = ()
+    """Single rows of detail 2 and more."""

@@ -1,0 +1,57 @@
+"""The filter foresees what is slow, and the fit finds how slow it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headwatch.bench.drift.streams import source
+from headwatch.drift import slow_noise
+
+
+def lag_one(w: np.ndarray) -> float:
+    return float((w[1:] * w[:-1]).mean() / (w**2).mean())
+
+
+@pytest.mark.parametrize(
+    ("family", "phi", "share"),
+    [("independent", None, 0.0), ("AR .9", 0.9, 1.0), ("AR .6", 0.6, 1.0), ("AR .9 with sampling noise", 0.9, 0.5)],
+)
+def test_innovations_are_white_and_of_unit_variance(family, phi, share) -> None:
+    block = source(family, 1, 16, np.random.default_rng(3)).take(0, 1500)
+    dilution = np.ones((1500, 1))
+    noise = slow_noise.fit(block.values, dilution)
+    assert noise.share[0] == pytest.approx(share, abs=0.16)
+    if phi is not None:
+        assert noise.phi[0] == pytest.approx(phi, abs=0.06)
+    filters = slow_noise.Filter(noise, 16)
+    w = np.stack([filters.step(y, np.ones((1, 1))) for y in block.values])
+    assert abs(lag_one(w)) < 0.06
+    assert w.var() == pytest.approx(1.0, abs=0.12)
+
+
+def test_lag_one_prewhitening_would_not_do() -> None:
+    """The reason for the filter: subtracting phi times the last value leaves a slow signal with noise correlated."""
+    y = source("AR .9 with sampling noise", 1, 16, np.random.default_rng(3)).take(0, 4000).values
+    naive = y[1:] - lag_one(y) * y[:-1]
+    later = sum((naive[lag:] * naive[:-lag]).mean() for lag in range(1, 12)) / (naive**2).mean()
+    assert later > 0.25
+
+
+def test_a_gap_makes_the_filter_less_certain_and_not_wrong() -> None:
+    noise = slow_noise.SlowNoise(np.array([0.9]), np.array([1.0]))
+    filters = slow_noise.Filter(noise, 1)
+    filters.step(np.array([[2.0]]), np.ones((1, 1)))
+    assert filters.state[0, 0] == pytest.approx(1.8)
+    for _ in range(60):
+        assert np.isnan(filters.step(np.array([[np.nan]]), np.ones((1, 1)))).all()
+    assert abs(filters.state[0, 0]) < 0.01
+    assert filters.variance[0, 0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_outlier_is_clipped_and_moves_the_state_no_further() -> None:
+    noise = slow_noise.SlowNoise(np.array([0.9]), np.array([0.5]))
+    near, far = slow_noise.Filter(noise, 1), slow_noise.Filter(noise, 1)
+    assert near.step(np.array([[4.0]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
+    assert far.step(np.array([[1e6]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
+    assert near.state[0, 0] == far.state[0, 0]
