@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from headwatch.model import StatusFrame
+from headwatch.model import StatusFrame  # noqa: TC001 - doctor reads these annotations at run time (msgspec)
 
 
 @dataclass(frozen=True, slots=True)
