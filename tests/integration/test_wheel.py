@@ -75,7 +75,7 @@ def test_the_wheel_works_from_where_it_is_unpacked(wheel: zipfile.ZipFile, tmp_p
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import headwatch; "
         f"assert headwatch.__file__.startswith({str(tmp_path)!r}), headwatch.__file__; "
-        "from headwatch.console.page import render_page; from headwatch.model import Health; "
+        "from headwatch.console.page import render_page; from headwatch.health import Health; "
         "assert b'not ready' in render_page(Health(0, (), {}, {}), ['x']); "
         "from headwatch.cli.main import main; sys.exit(main(['config', 'check']))"
     )
