@@ -33,18 +33,21 @@ def newcomer_weight(order: int, reserve: float = RESERVE) -> float:
     return reserve / (order * (order + 1))
 
 
-def stratum_evidence(
-    families: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float], features: NDArray[np.float64] | None = None
-) -> float:
-    """Return the evidence of one stratum: the average over its *families* and, with weights [F] that sum to 1, *features*.
+def feature_evidence(families: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the evidence of each feature, [F]: the average over *families* ([F] each) by *weights*.
 
     Families that the baseline is too short for leave their weight to the others.
     """
     total = sum(weights[name] for name in families)
-    return float(sum(
-        weights[name] / total * (evidence.mean() if features is None else evidence @ features)
-        for name, evidence in families.items()
-    ))
+    return np.asarray(sum(weights[name] / total * evidence for name, evidence in families.items()), np.float64)
+
+
+def stratum_evidence(
+    families: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float], features: NDArray[np.float64] | None = None
+) -> float:
+    """Return the evidence of one stratum: the average over its *families* and, with weights [F] that sum to 1, *features*."""
+    evidence = feature_evidence(families, weights)
+    return float(evidence.mean() if features is None else evidence @ features)
 
 
 def combined(evidence: Mapping[str, float], weights: Mapping[str, float]) -> float:

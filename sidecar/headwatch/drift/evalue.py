@@ -12,7 +12,7 @@ baseline's mean (or variance) being an estimate from N windows, two standard err
 ``2 sqrt(2 / N)``.
 
 Where the guarantee ends: parameters are estimated, so "1 or less" holds up to two standard errors for each stream and not for
-certain.  docs/method.md has the false alarms that were seen.
+certain.  docs/adr/0010-pooled-evidence.md has the false alarms that were seen.
 Source: Shin, Ramdas, Rinaldo, "E-detectors", arXiv 2203.03532; Ramdas et al., "Game-theoretic statistics and safe anytime-valid
 inference", 2023.
 """

@@ -53,11 +53,6 @@ class Pool:
         self.block = -1
         """The block that is open."""
 
-    @property
-    def streams(self) -> int:
-        """Return how many streams a feature gives: all heads together, and each layer."""
-        return int(self._members.shape[1])
-
     def step(
         self, number: int, level: NDArray[np.float64], w: NDArray[np.float64]
     ) -> list[dict[Kind, NDArray[np.float64]]]:

@@ -9,8 +9,9 @@ not foresee goes on::
     y_t = s_t + e_t    s_t = phi s_{t-1} + h_t    var s = share    var e = (1 - share) g_t    var y = 1
 
 ``g_t = max(1, typical rows / rows)``: a window of few rows is trusted less.  One with more rows than usual is trusted no more
-than usual, since how much of the white part is sampling cannot be told where rows hardly vary.  Both choices can only make
-the variance that is assumed too large, which costs speed and never an alarm.
+than usual, since how much of the white part is sampling cannot be told where rows hardly vary.  Both choices make the variance
+that is assumed rather too large.  For shifts of the mean that costs speed and no alarm; but where rows multiply, values become
+steadier than the baseline, and the detectors of spread page on that.
 
 A missing value lets the state run on without an update.  An outlier moves the state by at most :data:`CLIP` standard
 deviations.

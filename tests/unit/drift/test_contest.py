@@ -75,18 +75,3 @@ def test_every_null_family_has_mean_zero_and_variance_one(family) -> None:
     assert np.nanmean(values) == pytest.approx(0.0, abs=0.25)
     weight = np.minimum(block.rows[typical] / TYPICAL_ROWS, 4.0)[:, None] if family == "few rows" else 1.0
     assert np.nanmean(values**2 * weight) == pytest.approx(1.0 if family != "daily cycle" else 1.125, rel=0.5)
-
-
-def test_page_hinkley_is_that_of_river() -> None:
-    """Value by value, where river is there: our recursion for many heads is theirs for one."""
-    river = pytest.importorskip("river.drift")
-    contestant = PageHinkley(50.0)
-    stream = source("independent", 1, 1, np.random.default_rng(3))
-    contestant.learn(stream.take(0, 480))
-    theirs = river.PageHinkley()
-    rows = np.full(1, TYPICAL_ROWS)
-    for number, values in enumerate(stream.take(480, 200).values + np.linspace(0, 3, 200)[:, None, None]):
-        theirs.update(float(contestant._standard.z(values)[0, 0]))
-        assert bool(contestant.step(number, values, rows)[0] >= 1.0) == theirs.drift_detected
-        if theirs.drift_detected:
-            break

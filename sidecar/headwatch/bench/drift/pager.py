@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.bench.drift.streams import HEADS_IN_LAYER
-from headwatch.drift.clock import DEFAULT_FAMILIES
+from headwatch.drift.clock import DEFAULT_FAMILIES, feature_evidence
 from headwatch.drift.stratum import StratumMonitor, learn_stratum
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ class Headwatch:
         """Return the evidence of each replica over what pages, [R]."""
         assert self.monitor is not None  # it has learned
         self.monitor.step(number, values, rows)
-        found = self.monitor.evidence()
-        total = sum(DEFAULT_FAMILIES[name] for name in found)
-        shown = sum(DEFAULT_FAMILIES[name] / total * evidence for name, evidence in found.items())
-        return np.asarray(shown) / self.interval
+        return feature_evidence(self.monitor.evidence(), DEFAULT_FAMILIES) / self.interval
 
     def reset(self, replicas: NDArray[np.bool_]) -> None:
         """Start again where it paged."""

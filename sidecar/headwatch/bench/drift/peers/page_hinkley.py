@@ -1,8 +1,8 @@
 """Page-Hinkley for each head, two-sided, as river has it: deviations from a running mean, less delta, with forgetting.
 
 river's own runs one value of one stream at a time, which for 512 heads and weeks of windows would take days; this is its
-recursion for all heads at once, and a test holds it against ``river.drift.PageHinkley`` value by value.
-Source: river 0.25, river/drift/page_hinkley.py; Page 1954, Hinkley 1971.
+recursion for all heads at once, not held against river's yet.
+Source: river.drift.PageHinkley; Page 1954, Hinkley 1971.
 """
 
 from __future__ import annotations

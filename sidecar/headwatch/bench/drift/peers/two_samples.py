@@ -2,7 +2,7 @@
 
 * ``Psi``: the population stability index over deciles of the baseline, page where any head passes 0.2.
 * ``ShareOfHeads``: Evidently's default for a table: a column has drifted where the two-sample Kolmogorov-Smirnov test has
-  p < 0.05, the table where half of its columns have.  A test holds it against ``evidently`` where that is installed.
+  p < 0.05, the table where half of its columns have.  Not held against ``evidently`` yet.
 
 Both look at the last :data:`RECENT` windows, each window anew.
 """
