@@ -1,0 +1,1 @@
+"""Two deployments, releases, arms or time ranges held side by side, within strata."""

@@ -1,0 +1,181 @@
+"""The nouns of drift and incidents: what was found, what kind of thing it is, and what a person is shown of it.
+
+Frozen msgspec structs, because they are kept, sent and shown as JSON.  Detectors make :class:`Evidence` and, when the clock
+pages, a :class:`DriftEvent`; triage turns an event into a :class:`Verdict`; an :class:`Incident` is both, with the
+:class:`Exhibits` frozen at its opening.  Times are nanoseconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import msgspec
+
+DriftClass = Literal["telemetry", "model", "injection", "retrieval", "traffic"]
+CLASSES: tuple[DriftClass, ...] = get_args(DriftClass)
+"""In the order in which they explain: an incident is of the first class that its evidence supports."""
+
+EvidenceKind = Literal["heads", "signal", "canary", "telemetry", "traffic"]
+"""``heads``: a feature of the attention heads of a stratum.  ``signal``: a figure of retrieval for the requests of a route.
+``canary``: a fixed prompt.  ``telemetry``: headwatch's own state.  ``traffic``: what is asked."""
+
+IncidentState = Literal["open", "acknowledged", "resolved"]
+Severity = Literal["critical", "warning", "info"]
+Ruling = Literal["true", "false_page", "known_change"]
+RULINGS: tuple[Ruling, ...] = get_args(Ruling)
+"""What a person says of a page when it is closed."""
+
+
+class HeadFinding(msgspec.Struct, frozen=True):
+    """One head of those that moved most.  Heads are ranked; no error is claimed for the ranking."""
+
+    layer: int
+    head: int
+    feature: str
+    log10_evidence: float
+    before: float
+    """Mean in the baseline."""
+    after: float
+    """Mean since the change began."""
+    effect: float
+    """(after - before) in standard deviations of a window of the baseline."""
+    confident: bool = False
+    """Whether the head is in the e-d-BH set."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What speaks for a change in one place.  *name* is a feature, a signal, a prompt, a counter or a share."""
+
+    kind: EvidenceKind
+    name: str
+    model: str
+    route: str
+    stratum: str
+    """Label of the stratum; empty where the evidence is of all."""
+    log10_evidence: float
+    """Of its e-process; 0 where there is none (traffic, telemetry)."""
+    before: float
+    after: float
+    effect: float
+    """In standard deviations of the baseline's windows; of shares, the difference."""
+    since_ns: int
+    """When it began, as well as the evidence tells."""
+    heads: tuple[HeadFinding, ...] = ()
+    note: str = ""
+
+
+class DriftEvent(msgspec.Struct, frozen=True):
+    """One page of the pager: evidence that starts together, most first."""
+
+    time_ns: int
+    """End of the window that paged."""
+    since_ns: int
+    model: str
+    route: str
+    """Empty where several routes are concerned."""
+    evidence: tuple[Evidence, ...]
+    log10_evidence: float
+    """What the clock showed."""
+    interval_windows: float
+    """The mean number of windows between false alarms that is promised."""
+    window_seconds: float
+    windows_since: int
+    """Windows from *since_ns* to *time_ns*."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What kind of thing changed, how sure that is, and what would tell it from the next best explanation."""
+
+    drift_class: DriftClass
+    cause: str
+    """A stable short name within the class: ``documents_absent``, ``documents_ignored``, ``weights``, …"""
+    sentence: str
+    confidence: float
+    """0 to 1."""
+    runner_up: DriftClass | None
+    tells_apart: str
+    """What would tell the class from the runner-up."""
+    why: tuple[str, ...]
+    """The rows of the decision table that spoke, in order."""
+
+
+class DocumentExhibit(msgspec.Struct, frozen=True):
+    """A document that the evidence is about."""
+
+    id: str
+    source: str
+    version: str
+    retrieved_at: str
+    requests: int
+    share_before: float | None
+    share_after: float | None
+
+
+class RequestExhibit(msgspec.Struct, frozen=True):
+    """An example request: enough to find its rows in the store."""
+
+    request_id: str
+    engine_id: str
+    trace_id: str
+    time_ns: int
+    route: str
+    state: str
+    grounding_ratio: float | None
+
+
+class DeployEvent(msgspec.Struct, frozen=True):
+    """A release that an operator marked."""
+
+    time_ns: int
+    title: str
+    revision: str = ""
+    who: str = ""
+    planned_seconds: float = 0.0
+    """How long a maintenance window it opens; 0: none."""
+
+
+class CanaryExhibit(msgspec.Struct, frozen=True):
+    """The canary run nearest to an event."""
+
+    time_ns: int
+    prompt: str
+    deviation: float
+    """Largest absolute deviation from the fingerprint, in units of the features."""
+    threshold: float
+    failed: bool
+    earliest_layer: int | None
+    heads: tuple[HeadFinding, ...] = ()
+    note: str = ""
+
+
+class Exhibits(msgspec.Struct, frozen=True):
+    """What a person can check, frozen when an incident opens."""
+
+    documents: tuple[DocumentExhibit, ...] = ()
+    requests: tuple[RequestExhibit, ...] = ()
+    canary: CanaryExhibit | None = None
+    deploys: tuple[DeployEvent, ...] = ()
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """One cause, from its opening until it is resolved."""
+
+    id: str
+    state: IncidentState
+    severity: Severity
+    opened_ns: int
+    updated_ns: int
+    event: DriftEvent
+    verdict: Verdict
+    exhibits: Exhibits
+    acknowledged_ns: int = 0
+    acknowledged_by: str = ""
+    resolved_ns: int = 0
+    resolved_by: str = ""
+    """A person, or ``headwatch`` where it resolved by itself."""
+    ruling: Ruling | None = None
+    note: str = ""
+    reopened: int = 0
+    silenced: bool = False
+    """Whether it was opened without sending a page: a silence, a maintenance window or shadow mode."""
+    silenced_why: str = ""

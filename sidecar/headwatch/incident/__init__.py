@@ -1,0 +1,1 @@
+"""From a page to a person and back: triage, incidents, their routes and their reports."""
