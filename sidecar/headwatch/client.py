@@ -33,11 +33,14 @@ DOCUMENT_KEYS: tuple[DocumentKey, ...] = get_args(DocumentKey)
 SPAN_KEYS: tuple[SpanKey, ...] = get_args(SpanKey)
 
 
-def request_field(
+def request_field(  # noqa: PLR0913 - one argument for each key of the field
     *,
     documents: Iterable[Mapping[str, Any] | object] = (),
     route: str = "",
     arm: str = "",
+    language: str = "",
+    template: str = "",
+    canary: str = "",
     traceparent: str = "",
     spans: Iterable[Mapping[str, Any] | object] | None = None,
     capture: bool | Literal["always", "full"] | None = None,
@@ -46,12 +49,14 @@ def request_field(
     """Return ``{"headwatch": "<JSON>"}``, ready for ``vllm_xargs=``.
 
     *documents* are mappings, or objects with attributes, of the keys ``id`` (required), ``text`` (as it stands in the
-    prompt: used to find it there, never stored), ``kind`` (``document``, ``memory`` or ``tool``), ``source``, ``version``,
-    ``retrieved_at`` (text or a datetime), ``labels`` (text to text), and ``start`` and ``end`` (token offsets, where the
-    client knows them).  *spans* are further explicit token spans: ``kind``, ``start``, ``end``, ``age``.  *traceparent* is
-    the W3C header of the caller's span.  *capture* is False to keep a request out, ``"always"`` to sample it whatever the
-    rate, and ``"full"`` to sample every row of it as well.  *detail* asks for at least this much of each sampled row: 2 the
-    mass on each block of tokens, 3 the top positions, 4 whole rows.
+    prompt: used to find it there, never stored), ``kind`` (``document``, ``memory`` or ``tool``), ``source``,
+    ``version``, ``retrieved_at`` (text or a datetime), ``labels`` (text to text), and ``start`` and ``end`` (token
+    offsets, where the client knows them). *spans* are further explicit token spans: ``kind``, ``start``, ``end``,
+    ``age``. *traceparent* is the W3C header of the caller's span. *language* and *template* (a version of the
+    client's own prompt template) are held equal where requests are compared; *canary* names a canary prompt and is
+    set by ``headwatch canary``. *capture* is False to keep a request out, ``"always"`` to sample it whatever the
+    rate, and ``"full"`` to sample every row of it as well. *detail* asks for at least this much of each sampled row:
+    2 the mass on each block of tokens, 3 the top positions, 4 whole rows.
 
     Raises:
         RequestFieldError: ``unknown_key`` (a mapping has a key that the field does not know) or ``missing_id``.
@@ -62,6 +67,9 @@ def request_field(
         "traceparent": traceparent,
         "route": route,
         "arm": arm,
+        "language": language,
+        "template": template,
+        "canary": canary,
         "documents": [_document(item) for item in documents],
         "spans": [_pick(item, SPAN_KEYS, "span") for item in spans or ()],
     }

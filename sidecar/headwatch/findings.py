@@ -145,7 +145,39 @@ class CanaryExhibit(msgspec.Struct, frozen=True):
     failed: bool
     earliest_layer: int | None
     heads: tuple[HeadFinding, ...] = ()
+    hint: str = ""
+    """What the pattern of deviations looks like: ``weights template precision layer head``; empty where it tells nothing."""
     note: str = ""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Everything that triage may look at: the event and what else was seen around it."""
+
+    event: DriftEvent
+    canary: CanaryExhibit | None = None
+    """The latest run, whether it failed or not; None where no canaries are sent or the last one is too old to tell."""
+    telemetry: tuple[Evidence, ...] = ()
+    """headwatch's own faults since the event began."""
+    traffic: tuple[Evidence, ...] = ()
+    """Changes of what is asked since the event began."""
+    deploys: tuple[DeployEvent, ...] = ()
+    """Near the start of the event."""
+
+
+class DriftStatus(msgspec.Struct, frozen=True):
+    """Where drift detection stands after a window, for exporters and the console."""
+
+    time_ns: int
+    window: int
+    state: Literal["off", "warming_up", "watching", "shadow"]
+    pages_from_ns: int
+    """When the baseline will be long enough; 0 where it is, or cannot be told."""
+    clock: float
+    """log10 of what the clock shows."""
+    threshold: float
+    """log10 of the interval: the clock pages there."""
+    evidence: tuple[Evidence, ...] = ()
+    """The largest by stratum or scope and name, without their heads; bounded."""
 
 
 class Exhibits(msgspec.Struct, frozen=True):

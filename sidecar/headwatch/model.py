@@ -111,6 +111,12 @@ class RequestContext(msgspec.Struct, frozen=True):
     """The detail level that the client asked for; rows get it or what the settings say, whichever is more."""
     encoder_spans: list[Span] = []
     """What the encoder's input consists of, for models with cross-attention; they partition all of it."""
+    language: str = ""
+    """Language of the prompt, as the client names it (``de``); what is not named is not held equal."""
+    template: str = ""
+    """Version of the client's prompt template, likewise."""
+    canary: str = ""
+    """Name of the canary prompt that this is: it counts in no statistics of traffic."""
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True):

@@ -31,6 +31,18 @@ def control_state_path(config: Config, environ: Mapping[str, str] | None = None)
     return state_folder(environ) / "control.json"
 
 
+def drift_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of what drift detection, canaries and incidents keep: beside the embedded store where there is one."""
+    if config.drift.folder:
+        return Path(config.drift.folder)
+    environ = os.environ if environ is None else environ
+    url = store_url(config.store, environ)
+    if config.store.enabled and url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(store.name + ".drift")
+    return state_folder(environ) / "drift"
+
+
 def state_folder(environ: Mapping[str, str]) -> Path:
     """Return the user's folder for what headwatch keeps."""
     state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"

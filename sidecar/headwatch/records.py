@@ -28,11 +28,16 @@ class Stratum:
     context_band: str
     """Length of the visible context: ``<512 512-1k 1k-2k 2k-4k …``."""
     phase: Phase
+    language: str = ""
+    """As the client names it; empty where it does not."""
+    template: str = ""
+    """Version of the client's prompt template, likewise."""
 
     @property
     def label(self) -> str:
-        """Return one string for attributes: the fields joined by ``|``."""
-        return f"{self.model}|{self.revision}|{self.adapter}|{self.route}|{self.context_band}|{self.phase}"
+        """Return one string for attributes: the fields joined by ``|``; language and template only where one is known."""
+        label = f"{self.model}|{self.revision}|{self.adapter}|{self.route}|{self.context_band}|{self.phase}"
+        return f"{label}|{self.language}|{self.template}" if self.language or self.template else label
 
 
 @dataclass(frozen=True, slots=True)

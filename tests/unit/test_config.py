@@ -49,7 +49,7 @@ def test_the_named_file_wins_over_the_one_of_the_environment(tmp_path: Path):
     [
         ("[capture]\nsample_rat = 0.5", r"unknown key capture\.sample_rat; did you mean 'sample_rate'\?"),
         ("[captur]\nsample_rate = 0.5", r"unknown section 'captur'; did you mean 'capture'\?"),
-        ("[zzz]\nx = 1", r"unknown section 'zzz'; known: capture, "),
+        ("[zzz]\nx = 1", r"unknown section 'zzz'; known: canary, capture, "),
         ("sample_rate = 0.5", r"'sample_rate' is no section"),
         ("[capture]\nsample_rate = 1.5", r"file .*: capture\.sample_rate: Expected `float` <= 1\.0"),
         ("[capture]\nsample_rate = 'all'", r"capture\.sample_rate: Expected `float`, got `str`"),

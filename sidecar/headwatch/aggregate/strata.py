@@ -30,6 +30,8 @@ def stratum_of(worker: WorkerIdentity, context: RequestContext, position: int) -
         route=context.route,
         context_band=context_band(position + 1),
         phase="prefill" if position < context.prompt_tokens else "decode",
+        language=context.language,
+        template=context.template,
     )
 
 

@@ -69,6 +69,9 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     traceparent: Traceparent = ""
     route: Name = ""
     arm: Name = ""
+    language: Annotated[Name, msgspec.Meta(description="Language of the prompt: requests are compared within one.")] = ""
+    template: Annotated[Name, msgspec.Meta(description="Version of the prompt template: likewise.")] = ""
+    canary: Annotated[Name, msgspec.Meta(description="Name of a canary prompt; the request then counts as no traffic.")] = ""
     documents: list[FieldDocument] = []
     spans: list[FieldSpan] = []
 

@@ -1,0 +1,1 @@
+"""The watch: drift, canaries, triage and incidents, joined here and nowhere else."""
