@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headwatch.findings import CanaryExhibit, DeployEvent
     from headwatch.records import Stratum
 
 DRIFT_FEATURES = ("entropy", "max_weight", "sink_mass", "local_mass", "distance", "lookback")
@@ -99,3 +100,7 @@ class ObservedWindow:
     """headwatch's own state; names are defined in :mod:`headwatch.drift.telemetry`."""
     requests: tuple[ObservedRequest, ...] = ()
     """Bounded; examples for a page."""
+    canaries: tuple[CanaryExhibit, ...] = ()
+    """Canary runs that ended in the window."""
+    deploys: tuple[DeployEvent, ...] = ()
+    """Releases that were marked in the window."""
