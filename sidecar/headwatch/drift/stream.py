@@ -53,13 +53,14 @@ class StreamBaseline:
 
 def learn(
     series: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64],
-    bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None,
+    bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None, floor: NDArray[np.float64] | None = None,
 ) -> tuple[StreamBaseline, NDArray[np.float64], NDArray[np.float64]]:
     """Return the baseline of *series* [N, F, K], its standardised levels and its innovations, [N, F, K] each.
 
     *rows* is [N, F]; *causes* [N, C] are what is known to move the values; *bets* are made on the mean; *bias* [F, K], in units
-    of x, is by how much the mean of later values may lie off that of the baseline although nothing changed.  NaN is a
-    missing value.
+    of x, is by how much the mean of later values may lie off that of the baseline although nothing changed; *floor* [F, 1] or
+    [F, K], in units of x, is the smallest standard deviation that is believed (a signal that was zero all day may be 0.01
+    tomorrow).  NaN is a missing value.
     """
     typical = np.maximum(np.nanmedian(np.where(rows > 0, rows, np.nan), axis=0), 1.0)
     dilution = np.maximum(1.0, typical / np.maximum(rows, 1.0))  # [N, F]
@@ -67,13 +68,18 @@ def learn(
     known = regression.fit(np.clip(series - mean, -slow_noise.CLIP * scale, slow_noise.CLIP * scale), causes)
     rest = series - mean - known.expected(causes)
     _, scale = _robust(rest, dilution)
+    raised = np.zeros(scale.shape, bool) if floor is None else floor > scale
+    scale = scale if floor is None else np.maximum(scale, floor)
     standard = rest / scale
-    noise = slow_noise.fit(standard, dilution)
+    noise = slow_noise.fit(np.where(raised, np.nan, standard), dilution)
+    constant = raised.all(axis=1)  # nothing was seen that could be foreseen
+    noise = slow_noise.SlowNoise(np.where(constant, 0.0, noise.phi), np.where(constant, 0.0, noise.share))
     foreseen = slow_noise.Filter(noise, series.shape[2])
     innovations = np.stack([foreseen.step(standard[n], dilution[n][:, None]) for n in range(len(series))])
     with np.errstate(invalid="ignore"):
         centre = np.nan_to_num(np.nanmean(innovations, axis=0))
     spread = _long_run_deviation(innovations - centre)
+    spread = np.where(raised, np.maximum(spread, 1.0), spread)  # or the floor would be taken back here
     w = np.clip((innovations - centre) / spread, -slow_noise.CLIP, slow_noise.CLIP)
     windows = (~np.isnan(w)).sum(axis=0).astype(np.float64)
     return (
