@@ -14,6 +14,7 @@
     ├── ControlError           a change of what live control orders that cannot be made
     ├── IncompatibleHistograms two histograms whose buckets differ
     ├── DriftStateError        state or a baseline of drift detection that cannot be read
+    ├── HistoryError           a history of observed windows that cannot be opened, read or written
     └── CommandError           a command cannot do what it was asked
 
 Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
@@ -99,6 +100,12 @@ class DriftStateError(HeadwatchError):
     """State or a baseline of drift detection cannot be read."""
 
     reason = "drift_state"
+
+
+class HistoryError(HeadwatchError):
+    """A history of observed windows cannot be opened, read or written."""
+
+    reason = "history"
 
 
 class CommandError(HeadwatchError):
