@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headwatch.model import StatusFrame  # noqa: TC001 - doctor reads these annotations at run time (msgspec)
 
@@ -30,6 +30,8 @@ class Health:
     """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests
     evidence_rows evidence_dropped.<reason>``."""
     exporters: dict[str, ExporterHealth]
+    pagers: dict[str, PagerHealth] = field(default_factory=dict)
+    """By the name of the sender: the one that pages, and those that mirror it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,21 @@ class ExporterHealth:
     last_error: str
     last_duration_seconds: float
     queue_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class PagerHealth:
+    """What one sender of pages says of itself."""
+
+    pages: bool
+    """Whether this is the operator's one route; False: it mirrors it."""
+    up: bool
+    sent: int
+    failed: int
+    """Attempts that failed, each of which is made again."""
+    dropped: int
+    """Messages of a mirror that were given up; a route gives up none."""
+    pending: int
+    opened: dict[str, int]
+    """By class: incidents that this route told of for the first time, or again because they were reopened."""
+    last_error: str

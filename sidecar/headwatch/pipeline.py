@@ -34,7 +34,8 @@ from headwatch_exporters.prometheus import PrometheusExporter
 if TYPE_CHECKING:
     from headwatch.config import Config
     from headwatch.config_file import Loaded
-    from headwatch.console.view import Reader
+    from headwatch.console.view import IncidentView, Reader
+    from headwatch.findings import DriftStatus
     from headwatch.health import WorkerHealth
     from headwatch.model import SummaryBatch
     from headwatch.wire.columns import Columns
@@ -92,6 +93,15 @@ class Sidecar:
     def control(self) -> Controller:
         """Return live control: what the HTTP surface shows and changes, and what incidents raise."""
         return self._control
+
+    @property
+    def incidents(self) -> IncidentView | None:
+        """Return the incidents: none until the watch is wired in."""
+        return None
+
+    def drift(self) -> DriftStatus | None:
+        """Return where drift detection stands: nothing until the watch is wired in."""
+        return None
 
     def start(self) -> None:
         """Open the ports and start the threads.

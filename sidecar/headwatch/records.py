@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
     from headwatch.health import Health
     from headwatch.model import GroundingState, Phase, RequestContext, WorkerIdentity
 
@@ -160,3 +161,17 @@ class Delivery:
     health: Health
     rows: tuple[RowEvidence, ...] = ()
     """Single rows of detail 2 and more."""
+    drift: DriftStatus | None = None
+    """Where detection stood after the latest window; the same again until the next one."""
+    incidents: tuple[Incident, ...] = ()
+    """Those that changed since the last delivery, as they are now."""
+    open_incidents: tuple[Incident, ...] = ()
+    """All that are open or acknowledged."""
+    canaries: tuple[CanaryExhibit, ...] = ()
+    """Runs that ended since the last delivery."""
+    deploys: tuple[DeployEvent, ...] = ()
+    """Releases that were marked since the last delivery."""
+    precision: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By class: pages ruled true, and all that were ruled."""
+    page_route: str = ""
+    """``incident.route``: who pages for these incidents, so that whoever reads the store does not page as well."""

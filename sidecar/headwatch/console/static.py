@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwatch.console.view import Control, Reader
+    from headwatch.console.view import Control, IncidentView, Reader
+    from headwatch.findings import DriftStatus
     from headwatch.health import Health
 
 
@@ -51,6 +52,8 @@ class StaticView:
     exposition: bytes = b""
     reader: Reader | None = None
     control: Control | None = None
+    incidents: IncidentView | None = None
+    drift_status: DriftStatus | None = None
 
     def health(self) -> Health:
         """Return the state."""
@@ -59,6 +62,10 @@ class StaticView:
     def readiness(self) -> list[str]:
         """Return the reasons."""
         return list(self.reasons)
+
+    def drift(self) -> DriftStatus | None:
+        """Return the drift status."""
+        return self.drift_status
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
         """Return the exposition as Prometheus text, whatever is *accept*-ed."""

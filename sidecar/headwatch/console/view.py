@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headwatch.findings import DriftStatus, Incident, Ruling
     from headwatch.health import Health
 
 
@@ -52,8 +55,37 @@ class Control(Protocol):
         ...
 
 
+class IncidentView(Protocol):
+    """The incidents.  Every method may block, and raises a ``HeadwatchError`` where the incident does not allow it."""
+
+    def list(self, state: str = "", limit: int = 200) -> Sequence[Incident]:
+        """Return the latest *limit* incidents, newest first; an empty *state* means any."""
+        ...
+
+    def get(self, incident_id: str) -> Incident | None:
+        """Return one incident; None where there is none of that id."""
+        ...
+
+    def ack(self, incident_id: str, who: str, note: str) -> Incident:
+        """Say that *who* looks after it, and return it as it is then."""
+        ...
+
+    def resolve(self, incident_id: str, who: str, ruling: Ruling, note: str) -> Incident:
+        """Close it with what *who* says of the page, and return it as it is then."""
+        ...
+
+
 class SidecarView(Protocol):
     """The running sidecar, as the console sees it."""
+
+    @property
+    def incidents(self) -> IncidentView | None:
+        """Return its incidents, or None where drift detection is off."""
+        ...
+
+    def drift(self) -> DriftStatus | None:
+        """Return where drift detection stands; None before the first window, and where it is off."""
+        ...
 
     @property
     def control(self) -> Control | None:
