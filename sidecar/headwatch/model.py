@@ -36,6 +36,9 @@ REQUEST_VALUES = ("document_value_share", "output_norm")
 HEAD_FEATURES = (*REQUEST_FEATURES, *REQUEST_VALUES)
 """Everything that is kept for a request and head."""
 
+HISTORY_AGES = 4
+"""Ages of earlier turns that are told apart: 1, 2, 3, and 4 with everything older."""
+
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 """A row is ``decode`` where the query is a generated token, ``prefill`` where it is a token of the prompt."""
@@ -117,6 +120,8 @@ class RequestContext(msgspec.Struct, frozen=True):
     """Version of the client's prompt template, likewise."""
     canary: str = ""
     """Name of the canary prompt that this is: it counts in no statistics of traffic."""
+    prompt_digest: str = ""
+    """Eight hex digits that stand for the tokens of the prompt's system and template spans; empty where it has none."""
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True):

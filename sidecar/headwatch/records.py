@@ -67,6 +67,28 @@ class RequestRecord:
     """[len(REQUEST_VALUES), layers, heads] over generated rows; None where no frame carried value masses."""
     alignment: Alignment | None = None
     """None where the model has no cross-attention."""
+    window: int = -1
+    """Number of the window in which it ended; -1 where nobody numbers them."""
+    reading: Reading | None = None
+    """Where all heads looked; None where no frame carried span masses."""
+    reading_retrieval_heads: Reading | None = None
+    """The same of the calibrated retrieval heads; None also where the model has no head map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where a group of heads looked while one request was answered: means over its sampled rows and the group's heads.
+
+    Masses are parts of what does not lie on the sink (position 0), so those of all kinds sum to 1.  NaN where undefined: a kind
+    that the prompt does not have, or no row.
+    """
+
+    prompt_end: NDArray[np.float32]  # [len(SPAN_KINDS)] at the last row of the prompt, before anything is generated
+    generated: NDArray[np.float32]  # [len(SPAN_KINDS)] over generated rows
+    history: NDArray[np.float32]  # [HISTORY_AGES] over generated rows: earlier turns by age, the last one everything older
+    document_share: NDArray[np.float32]  # [documents] over generated rows, of the mass of all documents
+    instruction_focus: float | None
+    """Mass on system and user text over that on system, user, document and tool, as the answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,10 @@ class WindowBatch:
     rows: NDArray[np.uint32]  # [S] sampled rows
     output_norm: NDArray[np.float32] | None = None
     """[S, L, H] mean norm of the head's output, NaN where no row carried it; None where no frame did."""
+    number: int = -1
+    """Ascending: start over length by the clock, a count where windows close by count; -1 where nobody numbers them."""
+    log_length: NDArray[np.float64] | None = None
+    """[S] weighted mean of log2 of the visible tokens of the rows."""
 
 
 @dataclass(frozen=True, slots=True)

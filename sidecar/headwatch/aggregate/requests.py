@@ -13,6 +13,7 @@ import numpy as np
 
 from headwatch.aggregate.alignment import AlignmentTracker
 from headwatch.aggregate.ranks import Ending
+from headwatch.aggregate.reading import ReadingSums
 from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
 from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState
 from headwatch.records import RequestRecord
@@ -29,7 +30,10 @@ _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
 class OpenRequest:
     """The running sums of one request."""
 
-    def __init__(self, worker: WorkerIdentity, context: RequestContext, time_ns: int) -> None:
+    def __init__(
+        self, worker: WorkerIdentity, context: RequestContext, time_ns: int, retrieval_heads: NDArray[np.bool_] | None = None
+    ) -> None:
+        """*retrieval_heads* [L, H] marks the calibrated heads, where there are any."""
         self.worker = worker
         self.context = context
         self.table = SpanTable(context)
@@ -43,8 +47,9 @@ class OpenRequest:
         shape = (len(REQUEST_FEATURES), worker.layers, worker.heads)
         self._sum = np.zeros(shape, np.float64)
         self._weight = np.zeros(shape, np.float64)
-        self._share_sum = np.zeros(len(context.documents), np.float64)
-        self._share_weight = np.zeros(len(context.documents), np.float64)
+        fits = retrieval_heads is not None and retrieval_heads.shape == shape[1:]
+        self._retrieval_heads = retrieval_heads if fits else None
+        self._reading = ReadingSums(context, shape[1:], retrieval_heads)
         self._undefined = 0
         self._carried: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         """Sum and weight of what heads moved, [len(REQUEST_VALUES), L, H]; None while no frame carried it."""
@@ -66,6 +71,8 @@ class OpenRequest:
         before = len(positions)
         positions.add(position)
         new = len(positions) > before
+        if centroid is None:  # over an encoder's input there is nothing to look back at
+            self._reading.add(position, values, weight, layers, heads)
         if positions is self._prefill:
             return new
         kept = values.request
@@ -76,21 +83,17 @@ class OpenRequest:
             if self._alignment is None:
                 self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)
             self._alignment.add(position, centroid, layers, heads)
-        else:  # over an encoder's input there is nothing to look back at
+        else:
             self._undefined += int((~defined[_LOOKBACK]).sum())
         if carried is not None:
             self._add_carried(carried, weight, layers, heads)
-        if len(values.share):
-            known = ~np.isnan(values.share)
-            self._share_sum += np.where(known, values.share, 0.0).sum(axis=(1, 2), dtype=np.float64) * weight
-            self._share_weight += known.sum(axis=(1, 2)) * weight
         return new
 
-    def record(self, retrieval_heads: NDArray[np.bool_] | None) -> RequestRecord:
-        """Return what the request came to.  *retrieval_heads* [L, H] marks the calibrated heads, where there are any."""
+    def record(self, window: int = -1) -> RequestRecord:
+        """Return what the request came to, which ended in the window number *window*."""
         with np.errstate(invalid="ignore", divide="ignore"):
             means = (self._sum / self._weight).astype(np.float32)
-            shares = self._share_sum / self._share_weight
+        reading, calibrated = self._reading.results()
         ratio = self._mean(_LOOKBACK, None)
         return RequestRecord(
             context=self.context,
@@ -102,15 +105,17 @@ class OpenRequest:
             state=self._state(ratio),
             grounding_ratio=ratio,
             grounding_ratio_retrieval_heads=(
-                None if retrieval_heads is None or retrieval_heads.shape != means.shape[1:]
-                else self._mean(_LOOKBACK, retrieval_heads)
+                None if self._retrieval_heads is None else self._mean(_LOOKBACK, self._retrieval_heads)
             ),
             document_mass=self._mean(_DOCUMENT_MASS, None),
-            document_share=tuple(None if np.isnan(share) else float(share) for share in shares),
+            document_share=self._reading.document_share(),
             undefined=self._undefined,
             head_means=means,
             value_means=self._value_means(),
             alignment=None if self._alignment is None else self._alignment.result(),
+            window=window,
+            reading=reading,
+            reading_retrieval_heads=calibrated,
         )
 
     def table_of(self, attention: AttentionKind) -> SpanTable:

@@ -26,6 +26,8 @@ class RowValues:
 
     window: NDArray[np.float32]  # [len(WINDOW_FEATURES), L, H]
     share: NDArray[np.float32]  # [documents, L, H]: share of each document of the mass of all; NaN where undefined
+    mass: NDArray[np.float32] | None = None
+    """[spans + 1, L, H] as it came, the generated text last; None at detail 0."""
 
     @property
     def request(self) -> NDArray[np.float32]:
@@ -86,7 +88,7 @@ class SpanTable:
             document_mass = np.where(undefined, np.float32(np.nan), together / rest)
             share = np.where(undefined | (together <= 0), np.float32(np.nan), by_document / together)
         window = np.concatenate([scalars, document_mass[None], by_kind]).astype(np.float32)
-        return RowValues(window, share.astype(np.float32))
+        return RowValues(window, share.astype(np.float32), mass)
 
     def carried(self, mass: NDArray[np.float32], norm: NDArray[np.float32], position: int) -> CarriedValues:
         """Return what the row at *position* moved, from its value masses [spans + 1, L, H] and output norms [L, H]."""

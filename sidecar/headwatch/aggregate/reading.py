@@ -1,0 +1,142 @@
+"""Where a request's heads looked: by span kind, by age of the history, by document, for all heads and the calibrated ones.
+
+Everything is computed for a row and head and then averaged, each row as much as it stands for.  Mass on the sink, position 0,
+is taken out first: it says nothing of what is read, and on many models it is most of the mass.  A head that puts more than
+``SINK_SATURATED`` there is left out.  (A learned sink counts as sink mass but lies in no span; the span that holds position 0
+is then understated.)
+
+Instruction focus follows Attention Tracker (Hung et al., arXiv 2411.00348): where the answer begins, mass on what instructs
+(system and user) over mass on what instructs or informs (document and tool as well).  Looked at are the last row of the prompt
+and the first ``FIRST_ROWS`` generated ones, later rows being busy with the answer itself.
+
+Cost: one product of [quantities, heads] with [heads, 2] a row, and two vectors of about 20 + documents numbers a request; no
+array here grows with the heads of the model, but for the two masks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.model import FEATURES, HISTORY_AGES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS
+from headwatch.records import Reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headwatch.aggregate.values import RowValues
+    from headwatch.model import RequestContext
+
+FIRST_ROWS = 4
+_SINK = FEATURES.index("sink_mass")
+_KINDS = slice(len(REQUEST_FEATURES), len(REQUEST_FEATURES) + len(SPAN_KINDS))
+_INSTRUCTING = [SPAN_KINDS.index("system"), SPAN_KINDS.index("user")]
+_INFORMING = [SPAN_KINDS.index("document"), SPAN_KINDS.index("tool")]
+
+
+class _Mean:
+    """Weighted means of Q quantities for G groups of heads."""
+
+    def __init__(self, groups: int, quantities: int) -> None:
+        self.total = np.zeros((quantities, groups))
+        self.weight = np.zeros((quantities, groups))
+
+    def add(self, values: NDArray[np.float32], members: NDArray[np.float32], weight: float) -> None:
+        """Add *values* [Q, heads], NaN where undefined, of the heads that *members* [heads, G] marks."""
+        defined = ~np.isnan(values)
+        self.total += np.where(defined, values, np.float32(0.0)) @ members * weight
+        self.weight += defined.astype(np.float32) @ members * weight
+
+    def of(self, group: int) -> NDArray[np.float32]:
+        """Return the means of *group*, [Q]; NaN where no head of it defined any."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.total[:, group] / self.weight[:, group], np.float32)
+
+
+class ReadingSums:
+    """The running sums of one request."""
+
+    def __init__(self, context: RequestContext, shape: tuple[int, int], retrieval_heads: NDArray[np.bool_] | None) -> None:
+        """*retrieval_heads* [L, H] marks the calibrated heads; it is left aside where its shape is not the model's *shape*."""
+        self._prompt_tokens = context.prompt_tokens
+        self._calibrated = retrieval_heads is not None and retrieval_heads.shape == shape
+        groups = [np.ones(shape, np.float32)]
+        if retrieval_heads is not None and self._calibrated:
+            groups.append(retrieval_heads.astype(np.float32))
+        self._members = np.stack(groups, axis=-1)  # [L, H, G]
+        self._first_kind = next((SPAN_KINDS.index(span.kind) for span in context.spans if span.start == 0), -1)
+        self._ages = _ages(context)
+        self._informed = any(span.kind in {"document", "tool"} for span in context.spans)
+        count = len(groups)
+        self._prompt_end = _Mean(count, len(SPAN_KINDS))
+        ages = 0 if self._ages is None else HISTORY_AGES
+        self._generated = _Mean(count, len(SPAN_KINDS) + len(context.documents) + ages)
+        self._focus = _Mean(count, 1)
+        self._documents = len(context.documents)
+        self._seen = False
+
+    def add(self, position: int, values: RowValues, weight: float, layers: NDArray[np.int64], heads: slice) -> None:
+        """Add the row at *position*, which stands for *weight* rows and has the heads *heads* of the global *layers*."""
+        if position < self._prompt_tokens - 1 or values.mass is None:
+            return
+        self._seen = True
+        members = self._members[layers, heads].reshape(-1, self._members.shape[-1])
+        sink = values.window[_SINK]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rest = np.where(sink > SINK_SATURATED, np.float32(np.nan), 1.0 - sink)
+            kinds = values.window[_KINDS].copy()  # [K, L, H]
+            if self._first_kind >= 0:
+                kinds[self._first_kind] = np.maximum(kinds[self._first_kind] - sink, 0.0)
+            kinds /= rest
+        flat = kinds.reshape(len(kinds), -1)
+        if position < self._prompt_tokens + FIRST_ROWS and self._informed:
+            self._focus.add(_focus(flat), members, weight)
+        if position < self._prompt_tokens:
+            self._prompt_end.add(flat, members, weight)
+            return
+        parts = [flat, values.share.reshape(self._documents, flat.shape[1])]
+        if self._ages is not None:
+            with np.errstate(invalid="ignore"):
+                parts.append(((self._ages @ values.mass.reshape(len(values.mass), -1)) / rest.reshape(-1)).astype(np.float32))
+        self._generated.add(np.concatenate(parts), members, weight)
+
+    def document_share(self) -> tuple[float | None, ...]:
+        """Return for each document its share over all heads; None where undefined."""
+        shares = self._generated.of(0)[len(SPAN_KINDS) : len(SPAN_KINDS) + self._documents]
+        return tuple(None if np.isnan(share) else float(share) for share in shares)
+
+    def results(self) -> tuple[Reading | None, Reading | None]:
+        """Return where all heads looked, and where the calibrated ones did."""
+        if not self._seen:
+            return None, None
+        return self._result(0), self._result(1) if self._calibrated else None
+
+    def _result(self, group: int) -> Reading:
+        generated = self._generated.of(group)
+        after = len(SPAN_KINDS) + self._documents
+        focus = float(self._focus.of(group)[0])
+        return Reading(
+            prompt_end=self._prompt_end.of(group),
+            generated=generated[: len(SPAN_KINDS)],
+            history=generated[after:] if self._ages is not None else np.full(HISTORY_AGES, np.nan, np.float32),
+            document_share=generated[len(SPAN_KINDS) : after],
+            instruction_focus=None if np.isnan(focus) else focus,
+        )
+
+
+def _focus(kinds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return instruction focus [1, heads] from masses by kind; NaN for a head that looks at neither."""
+    instructing = np.nan_to_num(kinds[_INSTRUCTING]).sum(0)
+    together = instructing + np.nan_to_num(kinds[_INFORMING]).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(together > 1.0 - SINK_SATURATED, instructing / together, np.nan), np.float32)[None]
+
+
+def _ages(context: RequestContext) -> NDArray[np.float32] | None:
+    """Return which span is history of which age, [HISTORY_AGES, spans + 1]; None where none is."""
+    ages = np.zeros((HISTORY_AGES, len(context.spans) + 1), np.float32)
+    for number, span in enumerate(context.spans):
+        if span.kind == "history":
+            ages[min(max(span.age, 1), HISTORY_AGES) - 1, number] = 1.0
+    return ages if ages.any() else None
