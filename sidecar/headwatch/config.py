@@ -168,11 +168,14 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests, documents and request heads."""
     row_ttl_days: Positive = 7
     """Single rows of detail 2 and more."""
+    incident_ttl_days: Positive = 400
+    """Incidents and releases."""
 
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
         return (f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, head_ttl_days={self.head_ttl_days}, "
-                f"evidence_ttl_days={self.evidence_ttl_days}, row_ttl_days={self.row_ttl_days})")
+                f"evidence_ttl_days={self.evidence_ttl_days}, row_ttl_days={self.row_ttl_days}, "
+                f"incident_ttl_days={self.incident_ttl_days})")
 
 
 class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,6 +257,8 @@ class IncidentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grafana_token_file: str = ""
     runbook_url: str = "https://github.com/headwatch/headwatch/blob/main/docs/runbooks"
     """Where runbooks are read; ``/<class>.md`` is added."""
+    console_url: str = ""
+    """Where those who are paged reach the sidecar's HTTP port, for links; empty: as it is bound."""
     reopen_seconds: Seconds = 3600.0
     """Evidence of the same cause within so long after it was resolved reopens an incident instead of opening another."""
     retry_seconds: Seconds = 5.0
