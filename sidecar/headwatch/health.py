@@ -58,9 +58,8 @@ class PagerHealth:
     sent: int
     failed: int
     """Attempts that failed, each of which is made again."""
-    dropped: int
-    """Messages of a mirror that were given up; a route gives up none."""
     pending: int
+    """Messages that were tried and not yet delivered."""
     opened: dict[str, int]
     """By class: incidents that this route told of for the first time, or again because they were reopened."""
     last_error: str

@@ -15,8 +15,8 @@ from headwatch.findings import Incident
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OPENING = frozenset({"opened", "reopened"})
-"""Kinds of messages that call a person; all others tell him how it goes on."""
+OPENED = "opened"
+"""The kind of message that calls a person; all others tell how it goes on."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Page(msgspec.Struct, frozen=True):
     key: str
     """Stable: a message that is sent again has the key that it had."""
     kind: str
-    """``opened reopened updated acknowledged resolved``; a receiver should take one that it does not know as ``updated``."""
+    """``opened`` (for the first time, or again), ``updated`` or ``resolved``."""
     service: str
     """``service.name`` of what is observed."""
     incident: Incident
@@ -99,13 +99,13 @@ class Entry(Protocol):
         ...
 
     @property
-    def attempts(self) -> int:
-        """Return how often it was tried."""
+    def route(self) -> str:
+        """Return the name of the sender that it is for."""
         ...
 
     @property
-    def next_ns(self) -> int:
-        """Return when it may be tried again; 0: at once."""
+    def attempts(self) -> int:
+        """Return how often it was tried."""
         ...
 
 
@@ -113,13 +113,13 @@ class Outbox(Protocol):
     """Messages that were written in one transaction with what they tell of, and wait to be sent."""
 
     def pending(self) -> Sequence[Entry]:
-        """Return what waits, the oldest first."""
+        """Return what is due now, the oldest first; of one incident and route one at a time."""
         ...
 
-    def done(self, entry_id: int) -> None:
+    def done(self, entry_id: int, /) -> None:
         """Forget a message that was delivered."""
         ...
 
-    def failed(self, entry_id: int, error: str, next_ns: int) -> None:
+    def failed(self, entry_id: int, error: str, next_ns: int, /) -> None:
         """Keep a message that was not, until *next_ns*."""
         ...
