@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.capture.control import ControlReceiver
+from headwatch.capture.request.digest import prompt_digest
 from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
 from headwatch.capture.request.sampling import is_sampled
 from headwatch.capture.request.spans import Resolution, resolve
@@ -171,6 +172,7 @@ class FrontEnd:
             language=field.language,
             template=field.template,
             canary=field.canary,
+            prompt_digest=prompt_digest(ids, resolution.spans),
             errors=errors,
             detail=min(field.detail, self.config.max_detail),
             encoder_spans=_encoder_spans(request.mm_features or []) if encoder else [],
