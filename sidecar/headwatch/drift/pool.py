@@ -20,6 +20,7 @@ Cost: three array operations a window and scale.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -34,8 +35,23 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 SCALES = (1, 8, 64)
 """Windows in a block."""
 
+_STATE = ("level", "total", "seen", "rarity", "doubt", "windows")
 _MOST_MISSING = 1024
 """Blocks after which nothing that was foreseen matters any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one block came to: all heads first, then each layer."""
+
+    level: NDArray[np.float64]  # [F, streams]
+    energy: NDArray[np.float64]  # [F, streams]
+    rows: NDArray[np.float64]  # [F] harmonic mean of the windows', 0 where there was none
+    doubt: NDArray[np.float64]  # [F] what the variance of its windows was taken for over what it may be at least
+
+    def of(self, kind: Kind) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return values and rows of the pool *kind*; what innovations vary by does not go with rows."""
+        return (self.level, self.rows) if kind == "level" else (self.energy, np.ones_like(self.rows))
 
 
 class Pool:
@@ -50,34 +66,41 @@ class Pool:
         self.level = np.zeros((features, len(layer)))
         self.total = np.zeros((features, len(layer)))
         self.seen = np.zeros((features, len(layer)))
+        self.rarity, self.doubt, self.windows = np.zeros(features), np.zeros(features), np.zeros(features)
         self.block = -1
         """The block that is open."""
 
     def step(
-        self, number: int, level: NDArray[np.float64], w: NDArray[np.float64]
-    ) -> list[dict[Kind, NDArray[np.float64]]]:
-        """Take levels and innovations *w* [F, K] of window *number*; return what each block that ended comes to, [F, streams].
+        self, number: int, level: NDArray[np.float64], w: NDArray[np.float64], rows: NDArray[np.float64],
+        doubt: NDArray[np.float64],
+    ) -> list[Block]:
+        """Take levels and innovations *w* [F, K] of window *number*, its *rows* [F] and *doubt* [F]; return blocks that ended.
 
         That is this window's where it is the last of its block, and before it those whose last windows were missing.
         """
-        ended: list[dict[Kind, NDArray[np.float64]]] = []
+        ended: list[Block] = []
         block = number // self.scale
         if block > self.block >= 0:
             ended.append(self._close())
             missing = min(block - self.block - 1, _MOST_MISSING)
-            ended += [{kind: np.full_like(value, np.nan) for kind, value in ended[0].items()}] * missing
+            nothing = np.full_like(ended[0].level, np.nan)
+            ended += [Block(nothing, nothing, np.zeros_like(rows), np.ones_like(doubt))] * missing
         if block != self.block:
             self.block = block
         known = ~np.isnan(w)
         self.level += np.where(known, level, 0.0)
         self.total += np.where(known, w, 0.0)
         self.seen += known
+        present = known.any(axis=1)
+        self.rarity += np.where(present, 1.0 / np.maximum(rows, 1.0), 0.0)
+        self.doubt += np.where(present, doubt, 0.0)
+        self.windows += present
         if (number + 1) % self.scale == 0:
             ended.append(self._close())
             self.block = block + 1
         return ended
 
-    def _close(self) -> dict[Kind, NDArray[np.float64]]:
+    def _close(self) -> Block:
         enough = (2 * self.seen >= self.scale) & (self.seen > 0)
         level = np.where(enough, self.level / np.maximum(self.seen, 1.0), 0.0)
         total = np.where(enough, self.total / np.sqrt(np.maximum(self.seen, 1.0)), 0.0)
@@ -85,19 +108,20 @@ class Pool:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = level @ self._members / heads
             energy = np.cbrt(np.maximum(total**2 @ self._members / heads - (total @ self._members / heads) ** 2, 0.0))
-        self.level = np.zeros_like(self.level)
-        self.total = np.zeros_like(self.total)
-        self.seen = np.zeros_like(self.seen)
-        return {"level": np.where(heads > 0, mean, np.nan), "energy": np.where(heads > 1, energy, np.nan)}
+            rows = np.where(self.windows > 0, self.windows / self.rarity, 0.0)
+        doubt = self.doubt / np.maximum(self.windows, 1.0)
+        for name in _STATE:
+            setattr(self, name, np.zeros_like(getattr(self, name)))
+        return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt)
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return the block that is open."""
-        return {"level": self.level, "total": self.total, "seen": self.seen, "block": np.array(self.block)}
+        return {**{name: getattr(self, name) for name in _STATE}, "block": np.array(self.block)}
 
     def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on where :meth:`save` was called."""
-        self.level, self.total = saved["level"].astype(np.float64), saved["total"].astype(np.float64)
-        self.seen = saved["seen"].astype(np.float64)
+        for name in _STATE:
+            setattr(self, name, saved[name].astype(np.float64))
         self.block = int(saved["block"])
 
 

@@ -8,10 +8,11 @@ not foresee goes on::
 
     y_t = s_t + e_t    s_t = phi s_{t-1} + h_t    var s = share    var e = (1 - share) g_t    var y = 1
 
-``g_t = max(1, typical rows / rows)``: a window of few rows is trusted less.  One with more rows than usual is trusted no more
-than usual, since how much of the white part is sampling cannot be told where rows hardly vary.  Both choices make the variance
-that is assumed rather too large.  For shifts of the mean that costs speed and no alarm; but where rows multiply, values become
-steadier than the baseline, and the detectors of spread page on that.
+``g_t = 1 - sampled + sampled * typical rows / rows``: of the white part some is sampling, which is less where rows are more.
+How much (``sampled``) is fitted where rows vary in the baseline, and is kept as an interval: where they hardly vary it is 0 to
+1.  The end is taken that makes the variance larger, and rows beyond those of the baseline count as its most.  For shifts of the
+mean that costs speed and no alarm.  Values may then be steadier than assumed; :meth:`SlowNoise.dilution` says where, and by how
+much, so that nobody takes that for a change of spread.
 
 A missing value lets the state run on without an update.  An outlier moves the state by at most :data:`CLIP` standard
 deviations.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CLIP = 4.0
 """Standard deviations at which an innovation is clipped."""
 PHIS = (0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.995)
+_TINY = 1e-9
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 _ODDS = np.exp2(np.array([-0.8, -0.4, 0.0, 0.4, 0.8, 1.4, 2.0]))
 """Factors of the odds of phi and of share on the finer grid: near 1 a little is a lot."""
@@ -42,25 +44,51 @@ _PLAUSIBLE = 2.71
 """What minus twice the log likelihood may be above its least (one degree of freedom, one side, 95 %)."""
 _SETTLED = 200
 """Windows after which the filter's gain no longer changes."""
-_FIT_STREAMS = 32
-"""Streams of a feature that the fit looks at: parameters are pooled over heads, and a sample tells them well enough."""
+_FIT_STREAMS = 8
+_FIT_VALUES = 32 * 1440
+"""Streams of a feature that the fit looks at, or more while those have fewer values: parameters are pooled over heads."""
+_COARSE_WINDOWS = 1440
+"""Windows that the coarse grid looks at, the last ones."""
+_SAMPLED = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_SHARE_ODDS = np.exp2(np.array([-1.5, -0.7, 0.0, 0.7, 1.5]))
+_FEWEST = 0.01
+"""Quantile of typical rows over rows below which the baseline has not been."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlowNoise:
-    """How slow the values of each feature are.  F features."""
+    """How slow the values of each feature are, and how their noise goes with rows.  F features."""
 
     phi: NDArray[np.float64]  # [F] correlation of the slow part from one window to the next
     share: NDArray[np.float64]  # [F] of the variance that is slow
+    sampled_least: NDArray[np.float64]  # [F] share of the white part that is sampling: at least
+    sampled_most: NDArray[np.float64]  # [F] and at most
+    fewest: NDArray[np.float64]  # [F] least of typical rows / rows in the baseline
+
+    def dilution(self, ratio: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return g_t for *ratio* [..., F], typical rows over rows, and what the variance may be over what it is at least."""
+        fewer = ratio > 1.0
+        held = np.maximum(ratio, self.fewest)
+        most = 1.0 + np.where(fewer, self.sampled_most, self.sampled_least) * (held - 1.0)
+        least = 1.0 + np.where(fewer, self.sampled_least, self.sampled_most) * (ratio - 1.0)
+        doubt = (self.share + (1.0 - self.share) * most) / np.maximum(self.share + (1.0 - self.share) * least, _TINY)
+        return most, doubt
+
+    def held(self, y: NDArray[np.float64], dilution: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return *y* [..., F, K] clipped at as many of its own standard deviations as an innovation is."""
+        reach = CLIP * np.sqrt(self.share + (1.0 - self.share) * dilution)[..., None]
+        held: NDArray[np.float64] = np.clip(y, -reach, reach)
+        return held
 
 
 class Filter:
     """Foresees the slow part of F x K streams, window by window."""
 
-    def __init__(self, noise: SlowNoise, streams: int) -> None:
-        self._phi = noise.phi[..., None]
-        self._share = noise.share[..., None]
-        shape = (*noise.phi.shape, streams)
+    def __init__(self, phi: NDArray[np.float64], share: NDArray[np.float64], streams: int) -> None:
+        """*phi* and *share* are [F]; *streams* is K."""
+        self._phi = phi[:, None]
+        self._share = share[:, None]
+        shape = (len(phi), streams)
         self.state = np.zeros(shape)
         """[F, K]: the slow part foreseen for the next window."""
         self.variance = np.broadcast_to(self._share, shape).copy()
@@ -95,31 +123,55 @@ class Filter:
         self.state, self.variance = saved["state"].astype(np.float64), saved["variance"].astype(np.float64)
 
 
-def fit(series: NDArray[np.float64], dilution: NDArray[np.float64]) -> SlowNoise:
+def fit(series: NDArray[np.float64], ratio: NDArray[np.float64]) -> SlowNoise:
     """Return the slow noise of *series* [N, F, K], one for each feature.
 
     The most likely on a grid, then on a finer one; and of those that are about as likely (95 % of a likelihood ratio) the one
     that foresees most, because what is taken for too fast gives false alarms, and what is taken for too slow gives late ones.
     Streams that move together count as so many independent ones as they are.
 
-    The series have mean 0 and variance 1; *dilution* is [N, F].  NaN is a missing value.
+    The series have mean 0 and variance 1 in a window of typical rows; *ratio* [N, F] is typical rows over rows.  NaN is a
+    missing value.
     """
-    features, streams = series.shape[1:]
-    chosen = np.unique(np.linspace(0, streams - 1, min(streams, _FIT_STREAMS)).astype(np.int64))
-    sample = series[:, :, chosen]
+    windows, features, streams = series.shape
+    looked_at = min(streams, max(_FIT_STREAMS, _FIT_VALUES // windows))
+    sample = series[:, :, np.unique(np.linspace(0, streams - 1, looked_at).astype(np.int64))]
     every = np.arange(features)
-    phi, share = (grid.ravel() for grid in np.meshgrid(PHIS, SHARES, indexing="ij"))
-    phi, share = np.append(phi, 0.0), np.append(share, 0.0)  # and no slow part at all
-    coarse = SlowNoise(np.tile(phi, (features, 1)), np.tile(share, (features, 1)))
-    best = _misfit(sample, dilution, coarse).argmin(axis=1)
-    found = SlowNoise(coarse.phi[every, best], coarse.share[every, best])
-    fine_phi, fine_share = (grid.ravel() for grid in np.meshgrid(_ODDS, _ODDS, indexing="ij"))
-    fine = SlowNoise(_shifted(found.phi[:, None], fine_phi), _shifted(found.share[:, None], fine_share))
-    misfit = _misfit(sample, dilution, fine)
-    independent = _independent(sample, dilution, found) / np.maximum((~np.isnan(sample)).any(axis=0).sum(axis=1), 1)
+    grids = (grid.ravel() for grid in np.meshgrid(PHIS, SHARES, indexing="ij"))
+    phi, share = (np.tile(np.append(grid, 0.0), (features, 1)) for grid in grids)  # and no slow part at all
+    part = slice(-_COARSE_WINDOWS, None)
+    best = _misfit(sample[part], ratio[part], phi, share, np.ones_like(phi)).argmin(axis=1)
+    phi, share = phi[every, best, None], share[every, best, None]
+    independent = _independent(sample, ratio, phi[:, 0], share[:, 0])
+    independent /= np.maximum((~np.isnan(sample)).any(axis=0).sum(axis=1), 1)
+    sampled, least, most = _sampling(sample, ratio, phi, share, independent)
+    odds_of_phi, odds_of_share = (grid.ravel() for grid in np.meshgrid(_ODDS, _ODDS, indexing="ij"))
+    phi, share = _shifted(phi, odds_of_phi), _shifted(share, odds_of_share)
+    misfit = _misfit(sample, ratio, phi, share, np.broadcast_to(sampled[:, None], phi.shape))
     plausible = (misfit - misfit.min(axis=1, keepdims=True)) * independent[:, None] <= _PLAUSIBLE
-    slowest = np.where(plausible, _seen_of_a_shift(fine), np.inf).argmin(axis=1)
-    return SlowNoise(fine.phi[every, slowest], fine.share[every, slowest])
+    slowest = np.where(plausible, _seen_of_a_shift(phi, share), np.inf).argmin(axis=1)
+    known = (~np.isnan(series)).any(axis=2)
+    fewest = [np.quantile(ratio[known[:, f], f], _FEWEST) if known[:, f].any() else 1.0 for f in range(features)]
+    return SlowNoise(phi[every, slowest], share[every, slowest], least, most, np.minimum(fewest, 1.0))
+
+
+def _sampling(
+    sample: NDArray[np.float64], ratio: NDArray[np.float64], phi: NDArray[np.float64], share: NDArray[np.float64],
+    independent: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the share of the white part that is most likely sampling, its least and its most, [F] each."""
+    features = len(phi)
+    if np.ptp(ratio) < _TINY:
+        return np.ones(features), np.zeros(features), np.ones(features)
+    shape = (features, len(_SAMPLED) * len(_SHARE_ODDS))
+    sampled = np.broadcast_to(np.repeat(_SAMPLED, len(_SHARE_ODDS)), shape)
+    shares = _shifted(share, np.tile(_SHARE_ODDS, len(_SAMPLED)))
+    misfit = _misfit(sample, ratio, np.broadcast_to(phi, shape), shares, sampled)
+    profile = misfit.reshape(features, len(_SAMPLED), -1).min(axis=2)
+    plausible = (profile - profile.min(axis=1, keepdims=True)) * independent[:, None] <= _PLAUSIBLE
+    grid = np.asarray(_SAMPLED)
+    least, most = np.where(plausible, grid, np.inf).min(axis=1), np.where(plausible, grid, -np.inf).max(axis=1)
+    return grid[profile.argmin(axis=1)], least, most
 
 
 def _shifted(share: NDArray[np.float64], odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,37 +181,42 @@ def _shifted(share: NDArray[np.float64], odds: NDArray[np.float64]) -> NDArray[n
     return moved
 
 
-def _misfit(series: NDArray[np.float64], dilution: NDArray[np.float64], candidates: SlowNoise) -> NDArray[np.float64]:
-    """Return minus twice the log likelihood of the *candidates* [F, G] for each feature's *series* [N, F, K], [F, G]."""
-    features, count = candidates.phi.shape
-    flat = SlowNoise(candidates.phi.ravel(), candidates.share.ravel())
-    filters = Filter(flat, series.shape[2])
+def _misfit(
+    series: NDArray[np.float64], ratio: NDArray[np.float64], phi: NDArray[np.float64], share: NDArray[np.float64],
+    sampled: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return minus twice the log likelihood of candidates [F, G] for each feature's *series* [N, F, K], [F, G]."""
+    features, count = phi.shape
+    filters = Filter(phi.ravel(), share.ravel(), series.shape[2])
+    white = 1.0 - share.reshape(-1, 1)
     misfit = np.zeros(features * count)
-    for y, spread in zip(series, dilution, strict=True):
-        diluted = np.repeat(spread, count)[:, None]
-        total = filters.variance + (1.0 - flat.share[:, None]) * diluted
+    for y, at in zip(series, ratio, strict=True):
+        diluted = (1.0 + sampled * (at[:, None] - 1.0)).reshape(-1, 1)
+        total = filters.variance + white * diluted
         innovation = filters.step(np.repeat(y, count, axis=0), diluted)  # [F * G, streams]
-        misfit += np.nansum(np.log(np.maximum(total, 1e-9)) + innovation**2, axis=1, where=~np.isnan(innovation))
+        misfit += np.nansum(np.log(np.maximum(total, _TINY)) + innovation**2, axis=1, where=~np.isnan(innovation))
     return misfit.reshape(features, count)
 
 
-def _independent(series: NDArray[np.float64], dilution: NDArray[np.float64], noise: SlowNoise) -> NDArray[np.float64]:
+def _independent(
+    series: NDArray[np.float64], ratio: NDArray[np.float64], phi: NDArray[np.float64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return how many independent streams the innovations of *series* [N, F, K] amount to, [F]: tr(C)^2 / |C|^2."""
-    filters = Filter(noise, series.shape[2])
-    w = np.nan_to_num(np.stack([filters.step(y, spread[:, None]) for y, spread in zip(series, dilution, strict=True)]))
+    filters = Filter(phi, share, series.shape[2])
+    w = np.nan_to_num(np.stack([filters.step(y, at[:, None]) for y, at in zip(series, ratio, strict=True)]))
     covariance = np.einsum("nfk,nfl->fkl", w, w)
     trace = np.trace(covariance, axis1=1, axis2=2)
-    return np.asarray(np.maximum(trace, 1e-12) ** 2 / np.maximum((covariance**2).sum(axis=(1, 2)), 1e-12))
+    return np.asarray(np.maximum(trace, _TINY) ** 2 / np.maximum((covariance**2).sum(axis=(1, 2)), _TINY**2))
 
 
-def _seen_of_a_shift(noise: SlowNoise) -> NDArray[np.float64]:
+def _seen_of_a_shift(phi: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how much of a lasting shift of one standard deviation each innovation shows, in its own, of the same shape."""
-    variance = noise.share.copy()
+    variance = share.copy()
     for _ in range(_SETTLED):
-        total = variance + 1.0 - noise.share
-        gain = variance / np.maximum(total, 1e-12)
-        variance = noise.phi**2 * variance * (1.0 - gain) + (1.0 - noise.phi**2) * noise.share
-    total = np.maximum(variance + 1.0 - noise.share, 1e-12)
+        total = variance + 1.0 - share
+        gain = variance / np.maximum(total, _TINY)
+        variance = phi**2 * variance * (1.0 - gain) + (1.0 - phi**2) * share
+    total = np.maximum(variance + 1.0 - share, _TINY)
     gain = variance / total
-    shown: NDArray[np.float64] = (1.0 - noise.phi) / (1.0 - noise.phi + noise.phi * gain) / np.sqrt(total)
+    shown: NDArray[np.float64] = (1.0 - phi) / (1.0 - phi + phi * gain) / np.sqrt(total)
     return shown

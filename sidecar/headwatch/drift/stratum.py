@@ -54,16 +54,17 @@ def learn_stratum(
     pools = {}
     for scale in pool.SCALES:
         collector = pool.Pool(scale, layer, len(features))
-        blocks = []
-        for number, level, innovation in zip(numbers.tolist(), levels, w, strict=True):
-            blocks += collector.step(number, level, innovation)
+        blocks: list[pool.Block] = []
+        sure = np.ones(len(features))
+        for number, level, innovation, count in zip(numbers.tolist(), levels, w, rows, strict=True):
+            blocks += collector.step(number, level, innovation, count, sure)
         if len(blocks) < _POOL_BLOCKS:
             continue
         for kind in pool.KINDS:
-            series = np.stack([block[kind] for block in blocks])
+            series, pooled_rows = (np.stack(parts) for parts in zip(*(block.of(kind) for block in blocks), strict=True))
             shape = series.shape[1:]
             pools[kind, scale], _, _ = learn(
-                series, np.ones(series.shape[:2]), np.zeros((len(series), 0)),  # heads come without their causes
+                series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
                 evalue.ENERGY if kind == "energy" else evalue.MEAN,
                 np.full(shape, pool.bias(scale, float(np.median(heads.windows)))) if kind == "energy" else None,
             )
@@ -96,11 +97,12 @@ class StratumMonitor:
         self.number = number
         seconds = np.array([number * self.baseline.window_seconds])
         causes = _causes(seconds, self.baseline.periods, None if covariates is None else covariates[None])[0]
-        level, w = self.heads.step(values, rows, causes)
+        seen = self.heads.step(values, rows, causes)
         for scale, collector in self.collectors.items():
-            for block in collector.step(number, level, w):
-                for kind, pooled in block.items():
-                    self.pools[kind, scale].step(pooled, np.ones(len(pooled)), np.zeros(0), elapsed=scale)
+            for block in collector.step(number, seen.level, seen.w, rows, seen.doubt):
+                for kind in pool.KINDS:
+                    doubt = block.doubt if kind == "energy" else None
+                    self.pools[kind, scale].step(*block.of(kind), np.zeros(0), elapsed=scale, doubt=doubt)
 
     def evidence(self) -> dict[str, NDArray[np.float64]]:
         """Return for each family the evidence of each feature, [F], averaged over streams with fixed weights."""

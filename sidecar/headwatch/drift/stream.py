@@ -11,7 +11,7 @@ Shapes: N windows, F features, K streams of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _TINY = 1e-12
 _NORMAL_MAD = 1.4826
+_ORDINARY = 1.5
+"""Times as many rows as typical, or as few, that tell the scale of a window of typical rows."""
+_DOUBT = 1.02
+"""What the variance may be over what it is at least, beyond which nothing is bet on values that are steadier."""
 _BLOCK = 16
 """Windows over which the correlation that is left is measured."""
 
@@ -63,19 +67,21 @@ def learn(
     tomorrow).  NaN is a missing value.
     """
     typical = np.maximum(np.nanmedian(np.where(rows > 0, rows, np.nan), axis=0), 1.0)
-    dilution = np.maximum(1.0, typical / np.maximum(rows, 1.0))  # [N, F]
-    mean, scale = _robust(series, dilution)
+    ratio = typical / np.maximum(rows, 1.0)  # [N, F]
+    ordinary = (ratio >= 1.0 / _ORDINARY) & (ratio <= _ORDINARY)
+    mean, scale = _robust(series, ordinary)
     known = regression.fit(np.clip(series - mean, -slow_noise.CLIP * scale, slow_noise.CLIP * scale), causes)
     rest = series - mean - known.expected(causes)
-    _, scale = _robust(rest, dilution)
+    _, scale = _robust(rest, ordinary)
     raised = np.zeros(scale.shape, bool) if floor is None else floor > scale
     scale = scale if floor is None else np.maximum(scale, floor)
     standard = rest / scale
-    noise = slow_noise.fit(np.where(raised, np.nan, standard), dilution)
+    noise = slow_noise.fit(np.where(raised, np.nan, standard), ratio)
     constant = raised.all(axis=1)  # nothing was seen that could be foreseen
-    noise = slow_noise.SlowNoise(np.where(constant, 0.0, noise.phi), np.where(constant, 0.0, noise.share))
-    foreseen = slow_noise.Filter(noise, series.shape[2])
-    innovations = np.stack([foreseen.step(standard[n], dilution[n][:, None]) for n in range(len(series))])
+    noise = replace(noise, phi=np.where(constant, 0.0, noise.phi), share=np.where(constant, 0.0, noise.share))
+    foreseen = slow_noise.Filter(noise.phi, noise.share, series.shape[2])
+    dilution, _ = noise.dilution(ratio)
+    innovations = np.stack([foreseen.step(y, at[:, None]) for y, at in zip(standard, dilution, strict=True)])
     with np.errstate(invalid="ignore"):
         centre = np.nan_to_num(np.nanmean(innovations, axis=0))
     spread = _long_run_deviation(innovations - centre)
@@ -88,9 +94,18 @@ def learn(
             spread=spread, bets=bets, psi_mean=evalue.costs(bets, w), psi_spread=evalue.costs(evalue.SPREAD, w**2 - 1.0),
             windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale,
         ),
-        np.clip(standard, -slow_noise.CLIP, slow_noise.CLIP),
+        noise.held(standard, dilution),
         w,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one window came to."""
+
+    level: NDArray[np.float64]  # [F, K] in standard deviations, clipped
+    w: NDArray[np.float64]  # [F, K] innovations, clipped
+    doubt: NDArray[np.float64]  # [F] what their variance was taken for over what it may be at least
 
 
 class StreamMonitor:
@@ -99,32 +114,33 @@ class StreamMonitor:
     def __init__(self, baseline: StreamBaseline, *, spread: bool) -> None:
         """Begin with no evidence; *spread*: whether changes of spread are looked for as well."""
         self.baseline = baseline
-        self.filter = slow_noise.Filter(baseline.noise, baseline.mean.shape[1])
+        self.filter = slow_noise.Filter(baseline.noise.phi, baseline.noise.share, baseline.mean.shape[1])
         self.mean = ShiryaevRoberts((len(baseline.bets.lambdas), *baseline.mean.shape))
         self.spread = ShiryaevRoberts((len(evalue.SPREAD.lambdas), *baseline.mean.shape)) if spread else None
         self._allowed_mean = evalue.allowance(baseline.bets, baseline.windows) + baseline.allowance
         self._allowed_spread = evalue.allowance(evalue.SPREAD, baseline.windows)
 
     def step(
-        self, x: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64], elapsed: float = 1.0
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        self, x: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64], elapsed: float = 1.0,
+        doubt: NDArray[np.float64] | None = None,
+    ) -> Seen:
         """Take the values *x* [F, K] of one window with *rows* [F] and *causes* [C].
 
-        Returns:
-            Their levels in standard deviations and their innovations, clipped, [F, K] each.
+        *doubt* [F] is how much smaller the spread that *x* speaks of may be for want of rows, where *x* is itself a spread.
         """
         base = self.baseline
         expected = base.mean + base.regression.expected(causes)
-        dilution = np.maximum(1.0, base.rows / np.maximum(rows, 1.0))[:, None]
+        dilution, own_doubt = base.noise.dilution(base.rows / np.maximum(rows, 1.0))
         level = (x - expected) / base.scale
-        innovation = self.filter.step(level, dilution)
+        innovation = self.filter.step(level, dilution[:, None])
         w = np.clip((innovation - base.centre) / base.spread, -slow_noise.CLIP, slow_noise.CLIP)
         seen = ~np.isnan(w)
-        self.mean.step(evalue.log_e(base.bets, w, base.psi_mean, self._allowed_mean), seen, elapsed)
+        found = evalue.log_e(base.bets, w, base.psi_mean, self._allowed_mean)
+        self.mean.step(found if doubt is None else _no_steadier(base.bets, found, doubt), seen, elapsed)
         if self.spread is not None:
-            v = w**2 - 1.0
-            self.spread.step(evalue.log_e(evalue.SPREAD, v, base.psi_spread, self._allowed_spread), seen, elapsed)
-        return np.clip(level, -slow_noise.CLIP, slow_noise.CLIP), w
+            found = evalue.log_e(evalue.SPREAD, w**2 - 1.0, base.psi_spread, self._allowed_spread)
+            self.spread.step(_no_steadier(evalue.SPREAD, found, own_doubt), seen, elapsed)
+        return Seen(base.noise.held(level, dilution), w, own_doubt)
 
     def reset(self, features: NDArray[np.bool_]) -> None:
         """Forget the evidence of the features marked [F]."""
@@ -145,17 +161,27 @@ class StreamMonitor:
         self.filter.restore(below("filter", saved))
 
 
+def _no_steadier(bets: evalue.Bets, log_e: NDArray[np.float64], doubt: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return *log_e* [B, F, K] with no evidence for less spread where *doubt* [F] could explain it."""
+    downwards = np.array(bets.lambdas) < 0
+    return np.where(downwards[:, None, None] & (doubt > _DOUBT)[:, None], 0.0, log_e)
+
+
 def _robust(
-    series: NDArray[np.float64], dilution: NDArray[np.float64]
+    series: NDArray[np.float64], ordinary: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation [F, K] of *series* [N, F, K], each value clipped at four deviations."""
+    """Return mean and standard deviation [F, K] of *series* [N, F, K], each value clipped at four deviations.
+
+    The deviation is that of the windows marked *ordinary* [N, F], whose rows are about typical.
+    """
     with np.errstate(invalid="ignore"):
         middle = np.nan_to_num(np.nanmedian(series, axis=0))
         reach = slow_noise.CLIP * _NORMAL_MAD * np.nan_to_num(np.nanmedian(np.abs(series - middle), axis=0))
         clipped = np.clip(series, middle - np.maximum(reach, _TINY), middle + np.maximum(reach, _TINY))
         mean = np.nan_to_num(np.nanmean(clipped, axis=0))
-        deviation = np.sqrt(np.nanmean((clipped - mean) ** 2 / dilution[:, :, None], axis=0))
-    return mean, np.maximum(np.nan_to_num(deviation), _TINY)
+    told = ordinary[:, :, None] & ~np.isnan(series)
+    squares = np.where(told, (clipped - mean) ** 2, 0.0).sum(axis=0)
+    return mean, np.maximum(np.sqrt(squares / np.maximum(told.sum(axis=0), 1)), _TINY)
 
 
 def _long_run_deviation(innovations: NDArray[np.float64]) -> NDArray[np.float64]:

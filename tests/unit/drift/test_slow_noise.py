@@ -24,7 +24,7 @@ def test_innovations_are_white_and_of_unit_variance(family, phi, share) -> None:
     assert noise.share[0] == pytest.approx(share, abs=0.16)
     if phi is not None:
         assert noise.phi[0] == pytest.approx(phi, abs=0.06)
-    filters = slow_noise.Filter(noise, 16)
+    filters = slow_noise.Filter(noise.phi, noise.share, 16)
     w = np.stack([filters.step(y, np.ones((1, 1))) for y in block.values])
     assert abs(lag_one(w)) < 0.06
     assert w.var() == pytest.approx(1.0, abs=0.12)
@@ -39,8 +39,7 @@ def test_lag_one_prewhitening_would_not_do() -> None:
 
 
 def test_a_gap_makes_the_filter_less_certain_and_not_wrong() -> None:
-    noise = slow_noise.SlowNoise(np.array([0.9]), np.array([1.0]))
-    filters = slow_noise.Filter(noise, 1)
+    filters = slow_noise.Filter(np.array([0.9]), np.array([1.0]), 1)
     filters.step(np.array([[2.0]]), np.ones((1, 1)))
     assert filters.state[0, 0] == pytest.approx(1.8)
     for _ in range(60):
@@ -50,8 +49,7 @@ def test_a_gap_makes_the_filter_less_certain_and_not_wrong() -> None:
 
 
 def test_an_outlier_is_clipped_and_moves_the_state_no_further() -> None:
-    noise = slow_noise.SlowNoise(np.array([0.9]), np.array([0.5]))
-    near, far = slow_noise.Filter(noise, 1), slow_noise.Filter(noise, 1)
+    near, far = (slow_noise.Filter(np.array([0.9]), np.array([0.5]), 1) for _ in range(2))
     assert near.step(np.array([[4.0]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
     assert far.step(np.array([[1e6]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
     assert near.state[0, 0] == far.state[0, 0]
