@@ -22,6 +22,8 @@ FEATURES = ("entropy", "max_weight", "sink_mass", "local_mass", "distance", "loo
 """The scalar features of one head for one query row, in wire order."""
 LOCAL_TOKENS = 32
 """``local_mass`` is the mass on this many last positions, the query's own included."""
+CANARY_ROWS = 8
+"""Rows that are summarised of a canary: the last so many of its prompt, always and whole, whatever strides and budget say."""
 SINK_SATURATED = 0.999
 """Above this sink mass a head has no document mass to speak of: it is undefined, not infinite."""
 

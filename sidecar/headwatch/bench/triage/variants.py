@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
+CHECKSUMS = "headwatch-checksums.json"
 VARIANTS: dict[str, str] = {
     "int8": "every projection rounded to 8-bit integers, one scale for each output channel",
     "int4": "every projection rounded to 4-bit integers, one scale for each 32 inputs of a channel",
@@ -60,7 +61,7 @@ def write_variant(name: str, model: Path, target: Path) -> Path:
         raise CommandError(f"{model}: there is no {WEIGHTS} in it")
     target.mkdir(parents=True, exist_ok=True)
     for path in model.iterdir():
-        if path.is_file():
+        if path.is_file() and path.name != CHECKSUMS:  # a variant is not what the demo's model is checked against
             _link(path, target / path.name)
     if name in _TEMPLATES:
         _rewrite_template(target, _TEMPLATES[name])

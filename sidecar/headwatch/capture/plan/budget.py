@@ -13,7 +13,8 @@ would have been enough; while the purse is low it counts double.  It cannot swin
 purse, which stops the spending, not the steering, and the demand that steers is that of all wanted rows, kept or not.
 
 Rows of a request that is exempt (``"capture": "full"``) are not thinned and are paid for first; they may spend half a
-window's budget in advance, and beyond that are left out until it is paid back.  A single cost that no purse could hold (a
+window's budget in advance, and beyond that are left out until it is paid back.  The few rows of a canary are owed: they are
+always summarised, whole, and what they cost the others have less.  A single cost that no purse could hold (a
 compilation) is forgiven beyond a window's budget, so that capture pauses for seconds and not for minutes.
 
 What is counted is time in the hooks on the engine's thread, and processor time of the helper beside it.  No clock of its own,
@@ -131,22 +132,42 @@ class Budget:
         return not self._step.seen
 
     def admit(
-        self, tokens: Sequence[int], numbers: Sequence[float], exempt: Sequence[bool], limit: int
+        self, tokens: Sequence[int], numbers: Sequence[float], exempt: Sequence[bool], limit: int, owed: Sequence[bool] = ()
     ) -> Admission:
         """Return which of a step's candidate rows are summarised, at most *limit*.
 
-        For each candidate: how many *tokens* it sees, its number by hash, and whether it is *exempt* from thinning.
+        For each candidate: how many *tokens* it sees, its number by hash, whether it is *exempt* from thinning, and whether
+        it is *owed*, which only the limit can refuse.
         """
+        first = [row for row, value in enumerate(owed) if value][:limit]
+        if not first:
+            return self._admit(tokens, numbers, exempt, limit)
+        rest = [row for row, value in enumerate(owed) if not value]
+        others = self._admit(
+            [tokens[row] for row in rest], [numbers[row] for row in rest], [exempt[row] for row in rest], limit - len(first),
+            [tokens[row] for row in first],
+        )  # fmt: skip
+        weights = dict(zip(others.kept, others.weights, strict=True))
+        pairs = sorted([(row, 1.0) for row in first] + [(rest[place], weight) for place, weight in weights.items()])
+        over_limit = others.over_limit + sum(owed) - len(first)
+        return Admission([row for row, _ in pairs], [weight for _, weight in pairs], over_limit)
+
+    def _admit(
+        self, tokens: Sequence[int], numbers: Sequence[float], exempt: Sequence[bool], limit: int, owed: Sequence[int] = ()
+    ) -> Admission:
+        """Return what is admitted beside rows that see *owed* tokens and are summarised come what may."""
         if self.share >= 1.0:
             return _admission(choose(numbers, [0.0] * len(numbers), probability=1.0, funds=1.0, limit=limit))
         costs = [self.cost.row(count) * self.layers for count in tokens]
-        stride = 1 if any(exempt) else self._layer_stride(max(costs, default=0.0))
+        stride = 1 if owed or any(exempt) else self._layer_stride(max(costs, default=0.0))
         costs = [seconds / stride for seconds in costs]
-        self._dearest = max(self._dearest, *costs)
+        self._dearest = max([self._dearest, *costs])
         self._step = _Step(layers=self.layers / stride)
-        choice = self._choose(costs, numbers, exempt, limit)
-        self._step.rows = len(choice.kept)
-        self._step.tokens = sum(tokens[row] for row in choice.kept)
+        owed_seconds = sum(self.cost.row(count) * self.layers for count in owed)
+        choice = self._choose(costs, numbers, exempt, limit, owed_seconds)
+        self._step.exempt += owed_seconds
+        self._step.rows = len(choice.kept) + len(owed)
+        self._step.tokens = sum(tokens[row] for row in choice.kept) + sum(owed)
         return _admission(choice, stride)
 
     def settle(self, step_seconds: float, spent_seconds: float, *, ordinary: bool = True) -> None:
@@ -170,8 +191,10 @@ class Budget:
             self.cost.learn(step.rows, step.tokens, step.layers, spent_seconds)
         self._steer(step_seconds)
 
-    def _choose(self, costs: list[float], numbers: Sequence[float], exempt: Sequence[bool], limit: int) -> Choice:
-        funds = min(self.purse_seconds, self._depth)
+    def _choose(
+        self, costs: list[float], numbers: Sequence[float], exempt: Sequence[bool], limit: int, owed_seconds: float
+    ) -> Choice:
+        funds = min(self.purse_seconds, self._depth) - owed_seconds
         if not any(exempt):
             self._step.demand = sum(costs)
             return choose(numbers, costs, probability=self._probability(), funds=funds, limit=limit)

@@ -20,7 +20,7 @@ from headwatch.capture.layers.attention import RowSpans, row_spans
 from headwatch.capture.plan.parts import DETAIL_COST, SPAN_MASSES
 from headwatch.capture.plan.thinning import seed_of, uniform
 from headwatch.capture.request.field import CONTEXT_KEY
-from headwatch.model import RequestContext
+from headwatch.model import CANARY_ROWS, RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -197,10 +197,10 @@ def plan_step(
         first, context = length - (end - start), request.context
         sampling = settings.of(context.route, context.adapter, length)
         step_stride, prefill_stride = (1, 1) if context.full else (sampling.step_stride, sampling.prefill_stride)
-        found = wanted_positions(
-            max(first, request.last_position + 1), length - drafts.get(engine_id, 0), context.prompt_tokens, step_stride,
-            prefill_stride,
-        )
+        begin, stop = max(first, request.last_position + 1), length - drafts.get(engine_id, 0)
+        if context.canary:  # the last rows of its prompt, and nothing else
+            begin, stop = max(begin, context.prompt_tokens - CANARY_ROWS), min(stop, context.prompt_tokens)
+        found = wanted_positions(begin, stop, context.prompt_tokens, step_stride, prefill_stride)
         if not found:
             continue
         request.last_position = found[-1]
@@ -219,6 +219,7 @@ def admitted(wanted: list[WantedRows], max_rows: int, budget: Budget) -> StepPla
     """Tokens as they count for the cost: a close look takes as long as many plain ones."""
     numbers: list[float] = []
     exempt: list[bool] = []
+    owed: list[bool] = []
     ends: list[int] = []
     for item in wanted:
         seed = item.request.seed
@@ -227,8 +228,9 @@ def admitted(wanted: list[WantedRows], max_rows: int, budget: Budget) -> StepPla
         reads += [(position + 1) * times for position in item.positions]
         numbers += [uniform(seed, position) for position in item.positions]
         exempt += [item.request.context.full] * len(item.positions)
+        owed += [bool(item.request.context.canary)] * len(item.positions)
         ends.append(len(tokens))
-    admission = budget.admit(reads, numbers, exempt, max_rows)
+    admission = budget.admit(reads, numbers, exempt, max_rows, owed)
     plan.planned = len(admission.kept) + admission.over_limit
     plan.over_limit = admission.over_limit
     plan.thinned = len(tokens) - plan.planned

@@ -82,11 +82,12 @@ class Head(msgspec.Struct, frozen=True):
     capture: Capture = True
     traceparent: Traceparent = ""
     route: str = ""
+    canary: str = ""
 
     @property
     def asked(self) -> bool:
         """Return whether the client wants the request sampled whatever the rate."""
-        return isinstance(self.capture, str)
+        return isinstance(self.capture, str) or bool(self.canary)
 
 
 _decode_field = msgspec.json.Decoder(Field).decode

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.capture.control import ControlReceiver
+from headwatch.capture.request.canaries import Allowance
 from headwatch.capture.request.digest import prompt_digest
 from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
 from headwatch.capture.request.sampling import is_sampled
@@ -63,6 +64,7 @@ class FrontEnd:
         self.errors: Counter[str] = Counter()
         """Reasons, with how often they occurred since the start."""
         self.sampled = 0
+        self.canaries = Allowance()
         self._reader: Reader | None = None
         self._lock = threading.Lock()
         self._listening = False
@@ -115,6 +117,8 @@ class FrontEnd:
             params.extra_args = {key: value for key, value in extra.items() if key != FIELD_KEY}
         settings = self.control.settings
         head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
+        if head.canary and not self._admit_canary(params):
+            return
         if head.capture is False or not settings.enabled:
             return
         traceparent = head.traceparent or (request.trace_headers or {}).get("traceparent", "")
@@ -138,10 +142,22 @@ class FrontEnd:
             parent_span_id=parent_span_id,
             adapter=adapter,
             weight=1.0 / rate,
-            full=head.capture == "full",
+            full=head.capture == "full" or bool(head.canary),
         )
         params.extra_args = {**(params.extra_args or {}), CONTEXT_KEY: msgspec.json.encode(context).decode()}
         self.sampled += 1
+
+    def _admit_canary(self, params: Any) -> bool:
+        """Return whether a request that calls itself a canary is sampled; the rates of the prefix cache never see it.
+
+        Source: vLLM 0.32 ``KVCacheManager.record_prefix_cache_stats`` counts neither a query nor a hit of a request with
+        ``skip_reading_prefix_cache``; nor does the scheduler ask a KV connector for it.
+        """
+        params.skip_reading_prefix_cache = True
+        if self.canaries.take():
+            return True
+        self.errors["canary_limit"] += 1
+        return False
 
     def _context(
         self, request: Any, ids: list[int], tokenizer: Any, extra: dict[str, Any], *, encoder: bool
