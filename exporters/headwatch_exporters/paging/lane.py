@@ -166,5 +166,5 @@ class Lane:
 
 
 def _wakes(incident: Incident) -> bool:
-    """Return whether the route was told of *incident*: traffic and what is silenced is shown by mirrors alone."""
-    return not incident.silenced and incident.verdict.drift_class != "traffic"
+    """Return whether the route was told of *incident*; what is silenced is shown by mirrors alone."""
+    return incident.paged and not incident.silenced

@@ -1,7 +1,7 @@
-"""The sidecar's HTTP surface: JSON, bounded, and read only but for live control, which needs a token.
+"""The sidecar's HTTP surface: JSON, bounded, and read only but for live control and incidents, which need a token to change.
 
 Parameters are checked before the store is asked; reads run in a thread pool; an error is one JSON object and never a
-traceback.  Only GET and HEAD are answered, and POST where live control is changed.
+traceback.  Only GET and HEAD are answered, and POST where something may be changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from headwatch import __version__
 from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
+from headwatch.console.incidents import incident_routes
 from headwatch.console.page import render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
 from headwatch.errors import HeadwatchError
@@ -71,6 +72,7 @@ def create_app(view: SidecarView, host: str = "127.0.0.1", token: bytes = b"") -
         Route("/readyz", readyz),
         Route("/api/v1/status", status),
         *control_routes(view, token, _json),
+        *incident_routes(view, token, _json),
         *(
             Route(f"/api/v1/{name}", _stored(view, known, read))
             for name, (known, read) in _READS.items()

@@ -49,9 +49,7 @@ def control_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Resp
     async def change(request: Request) -> Response:
         Parameters(request.query_params, ())
         check_token(request.headers.get("authorization", ""), token)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "send the change as application/json")
-        body = await _body(request)
+        body = await read_body(request)
         peer = f"http {request.client.host}" if request.client is not None else "http"
         try:
             return answer(await run_in_threadpool(control().change, body, peer))
@@ -78,7 +76,14 @@ def check_token(header: str, token: bytes) -> None:
         raise HTTPException(401, "the bearer token is missing or wrong (http.token_file)", {"WWW-Authenticate": "Bearer"})
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Return the JSON body of a change, not decoded.
+
+    Raises:
+        HTTPException: 415 where it does not say that it is JSON, 413 where it is too long.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send the change as application/json")
     body = bytearray()
     async for piece in request.stream():
         body += piece

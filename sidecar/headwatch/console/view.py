@@ -56,21 +56,21 @@ class Control(Protocol):
 
 
 class IncidentView(Protocol):
-    """The incidents.  Every method may block, and raises a ``HeadwatchError`` where the incident does not allow it."""
+    """The incidents.  Every method may block, and raises :class:`~headwatch.errors.IncidentError` where it cannot do it."""
 
-    def list(self, state: str = "", limit: int = 200) -> Sequence[Incident]:
-        """Return the latest *limit* incidents, newest first; an empty *state* means any."""
+    def list(self, state: str | None = None, limit: int = 100) -> Sequence[Incident]:
+        """Return the latest *limit* incidents, newest first: all, those of a *state*, or ``live``: not resolved."""
         ...
 
-    def get(self, incident_id: str) -> Incident | None:
-        """Return one incident; None where there is none of that id."""
+    def get(self, incident_id: str, /) -> Incident:
+        """Return one incident, by its id or an unambiguous beginning of it."""
         ...
 
-    def ack(self, incident_id: str, who: str, note: str) -> Incident:
+    def ack(self, incident_id: str, who: str, note: str, /) -> Incident:
         """Say that *who* looks after it, and return it as it is then."""
         ...
 
-    def resolve(self, incident_id: str, who: str, ruling: Ruling, note: str) -> Incident:
+    def resolve(self, incident_id: str, who: str, ruling: Ruling, note: str, /) -> Incident:
         """Close it with what *who* says of the page, and return it as it is then."""
         ...
 

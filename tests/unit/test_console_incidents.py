@@ -1,0 +1,134 @@
+"""Drift and incidents over HTTP, against the real book of incidents: anybody may look, only the token may change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from headwatch.console.app import create_app
+from headwatch.console.server import HttpServer
+from headwatch.console.static import StaticView
+from headwatch.findings import Exhibits
+from headwatch.incident.book import Book
+
+from .incidents import event, status, verdict
+from .sidecars import health, reporting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = b"0123456789abcdef0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {TOKEN.decode()}"}
+ACK = {"who": "ada", "note": "looking"}
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    made = Book(tmp_path / "incidents.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(book: Book) -> Iterator[httpx.Client]:
+    yield from serve(StaticView(health(reporting()), incidents=book, drift_status=status()))
+
+
+def serve(view: StaticView, token: bytes = TOKEN) -> Iterator[httpx.Client]:
+    server = HttpServer(create_app(view, token=token), "127.0.0.1", 0)
+    server.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+            yield client
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def opened(book: Book) -> str:
+    return book.open(event(), verdict(), Exhibits()).incident.id
+
+
+def test_an_incident_is_listed_and_shown(client: httpx.Client, opened: str):
+    (row,) = client.get("/api/v1/incidents").json()
+    shown = client.get(f"/api/v1/incidents/{opened}")
+    assert (shown.status_code, shown.json()) == (200, row)
+    assert (row["id"], row["state"], row["verdict"]["drift_class"]) == (opened, "open", "retrieval")
+    assert client.get(f"/api/v1/incidents/{opened[:8]}").json() == row, "an unambiguous beginning will do"
+
+
+def test_the_list_is_narrowed_by_state(client: httpx.Client, opened: str):
+    counts = {state: len(client.get(f"/api/v1/incidents?state={state}").json())
+              for state in ("live", "open", "acknowledged", "resolved")}
+    assert counts == {"live": 1, "open": 1, "acknowledged": 0, "resolved": 0}
+    assert client.get("/api/v1/incidents?state=closed").status_code == 400
+    assert client.get("/api/v1/incidents?limit=0").status_code == 400
+
+
+def test_drift_says_where_detection_stands(client: httpx.Client):
+    found = client.get("/api/v1/drift").json()
+    assert (found["state"], found["clock"], found["threshold"]) == ("watching", 2.5, 4.6)
+
+
+def test_with_the_token_an_incident_is_acknowledged_and_resolved(client: httpx.Client, book: Book, opened: str):
+    acked = client.post(f"/api/v1/incidents/{opened}/ack", json=ACK, headers=BEARER)
+    assert (acked.status_code, acked.json()["state"], acked.json()["acknowledged_by"]) == (200, "acknowledged", "ada")
+    body = {"who": "ada", "ruling": "true", "note": "index was empty"}
+    closed = client.post(f"/api/v1/incidents/{opened}/resolve", json=body, headers=BEARER).json()
+    assert (closed["state"], closed["ruling"], closed["note"]) == ("resolved", "true", "index was empty")
+    assert book.get(opened).ruling == "true"
+    late = client.post(f"/api/v1/incidents/{opened}/ack", json=ACK, headers=BEARER)
+    assert late.status_code == 409
+    assert "resolved already" in late.json()["error"]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN.decode()}"])
+@pytest.mark.parametrize("action", ["ack", "resolve"])
+def test_without_the_token_nothing_is_changed(client: httpx.Client, book: Book, opened: str, header: str, action: str):
+    body = ACK if action == "ack" else {"who": "eve", "ruling": "false_page"}
+    answer = client.post(f"/api/v1/incidents/{opened}/{action}", json=body, headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert book.get(opened).state == "open"
+
+
+def test_where_no_token_is_configured_nobody_changes_anything(book: Book, opened: str):
+    for client in serve(StaticView(health(), incidents=book), b""):
+        assert client.post(f"/api/v1/incidents/{opened}/ack", json=ACK, headers=BEARER).status_code == 403
+        assert client.get(f"/api/v1/incidents/{opened}").status_code == 200
+    assert book.get(opened).state == "open"
+
+
+@pytest.mark.parametrize(
+    ("action", "body"),
+    [
+        ("ack", {}), ("ack", {"who": ""}), ("ack", {"who": "x" * 200}), ("ack", {**ACK, "extra": 1}), ("ack", [1]),
+        ("resolve", ACK), ("resolve", {"who": "ada", "ruling": "maybe"}), ("ack", {"who": "ada", "note": "x" * 5000}),
+    ],
+)
+def test_a_body_that_is_wrong_is_refused(client: httpx.Client, book: Book, opened: str, action: str, body: object):
+    answer = client.post(f"/api/v1/incidents/{opened}/{action}", json=body, headers=BEARER)
+    assert answer.status_code == 400
+    assert book.get(opened).state == "open"
+
+
+def test_a_form_of_another_page_is_refused(client: httpx.Client, book: Book, opened: str):
+    plain = {**BEARER, "Content-Type": "text/plain"}
+    assert client.post(f"/api/v1/incidents/{opened}/ack", content=b"{}", headers=plain).status_code == 415
+    assert client.get(f"/api/v1/incidents/{opened}/ack", headers=BEARER).status_code == 405
+    assert book.get(opened).state == "open"
+
+
+def test_an_incident_that_does_not_exist_is_404(client: httpx.Client):
+    assert client.get("/api/v1/incidents/hw-none").status_code == 404
+    assert client.post("/api/v1/incidents/hw-none/ack", json=ACK, headers=BEARER).status_code == 404
+
+
+def test_a_sidecar_without_drift_detection_says_so():
+    for client in serve(StaticView(health())):
+        assert client.get("/api/v1/drift").json() == {"state": "off"}
+        answer = client.get("/api/v1/incidents")
+        assert answer.status_code == 409
+        assert answer.json() == {"error": "this sidecar keeps no incidents (drift.enabled = false)"}
