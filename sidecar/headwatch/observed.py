@@ -81,6 +81,8 @@ class ObservedRequest(msgspec.Struct, frozen=True):
     documents: tuple[ObservedDocument, ...] = ()
     flags: tuple[str, ...] = ()
     """Signals in which this request stands out, for example ``instruction_focus``."""
+    kind: str = ""
+    """Kind of the prompt by its shape, for example ``1k-4k docs:3-4 turns:0``."""
 
 
 @dataclass(frozen=True, slots=True)

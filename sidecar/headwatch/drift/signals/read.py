@@ -1,0 +1,93 @@
+"""One request as the signals see it: its documents with their tokens and shares, in the order in which the client ranks them.
+
+Shares are those of the calibrated retrieval heads where the model has a head map, of all heads where it has none: what the
+other heads look at is mostly a matter of position.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from headwatch.model import FIELD_REJECTED
+from headwatch.observed import Scope
+
+if TYPE_CHECKING:
+    from headwatch.model import Document
+    from headwatch.records import Reading, RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDocument:
+    """A document that was found in the prompt."""
+
+    document: Document
+    rank: int
+    """Place in the client's list, the best first."""
+    tokens: int
+    share: float
+    """Of the mass of all documents; NaN where no generated row defines it."""
+    per_token: float
+    """The share over the part of the documents' tokens that are this one's: 1 is a fair share."""
+
+
+class ReadRequest:
+    """A request record with what the signals need of it."""
+
+    def __init__(self, record: RequestRecord) -> None:
+        self.record = record
+        self.context = record.context
+
+    @property
+    def scope(self) -> Scope:
+        """Return whose retrieval this is about."""
+        return Scope(self.record.worker.model, self.context.adapter, self.context.route, self.context.language)
+
+    @property
+    def weight(self) -> float:
+        """Return how many requests this one stands for."""
+        return self.context.weight
+
+    @cached_property
+    def rejected(self) -> bool:
+        """Return whether the client's field was put aside, its documents with it."""
+        return not FIELD_REJECTED.isdisjoint(self.context.errors)
+
+    @cached_property
+    def named(self) -> int:
+        """Return how many documents the client named."""
+        return sum(document.kind == "document" for document in self.context.documents)
+
+    @property
+    def reading(self) -> Reading | None:
+        """Return where the calibrated heads looked, or all heads where none are calibrated."""
+        return self.record.reading_retrieval_heads or self.record.reading
+
+    @cached_property
+    def documents(self) -> tuple[ReadDocument, ...]:
+        """Return the documents that were found in the prompt, best first."""
+        tokens = [0] * len(self.context.documents)
+        for span in self.context.spans:
+            if span.kind == "document" and 0 <= span.document < len(tokens):
+                tokens[span.document] += max(span.end - span.start, 0)
+        total = sum(tokens)
+        shares = self.reading.document_share.tolist() if self.reading is not None else [math.nan] * len(tokens)
+        return tuple(
+            ReadDocument(document, rank, tokens[rank], shares[rank], shares[rank] * total / tokens[rank])
+            for rank, document in enumerate(self.context.documents)
+            if document.kind == "document" and tokens[rank] > 0
+        )
+
+    @cached_property
+    def read(self) -> tuple[ReadDocument, ...]:
+        """Return the documents whose shares are known: all that were found, or none."""
+        return () if any(math.isnan(document.share) for document in self.documents) else self.documents
+
+    def share_where(self, chosen: dict[int, bool]) -> float | None:
+        """Return the share of the documents that are *chosen*, by rank, among those of which it is known whether they are."""
+        known = sum(document.share for document in self.read if document.rank in chosen)
+        if known <= 0.0:
+            return None
+        return sum(document.share for document in self.read if chosen.get(document.rank, False)) / known

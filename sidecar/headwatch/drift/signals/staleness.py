@@ -1,0 +1,60 @@
+"""Whether what the model reads is old: by its age, and by versions that have been seen since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headwatch.drift.signals.definition import SignalDefinition
+from headwatch.drift.signals.versions import seconds_of
+
+if TYPE_CHECKING:
+    from headwatch.drift.signals.read import ReadRequest
+    from headwatch.drift.signals.versions import VersionBook
+
+_DAY_SECONDS = 86_400.0
+
+DEFINITIONS = (
+    SignalDefinition(
+        "stale_age_days", 0.25, 1, "d",
+        "Mean age of the documents when the request ended, from retrieved_at, weighted by their share of mass.",
+        "Whether an old document is wrong. It is as good as the clock of whoever wrote retrieved_at, and counts from when the "
+        "text was fetched, not written.",
+    ),
+    SignalDefinition(
+        "stale_mass", 0.03, 1, "1",
+        "Share of mass on documents of which a newer version has been seen, among those whose version can be compared.",
+        "A whole index that is stale from the start: a version that was never seen is not missed.",
+    ),
+    SignalDefinition(
+        "version_lag", 0.05, 1, "{version}",
+        "Mean number of newer versions seen of each document, weighted by its share of mass, among those whose version can be "
+        "compared.",
+        "As for stale_mass; and a lag beyond seven versions.",
+    ),
+)
+
+
+def values(request: ReadRequest, versions: VersionBook) -> dict[str, float]:
+    """Return the signals that *request* defines, by what *versions* have been seen."""
+    made = {}
+    now = request.record.ended_ns / 1e9
+    ages, lags = [], []
+    for item in request.read:
+        document = item.document
+        retrieved = seconds_of(document.retrieved_at) if document.retrieved_at else None
+        if retrieved is not None:
+            ages.append((item.share, max(now - retrieved, 0.0) / _DAY_SECONDS))
+        lag = versions.lag(document.source, document.id, document.version, document.retrieved_at)
+        if lag is not None:
+            lags.append((item.share, lag))
+    if (age := _mean(ages)) is not None:
+        made["stale_age_days"] = age
+    if (behind := _mean([(share, float(lag > 0)) for share, lag in lags])) is not None:
+        made["stale_mass"] = behind
+        made["version_lag"] = _mean(lags) or 0.0
+    return made
+
+
+def _mean(weighted: list[tuple[float, float]] | list[tuple[float, int]]) -> float | None:
+    weight = sum(share for share, _ in weighted)
+    return sum(share * value for share, value in weighted) / weight if weight > 0.0 else None
