@@ -14,6 +14,7 @@
     ├── ControlError           a change of what live control orders that cannot be made
     ├── IncompatibleHistograms two histograms whose buckets differ
     ├── DriftStateError        state or a baseline of drift detection that cannot be read
+    ├── IncidentError          the file of incidents cannot be used, or a change of an incident cannot be made
     ├── HistoryError           a history of observed windows that cannot be opened, read or written
     └── CommandError           a command cannot do what it was asked
 
@@ -106,6 +107,14 @@ class HistoryError(HeadwatchError):
     """A history of observed windows cannot be opened, read or written."""
 
     reason = "history"
+
+
+class IncidentError(HeadwatchError):
+    """The file of incidents cannot be used, or a change of an incident cannot be made: ``file``, ``unknown``, ``state``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class CommandError(HeadwatchError):

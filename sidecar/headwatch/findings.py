@@ -211,3 +211,5 @@ class Incident(msgspec.Struct, frozen=True):
     silenced: bool = False
     """Whether it was opened without sending a page: a silence, a maintenance window or shadow mode."""
     silenced_why: str = ""
+    paged: bool = False
+    """Whether a page was handed to the route that pages; then it is told of the end as well."""

@@ -1,0 +1,265 @@
+"""The book of incidents: opened once for one cause, told of once, and closed by a person or when the evidence is gone.
+
+Guarantees: an event that is handed in twice (after a kill, or late) changes nothing the second time; an incident and what is to
+be sent of it are written together; what was shown at the opening is never changed afterwards, later evidence is kept beside
+it; every change says who made it and when.  The sidecar and the commands may have the file open at the same time.
+
+Quiet by design: evidence of a cause that is known is added to its incident and sends nothing, unless the verdict changes.  A
+cause that comes back within ``reopen_seconds`` reopens its incident.  What resolves by itself does so only when drift detection
+has found the effects back inside for its number of windows (``[drift] resolve_windows``).
+"""
+
+from __future__ import annotations
+
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from headwatch.errors import IncidentError
+from headwatch.findings import CLASSES, DeployEvent, DriftEvent, Exhibits, Incident, Ruling, Verdict
+from headwatch.incident.calendar import Calendar
+from headwatch.incident.ledger import Ledger
+from headwatch.incident.outbox import enqueue, note_change
+from headwatch.incident.sameness import belongs_to, same_cause
+from headwatch.incident.severity import louder, pages, severity
+from headwatch.incident.shelf import Shelf
+from headwatch.incident.silences import planned_by
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
+
+HEADWATCH = "headwatch"
+"""Who changed an incident, where no person did."""
+Action = Literal["opened", "merged", "reopened", "silenced", "known_change", "unchanged", "updated", "acknowledged", "resolved"]
+_SURE = 0.5
+_MAINTENANCE_SECONDS = 7 * 86400
+"""Releases are looked for so far back from an event: the longest maintenance window."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What came of a call."""
+
+    action: Action
+    incident: Incident
+    rebase: bool = False
+    """Whether the change was planned or is accepted, so that baselines are to be learned anew from where it began."""
+
+
+class Book(Shelf):
+    """The incidents of one file.  Threads of a process may share it."""
+
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], int] = time.time_ns,
+        *,
+        routes: tuple[str, ...] = (),
+        reopen_seconds: float = 3600.0,
+    ) -> None:
+        """Open or make the file at *path*; *routes* are told of changes, the first one pages: see outbox.routes_of.
+
+        Raises:
+            IncidentError: The file cannot be used.
+        """
+        super().__init__(Ledger(path))
+        self._now = now
+        self._routes = routes
+        self._reopen_ns = int(reopen_seconds * 1e9)
+        self.calendar = Calendar(self._ledger, now)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._ledger.close()
+
+    def open(
+        self, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int | None = None, *, shadow: bool = False
+    ) -> Change:
+        """Record *event*: in an incident of its own, or in the one whose cause it is of.  *shadow*: nobody is told."""
+        now_ns = self._now() if now_ns is None else now_ns
+        with self._ledger.change() as file:
+            known = file.execute("SELECT incident FROM event WHERE id = ?", (event_id(event),)).fetchone()
+            if known is not None:
+                there = self.get(known[0])
+                return Change("unchanged", there, rebase=there.ruling == "known_change")
+            silent = "shadow mode" if shadow else self._silence(event, verdict)
+            for incident in self.open_incidents():
+                if belongs_to(incident, self.events(incident.id), event, verdict):
+                    return self._merge(file, incident, event, verdict, now_ns, silent)
+            for incident in self.resolved_since(now_ns - self._reopen_ns):
+                if incident.ruling != "known_change" and same_cause(incident, event, verdict):
+                    return self._reopen(file, incident, event, now_ns, silent)
+            return self._new(file, event, verdict, exhibits, now_ns, silent)
+
+    def reclassify(self, id: str, verdict: Verdict, note: str = "") -> Change:  # noqa: A002
+        """Replace the verdict of a live incident, for example when a canary run has come in since; tell the routes.
+
+        Raises:
+            IncidentError: There is no such incident, or it is resolved.
+        """
+        with self._ledger.change() as file:
+            incident = self.get(id)
+            if incident.state == "resolved":
+                raise IncidentError("state", f"incident {incident.id} is resolved")
+            if (verdict.drift_class, verdict.cause) == (incident.verdict.drift_class, incident.verdict.cause):
+                return Change("unchanged", incident)
+            return self._judged(file, incident, verdict, incident.event, self._now(), note)
+
+    def ack(self, id: str, who: str, note: str = "") -> Incident:  # noqa: A002
+        """Say that *who* has seen an incident and looks after it.
+
+        Raises:
+            IncidentError: There is no such incident, or it is resolved.
+        """
+        now_ns = self._now()
+        with self._ledger.change() as file:
+            incident = self.get(id)
+            if incident.state == "resolved":
+                raise IncidentError("state", f"incident {incident.id} is resolved already")
+            incident = msgspec.structs.replace(
+                incident, state="acknowledged", acknowledged_ns=now_ns, acknowledged_by=who, updated_ns=now_ns,
+                note=note or incident.note,
+            )  # fmt: skip
+            self._keep(file, incident, who, "acknowledged", note)
+            enqueue(file, incident, "updated", self._routes, page=incident.paged)
+        return incident
+
+    def resolve(self, id: str, who: str, ruling: Ruling, note: str = "") -> Incident:  # noqa: A002
+        """Close an incident with what it was; one that has resolved by itself gets its ruling.
+
+        Raises:
+            IncidentError: There is no such incident.
+        """
+        now_ns = self._now()
+        with self._ledger.change() as file:
+            incident = self.get(id)
+            ended = incident.state == "resolved"
+            incident = msgspec.structs.replace(
+                incident, state="resolved", ruling=ruling, updated_ns=now_ns, note=note or incident.note,
+                resolved_ns=incident.resolved_ns if ended else now_ns, resolved_by=incident.resolved_by if ended else who,
+            )  # fmt: skip
+            self._keep(file, incident, who, "ruled" if ended else "resolved", f"{ruling}: {note}" if note else ruling)
+            if not ended:
+                enqueue(file, incident, "resolved", self._routes, page=incident.paged)
+        return incident
+
+    def auto_resolve(self, id: str, now_ns: int | None = None) -> Change:  # noqa: A002
+        """Close an incident whose evidence is gone; the ruling is left to a person.
+
+        Raises:
+            IncidentError: There is no such incident.
+        """
+        now_ns = self._now() if now_ns is None else now_ns
+        with self._ledger.change() as file:
+            incident = self.get(id)
+            if incident.state == "resolved":
+                return Change("unchanged", incident)
+            incident = msgspec.structs.replace(
+                incident, state="resolved", resolved_ns=now_ns, resolved_by=HEADWATCH, updated_ns=now_ns
+            )
+            self._keep(file, incident, HEADWATCH, "resolved", "effects are back inside")
+            enqueue(file, incident, "resolved", self._routes, page=incident.paged)
+        return Change("resolved", incident)
+
+    def _new(
+        self, file: sqlite3.Connection, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int, silent: str
+    ) -> Change:
+        planned = planned_by(event, verdict, self._deploys_before(event))
+        page = pages(verdict) and not silent and planned is None
+        incident = Incident(
+            id=event_id(event), state="open", severity=severity(verdict, event), opened_ns=now_ns, updated_ns=now_ns,
+            event=event, verdict=verdict, exhibits=exhibits, silenced=bool(silent), silenced_why=silent, paged=page,
+        )  # fmt: skip
+        if planned is not None:
+            incident = msgspec.structs.replace(
+                incident, state="resolved", resolved_ns=now_ns, resolved_by=HEADWATCH, ruling="known_change", silenced=True,
+                silenced_why=f"planned: {planned.title}",
+            )  # fmt: skip
+        self._keep(file, incident, HEADWATCH, "opened", incident.silenced_why or verdict.sentence)
+        self._add_event(file, incident, event)
+        enqueue(file, incident, "opened" if planned is None else "resolved", self._routes, page=page)
+        self._prune(file)
+        if planned is not None:
+            return Change("known_change", incident, rebase=True)
+        return Change("silenced" if silent else "opened", incident)
+
+    def _merge(
+        self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, verdict: Verdict, now_ns: int, silent: str
+    ) -> Change:
+        """Add *event* to *incident*; its verdict takes over where it explains more, and a silence that has ended is over."""
+        self._add_event(file, incident, event)
+        incident = msgspec.structs.replace(incident, updated_ns=now_ns)
+        self._keep(file, incident, HEADWATCH, "merged", verdict.sentence)
+        woken = incident.silenced and not silent
+        if woken:
+            incident = msgspec.structs.replace(incident, silenced=False, silenced_why="")
+        if _explains_more(verdict, incident.verdict):
+            return self._judged(file, incident, verdict, event, now_ns, "with later evidence")
+        if woken:
+            self._tell(file, incident, incident.verdict, "silence is over and the evidence is not")
+        return Change("merged", self.get(incident.id))
+
+    def _judged(
+        self, file: sqlite3.Connection, incident: Incident, verdict: Verdict, event: DriftEvent, now_ns: int, note: str
+    ) -> Change:
+        incident = msgspec.structs.replace(
+            incident, verdict=verdict, severity=louder(severity(verdict, event), severity(verdict, incident.event)),
+            updated_ns=now_ns,
+        )  # fmt: skip
+        return Change("updated", self._tell(file, incident, verdict, f"{verdict.drift_class}/{verdict.cause}: {note}"))
+
+    def _tell(self, file: sqlite3.Connection, incident: Incident, verdict: Verdict, note: str) -> Incident:
+        """Keep what was updated; a route that pages and has not heard of it yet hears that it opened."""
+        begins = not incident.paged and pages(verdict) and not incident.silenced
+        incident = msgspec.structs.replace(incident, paged=incident.paged or begins)
+        self._keep(file, incident, HEADWATCH, "updated", note)
+        enqueue(file, incident, "updated", self._routes, page=incident.paged, begins=begins)
+        return incident
+
+    def _reopen(
+        self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, now_ns: int, silent: str
+    ) -> Change:
+        page = pages(incident.verdict) and not silent
+        incident = msgspec.structs.replace(
+            incident, state="open", updated_ns=now_ns, resolved_ns=0, resolved_by="", ruling=None,
+            reopened=incident.reopened + 1, silenced=bool(silent), silenced_why=silent, paged=incident.paged or page,
+        )  # fmt: skip
+        self._add_event(file, incident, event)
+        self._keep(file, incident, HEADWATCH, "reopened", silent)
+        enqueue(file, incident, "opened", self._routes, page=page)
+        return Change("reopened", incident)
+
+    def _silence(self, event: DriftEvent, verdict: Verdict) -> str:
+        for one in self.calendar.silences():
+            if one.matches(event, verdict):
+                return f"silence {one.number} by {one.who}" + (f": {one.why}" if one.why else "")
+        return ""
+
+    def _deploys_before(self, event: DriftEvent) -> list[DeployEvent]:
+        return self.calendar.deploys(event.since_ns - int(_MAINTENANCE_SECONDS * 1e9), event.time_ns + 1)
+
+    def _keep(self, file: sqlite3.Connection, incident: Incident, who: str, what: str, note: str) -> None:
+        self._put(file, incident)
+        note_change(file, incident.id, incident.updated_ns, who, what, note)
+
+    def _add_event(self, file: sqlite3.Connection, incident: Incident, event: DriftEvent) -> None:
+        file.execute(
+            "INSERT INTO event VALUES (?, ?, ?, ?)", (event_id(event), incident.id, event.time_ns, msgspec.json.encode(event))
+        )
+
+
+def event_id(event: DriftEvent) -> str:
+    """Return a name of *event* that a replay of the same windows gives it again: by model, route, window and kinds."""
+    kinds = ",".join(sorted({one.kind for one in event.evidence}))
+    return "hw-" + blake2b(f"{event.model}|{event.route}|{event.time_ns}|{kinds}".encode(), digest_size=5).hexdigest()
+
+
+def _explains_more(verdict: Verdict, than: Verdict) -> bool:
+    """Return whether *verdict* is of an earlier class and rather sure, or of the same class, another cause, and surer."""
+    if verdict.drift_class == than.drift_class:
+        return verdict.cause != than.cause and verdict.confidence > than.confidence
+    earlier = CLASSES.index(verdict.drift_class) < CLASSES.index(than.drift_class)
+    return verdict.confidence >= _SURE and (earlier or than.confidence < _SURE)

@@ -1,0 +1,29 @@
+"""A figure in the words that a person reads: shares as per cent, ages as days, the rest with three digits."""
+
+from __future__ import annotations
+
+import math
+
+_SHARES = (
+    "documents_absent", "documents_unresolved", "document_mass", "top_document_share", "rank_first_share", "rank_middle_share",
+    "rank_last_share", "stale_mass", "history_mass", "unread_share", "unreliable_mass", "forbidden_mass", "other_tenant_mass",
+    "instruction_focus", "frames_missing_share", "rows_dropped_share", "rows_refused_share", "sample_rate", "capture_up",
+)  # fmt: skip
+_SHARE_PREFIXES = ("language:", "band:", "route:", "template:")
+_TINY = 0.001
+
+
+def figure(name: str, value: float) -> str:
+    """Return *value* of the figure *name* for a reader."""
+    if math.isnan(value):
+        return "unknown"
+    if name in _SHARES or name.startswith(_SHARE_PREFIXES):
+        return percent(value)
+    if value and abs(value) < _TINY:
+        return f"{value:.1e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004 - three digits are enough below
+
+
+def percent(share: float) -> str:
+    """Return *share* as per cent, with a digit after the point where it is small."""
+    return f"{share:.1%}" if abs(share) < 0.0995 else f"{share:.0%}"  # noqa: PLR2004 - below ten per cent

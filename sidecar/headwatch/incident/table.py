@@ -1,0 +1,217 @@
+"""The decision table: what evidence speaks for which kind of change, and how strongly.
+
+Read it from the top.  A row speaks when its question finds something; it then lends its weight to its class, under the name of
+its cause.  A doubt takes from what rows have lent, where something else explains the same evidence.  How rows become a verdict
+is in :mod:`headwatch.incident.triage`; what the questions mean, in :mod:`headwatch.incident.facts`.
+
+Weights are the share of cases in which a row alone was right, as far as recorded scenarios tell, else a guess on the careful
+side; they order explanations and are no probabilities of anything else.  ``LEAST`` says how large a change must be before a row
+sees it: attention moves a little with everything, and a little grounding lost with another language is no fault of retrieval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwatch.incident.facts import Least
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.findings import DriftClass, Evidence
+    from headwatch.incident.facts import Facts
+
+LEAST: dict[str, Least] = {
+    # headwatch's own state: the thresholds of drift/telemetry.py have been passed already
+    "refused_layers": Least(change=1.0),
+    # retrieval, hard figures: counted, not read from attention
+    "documents_absent": Least(effect=2.0, change=0.10),
+    "documents_unresolved": Least(effect=2.0, change=0.10),
+    "document_count": Least(effect=2.0, relative=0.25),
+    "document_tokens": Least(effect=2.0, relative=0.25),
+    "source_share.": Least(effect=2.0, change=0.10, relative=0.40),
+    "stale_age_days": Least(effect=2.0, change=7.0, relative=0.25),
+    "stale_mass": Least(effect=2.0, change=0.05),
+    "version_lag": Least(effect=2.0, change=0.25),
+    "unreliable_mass": Least(effect=1.0, change=0.02),
+    "forbidden_mass": Least(effect=1.0, change=0.005),
+    "other_tenant_mass": Least(effect=1.0, change=0.005),
+    # retrieval, soft figures: read from attention, so that length and language move them a little too
+    "grounding_ratio": Least(effect=1.0, relative=0.05),
+    "grounding_ratio_retrieval": Least(effect=1.0, relative=0.05),
+    "document_mass": Least(effect=1.0, relative=0.08),
+    "top_document_share": Least(effect=1.0, relative=0.10),
+    "rank_first_share": Least(effect=1.5, relative=0.15),
+    "rank_middle_share": Least(effect=1.5, relative=0.15),
+    "rank_last_share": Least(effect=1.5, relative=0.15),
+    "history_mass": Least(effect=1.5, relative=0.20),
+    "unread_share": Least(effect=1.5, relative=0.15),
+    # injection
+    "instruction_focus": Least(effect=1.5, relative=0.10),
+    "capture_by_document": Least(effect=1.5, relative=0.25),
+    # traffic: differences of shares; load: as a part
+    "template:": Least(change=0.50),
+    "language:": Least(change=0.20),
+    "band:": Least(change=0.20),
+    "route:": Least(change=0.20),
+    "prompt_tokens": Least(relative=0.30),
+    "requests": Least(relative=0.50),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """*when* finds what speaks; *says* is the sentence, filled from what was found: before, after, route, name, note."""
+
+    drift_class: DriftClass
+    cause: str
+    weight: float
+    when: Callable[[Facts], Evidence | bool | None]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Multiplies by *left* what rows of *drift_class* with one of *causes* (empty: any) have lent."""
+
+    drift_class: DriftClass
+    causes: frozenset[str]
+    left: float
+    when: Callable[[Facts], Evidence | bool | None]
+    says: str
+
+
+def _canary(hint: str) -> Callable[[Facts], bool]:
+    return lambda facts: facts.canary == "failed" and facts.hint == hint
+
+
+def _heads_with(canary: str) -> Callable[[Facts], bool]:
+    return lambda facts: bool(facts.heads) and facts.canary == canary
+
+
+SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "injection"})
+"""Causes that are read from attention alone, so that another language or length may pass for them."""
+UNTOLD = "unexplained"
+"""The cause where heads moved and nothing says why."""
+
+ROWS: tuple[Row, ...] = (
+    # ── telemetry: what is measured wrong explains everything that is measured ──────────────────────────────────────────
+    Row("telemetry", "capture_down", 0.95, lambda f: f.telemetry("capture_up", -1),
+        "capture is off or has failed in part of the fleet (up: {before} before, {after} now)"),
+    Row("telemetry", "capture_down", 0.80, lambda f: f.telemetry("workers", -1),
+        "fewer workers report than before ({before} before, {after} now)"),
+    Row("telemetry", "layers_refused", 0.90, lambda f: f.telemetry("refused_layers", 1),
+        "layers are refused by the self-check, so means are over other heads than before ({before} before, {after} now)"),
+    Row("telemetry", "frames_lost", 0.90, lambda f: f.telemetry("frames_missing_share", 1),
+        "frames between worker and sidecar are lost ({after} now, {before} before)"),
+    Row("telemetry", "frames_lost", 0.85, lambda f: f.telemetry("rows_dropped_share", 1),
+        "the worker drops sampled rows ({after} now, {before} before)"),
+    Row("telemetry", "frames_lost", 0.85, lambda f: f.telemetry("rows_refused_share", 1),
+        "the sidecar refuses rows that arrive ({after} now, {before} before)"),
+    Row("telemetry", "clock_skew", 0.90, lambda f: f.telemetry("clock_skew_seconds"),
+        "a worker's clock differs from the sidecar's ({after} s), so rows fall into the wrong windows"),
+    Row("telemetry", "clock_skew", 0.60, lambda f: f.telemetry("late_rows", 1),
+        "rows arrive after their window has closed ({after} a window, {before} before)"),
+    Row("telemetry", "sampling_changed", 0.85, lambda f: f.telemetry("sample_rate"),
+        "the sampling rate was changed ({before} before, {after} now)"),
+    Row("telemetry", "sampling_changed", 0.80, lambda f: f.telemetry("step_stride"),
+        "the stride of sampled steps was changed ({before} before, {after} now)"),
+    Row("telemetry", "sampling_changed", 0.60, lambda f: f.telemetry("detail"),
+        "the detail of capture was changed ({before} before, {after} now)"),
+    # ── model: what the same prompts give otherwise than before is the model, whatever else moved ───────────────────────
+    Row("model", "weights", 0.95, _canary("weights"), "fixed prompts are answered by other weights"),
+    Row("model", "precision", 0.95, _canary("precision"),
+        "fixed prompts differ a little in all layers, as after a change of precision or quantisation"),
+    Row("model", "template", 0.95, _canary("template"),
+        "fixed prompts differ from the first layer on, as after a change of the chat template or the tokens"),
+    Row("model", "layer", 0.95, _canary("layer"), "fixed prompts differ from one layer on: something in it was changed"),
+    Row("model", "head", 0.95, _canary("head"), "fixed prompts differ in one head first: it is dead or was changed"),
+    Row("model", "adapter", 0.95, _canary("adapter"), "fixed prompts differ as after another adapter"),
+    Row("model", "weights", 0.95, _canary(""), "fixed prompts differ from their fingerprint, in a pattern that tells no more"),
+    Row("model", "system_prompt", 0.90, lambda f: f.canary != "failed" and f.traffic("template:"),
+        "the system prompt or template of most requests has vanished from the route (share {before} before, {after} now)"),
+    Row("model", "template", 0.50, lambda f: f.canary == "failed" and f.traffic("template:"),
+        "the route's usual prompt frame has vanished (share {before} before, {after} now)"),
+    Row("model", UNTOLD, 0.45, lambda f: _heads_with("none")(f) or _heads_with("older")(f),
+        "attention heads moved and no fixed prompt has been sent since: model or traffic, which cannot be told apart"),
+    Row("model", UNTOLD, 0.55, lambda f: f.canary in {"none", "older"} and len(f.routes) > 1,
+        "heads of several routes moved at once, which another model explains better than other questions do"),
+    Row("model", UNTOLD, 0.65, lambda f: bool(f.heads) and f.canary in {"none", "older"} and bool(f.case.deploys),
+        "heads moved near a release, and no fixed prompt has been sent since"),
+    # ── injection: text that is read as data takes the place of instructions ────────────────────────────────────────────
+    Row("injection", "injection", 0.75, lambda f: f.signal("instruction_focus", -1),
+        "system and user text hold less of the attention than before ({before} before, {after} now): a document draws it"),
+    Row("injection", "injection", 0.60, lambda f: f.signal("capture_by_document", 1),
+        "single documents capture the attention ({after} times the median one, {before} before)"),
+    # ── retrieval ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    Row("retrieval", "other_tenant", 0.95, lambda f: f.signal("other_tenant_mass", 1),
+        "documents of another tenant are in the prompts and are read ({after} of document mass, {before} before)"),
+    Row("retrieval", "forbidden_documents", 0.95, lambda f: f.signal("forbidden_mass", 1),
+        "documents labelled forbidden are in the prompts and are read ({after} of document mass, {before} before)"),
+    Row("retrieval", "documents_absent", 0.93, lambda f: f.signal("documents_absent", 1),
+        "requests come without documents ({after} of them, {before} before)"),
+    Row("retrieval", "documents_unresolved", 0.90, lambda f: f.signal("documents_unresolved", 1),
+        "documents are named whose text is not in the prompt ({after} of requests, {before} before)"),
+    Row("retrieval", "truncated_documents", 0.85, lambda f: f.signal("document_tokens", -1),
+        "documents in the prompts are shorter than before ({before} tokens before, {after} now)"),
+    Row("retrieval", "truncated_documents", 0.55, lambda f: f.signal("document_count", -1),
+        "fewer documents are in the prompts ({before} before, {after} now)"),
+    Row("retrieval", "source_broken", 0.88, lambda f: f.signal("source_share.", -1),
+        "one source is read less or has gone: {name} ({before} before, {after} now)"),
+    Row("retrieval", "source_broken", 0.60, lambda f: f.signal("source_share.", 1),
+        "one source is read more than before: {name} ({before} before, {after} now)"),
+    Row("retrieval", "stale_documents", 0.92, lambda f: f.signal("stale_age_days", 1),
+        "what is read is older than before ({after} days, {before} before)"),
+    Row("retrieval", "stale_documents", 0.92, lambda f: f.signal("version_lag", 1),
+        "older versions of documents are read ({after} versions behind, {before} before)"),
+    Row("retrieval", "stale_documents", 0.90, lambda f: f.signal("stale_mass", 1),
+        "more of what is read is stale ({after} of document mass, {before} before)"),
+    Row("retrieval", "unreliable_documents", 0.85, lambda f: f.signal("unreliable_mass", 1),
+        "documents labelled unreliable are read more ({after} of document mass, {before} before)"),
+    Row("retrieval", "rank_order", 0.65, lambda f: f.signal("rank_first_share") and f.signal("rank_last_share"),
+        "the documents that are read stand elsewhere in the list (share of the last rank: {before} before, {after} now)"),
+    Row("retrieval", "wrong_documents", 0.75, lambda f: f.signal("grounding_ratio_retrieval", -1),
+        "the heads that read documents read them less ({before} before, {after} now), as when documents do not answer"),
+    Row("retrieval", "wrong_documents", 0.65, lambda f: f.signal("grounding_ratio", -1),
+        "documents hold less of the attention while text is generated ({before} before, {after} now)"),
+    Row("retrieval", "wrong_documents", 0.55, lambda f: f.signal("top_document_share", -1),
+        "no document stands out any more ({before} before, {after} now)"),
+    Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass", -1),
+        "documents are in the prompts and draw less attention ({before} before, {after} now)"),
+    Row("retrieval", "documents_ignored", 0.55, lambda f: f.signal("history_mass", 1) and f.signal("document_mass", -1),
+        "earlier turns are read in place of the documents ({before} before, {after} now)"),
+    Row("retrieval", "documents_ignored", 0.50, lambda f: f.signal("unread_share", 1),
+        "more of the documents is paid for and not read ({after} of tokens, {before} before)"),
+    Row("retrieval", "wrong_documents", 0.40,
+        lambda f: f.signal("grounding_ratio_retrieval", 1) or f.signal("grounding_ratio", 1) or f.signal("document_mass", 1),
+        "documents are read otherwise than before, more ({before} before, {after} now)"),
+    # ── traffic: reported, never paged ──────────────────────────────────────────────────────────────────────────────────
+    Row("traffic", "language", 0.80, lambda f: f.traffic("language:"),
+        "other languages are asked in ({name}: {before} of requests before, {after} now)"),
+    Row("traffic", "length", 0.80, lambda f: f.traffic("band:"),
+        "prompts have other lengths ({name}: {before} of requests before, {after} now)"),
+    Row("traffic", "length", 0.60, lambda f: f.traffic("prompt_tokens"),
+        "prompts have other lengths ({before} tokens before, {after} now)"),
+    Row("traffic", "route_mix", 0.75, lambda f: f.traffic("route:"),
+        "the mix of routes changed ({name}: {before} of requests before, {after} now)"),
+    Row("traffic", "load", 0.60, lambda f: f.traffic("requests"),
+        "the load changed ({before} requests a window before, {after} now)"),
+    Row("traffic", "topics", 0.75, _heads_with("passed"),
+        "attention heads moved while fixed prompts give what they gave before: what is asked changed, its topics perhaps"),
+    Row("traffic", UNTOLD, 0.40, lambda f: _heads_with("none")(f) or _heads_with("older")(f),
+        "other topics move heads in the same way as another model"),
+)  # fmt: skip
+
+DOUBTS: tuple[Doubt, ...] = (
+    Doubt("telemetry", frozenset({"frames_lost", "clock_skew", "sampling_changed"}), 0.5, lambda f: f.canary == "failed",
+          "lost rows and clocks do not bend a fixed prompt, and one failed"),
+    Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
+          "length or language of the requests changed as well, which moves heads by itself"),
+    Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,
+          "figures of the documents moved with the heads, which explains them"),
+    Doubt("retrieval", SOFT, 0.5, lambda f: f.asked_otherwise,
+          "length or language of the requests changed as well, which moves grounding a little by itself"),
+    Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,
+          "length or language of the requests changed as well, which moves attention by itself"),
+)  # fmt: skip

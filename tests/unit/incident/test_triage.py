@@ -1,0 +1,199 @@
+"""What kind of thing a case is.  Each test says which evidence there is, and what an engineer would conclude from it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from headwatch.findings import CLASSES, DeployEvent
+from headwatch.incident.facts import Facts
+from headwatch.incident.severity import louder, pages, severity
+from headwatch.incident.table import LEAST, ROWS
+from headwatch.incident.telling import tells_apart
+from headwatch.incident.triage import triage
+
+from .cases import MINUTE, START, canary, case, event, evidence, heads, signal, telemetry, traffic
+
+PASSED, FAILED = canary(failed=False), canary(failed=True, hint="weights")
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (signal("documents_absent", 0.02, 0.6), "documents_absent"),
+        (signal("documents_unresolved", 0.0, 0.4), "documents_unresolved"),
+        (signal("stale_age_days", 10, 200), "stale_documents"),
+        (signal("source_share.wiki", 0.5, 0.02), "source_broken"),
+        (signal("document_tokens", 800, 400), "truncated_documents"),
+        (signal("grounding_ratio_retrieval", 0.6, 0.4), "wrong_documents"),
+        (signal("document_mass", 0.3, 0.2), "documents_ignored"),
+        (signal("other_tenant_mass", 0.0, 0.1), "other_tenant"),
+        (signal("forbidden_mass", 0.0, 0.1), "forbidden_documents"),
+        (signal("unreliable_mass", 0.0, 0.1), "unreliable_documents"),
+    ],
+)
+def test_a_figure_of_retrieval_that_moved_is_retrieval_with_its_cause(found, cause):
+    told = triage(case(heads(), found, run=PASSED))
+    assert (told.drift_class, told.cause) == ("retrieval", cause)
+    assert told.confidence > 0.5
+    assert pages(told)
+
+
+@pytest.mark.parametrize("hint", ["weights", "precision", "template", "layer", "head", "adapter"])
+def test_a_failed_canary_is_the_model_whatever_else_moved_and_its_hint_is_the_cause(hint):
+    told = triage(case(heads(), signal("documents_absent", 0.02, 0.6), run=canary(failed=True, hint=hint)))
+    assert (told.drift_class, told.cause, told.runner_up) == ("model", hint, "retrieval")
+    assert "from layer 7" in told.sentence
+
+
+def test_a_failed_canary_without_a_hint_is_the_model_all_the_same():
+    told = triage(case(evidence("canary", "needle-2", 0, 0.4, route="")))
+    assert (told.drift_class, told.cause) == ("model", "weights")
+
+
+def test_a_system_prompt_that_vanished_is_the_model_though_fixed_prompts_pass():
+    told = triage(case(heads(), run=PASSED, traffic=(traffic("template:hr", 0.97, 0.0),)))
+    assert (told.drift_class, told.cause) == ("model", "system_prompt")
+
+
+def test_a_changed_chat_template_is_named_by_the_canary_and_not_by_the_system_prompt():
+    told = triage(case(heads(), run=canary(failed=True, hint="template"), traffic=(traffic("template:hr", 0.97, 0.0),)))
+    assert (told.drift_class, told.cause) == ("model", "template")
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (telemetry("capture_up", 1, 0.5), "capture_down"),
+        (telemetry("frames_missing_share", 0, 0.2), "frames_lost"),
+        (telemetry("refused_layers", 0, 3), "layers_refused"),
+        (telemetry("clock_skew_seconds", 0, 240), "clock_skew"),
+        (telemetry("sample_rate", 1.0, 0.1), "sampling_changed"),
+    ],
+)
+def test_a_fault_of_telemetry_that_began_with_the_event_explains_it(fault, cause):
+    told = triage(case(heads(), signal("grounding_ratio", 0.6, 0.5), run=PASSED, telemetry=(fault,)))
+    assert (told.drift_class, told.cause) == ("telemetry", cause)
+
+
+def test_a_fault_of_telemetry_that_began_later_explains_nothing():
+    later = telemetry("frames_missing_share", 0, 0.2, since_ns=START + 5 * MINUTE)
+    told = triage(case(signal("documents_absent", 0.02, 0.6), run=PASSED, telemetry=(later,)))
+    assert told.drift_class == "retrieval"
+
+
+def test_lost_frames_do_not_excuse_a_failed_canary():
+    told = triage(case(heads(), run=FAILED, telemetry=(telemetry("frames_missing_share", 0, 0.2),)))
+    assert told.drift_class == "model"
+
+
+def test_refused_layers_do_excuse_it_since_they_change_what_a_canary_compares():
+    told = triage(case(heads(), run=FAILED, telemetry=(telemetry("refused_layers", 0, 3),)))
+    assert (told.drift_class, told.runner_up) == ("telemetry", "model")
+
+
+def test_attention_taken_from_the_instructions_is_an_injection_before_it_is_retrieval():
+    told = triage(case(heads(), signal("instruction_focus", 0.5, 0.3), signal("grounding_ratio", 0.5, 0.4), run=PASSED))
+    assert (told.drift_class, told.runner_up) == ("injection", "retrieval")
+    assert severity(told, event(heads())) == "critical"
+
+
+def test_heads_alone_with_a_fresh_canary_that_passes_are_traffic_and_wake_nobody():
+    told = triage(case(heads(), run=PASSED))
+    assert (told.drift_class, told.cause) == ("traffic", "topics")
+    assert not pages(told)
+
+
+@pytest.mark.parametrize("run", [None, canary(failed=False, time_ns=START - MINUTE)], ids=["none", "older"])
+def test_heads_alone_without_a_fresh_canary_are_told_as_what_they_are_undecided(run):
+    told = triage(case(heads(), run=run))
+    assert {told.drift_class, told.runner_up} == {"model", "traffic"}
+    assert told.confidence < 0.5
+    assert "cannot be told apart" in told.sentence
+    assert "canar" in told.tells_apart or "fixed prompt" in told.tells_apart
+
+
+def test_a_release_near_the_start_makes_heads_alone_the_model():
+    told = triage(case(heads(), deploys=(DeployEvent(START, "7b v2"),)))
+    assert (told.drift_class, told.cause) == ("model", "unexplained")
+    assert told.confidence > triage(case(heads())).confidence
+
+
+def test_another_language_without_a_canary_is_traffic():
+    told = triage(case(heads(), traffic=(traffic("language:de", 0.0, 0.7),)))
+    assert (told.drift_class, told.cause) == ("traffic", "language")
+
+
+def test_a_little_less_grounding_with_another_language_is_traffic():
+    told = triage(case(heads(), signal("grounding_ratio", 0.6, 0.52), run=PASSED, traffic=(traffic("language:de", 0.0, 0.7),)))
+    assert told.drift_class == "traffic"
+    assert told.runner_up == "retrieval"
+
+
+def test_documents_that_are_gone_are_no_matter_of_language():
+    told = triage(case(signal("documents_absent", 0.0, 0.9), run=PASSED, traffic=(traffic("language:de", 0.0, 0.7),)))
+    assert told.drift_class == "retrieval"
+
+
+def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
+    told = triage(case(signal("grounding_ratio", 0.600, 0.595, -8.0), run=PASSED))
+    assert (told.drift_class, told.cause) == ("traffic", "unexplained")
+    assert not pages(told)
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (traffic("band:2k-4k", 0.1, 0.8), "length"),
+        (traffic("route:hr", 0.2, 0.9), "route_mix"),
+        (traffic("requests", 100, 900), "load"),
+    ],
+)
+def test_traffic_alone_is_traffic(found, cause):
+    told = triage(case(found))
+    assert (told.drift_class, told.cause) == ("traffic", cause)
+
+
+def test_every_row_that_spoke_is_told_in_order_of_classes():
+    told = triage(case(heads(), signal("documents_absent", 0.02, 0.6), run=FAILED))
+    classes = [line.partition("/")[0] for line in told.why]
+    assert classes == sorted(classes, key=CLASSES.index)
+    assert len(told.why) == 2
+
+
+def test_no_evidence_is_a_verdict_too():
+    assert triage(case()).drift_class == "traffic"
+
+
+def test_confidence_is_a_share_whatever_comes_together():
+    found = [heads(), *(signal(name, 0.1, 0.9) for name in LEAST if not name.endswith((".", ":")))]
+    for run, fault in itertools.product((None, PASSED, FAILED), ((), (telemetry("capture_up", 1, 0),))):
+        assert 0 <= triage(case(*found, run=run, telemetry=fault)).confidence <= 1
+
+
+def test_every_row_can_be_asked_of_an_empty_case_and_stays_silent():
+    facts = Facts(case(), LEAST)
+    assert not [row for row in ROWS if row.when(facts)]
+
+
+def test_a_sentence_names_only_what_it_is_given():
+    for row in ROWS:
+        row.says.format(before="1", after="2", name="n", route="r", note="")
+        assert 0 < row.weight < 1
+
+
+@pytest.mark.parametrize(("one", "other"), [(a, b) for a in CLASSES for b in CLASSES if a != b])
+@pytest.mark.parametrize("state", ["none", "older", "passed", "failed"])
+def test_there_is_something_that_tells_any_two_classes_apart(one, other, state):
+    assert len(tells_apart(one, other, state)) > 20
+
+
+def test_severity_grows_with_class_and_effect():
+    gone = signal("documents_absent", 0.0, 0.9)
+    assert severity(triage(case(gone, run=PASSED)), event(gone)) == "critical"
+    small, large = signal("document_mass", 0.3, 0.25, -1.5), signal("document_mass", 0.3, 0.1, -6.0)
+    assert severity(triage(case(small, run=PASSED)), event(small)) == "warning"
+    assert severity(triage(case(large, run=PASSED)), event(large)) == "critical"
+    assert severity(triage(case(traffic("requests", 1, 9))), event()) == "info"
+    assert louder("warning", "critical") == louder("critical", "info") == "critical"
