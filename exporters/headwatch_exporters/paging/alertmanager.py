@@ -50,7 +50,7 @@ class AlertmanagerSender:
         self._url = http.checked_url("incident.alertmanager_url", url) + "/api/v2/alerts"
         self._pages = pages
         self._clock = clock
-        self._client = http.client()
+        self._client = http.client(http.TIMEOUT_SECONDS)
         self._known: dict[str, Alert] = {}
 
     def send(self, page: Page) -> None:

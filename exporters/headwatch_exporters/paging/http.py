@@ -34,7 +34,7 @@ def checked_url(setting: str, url: str) -> str:
     return url.rstrip("/")
 
 
-def client() -> httpx.Client:
+def client(timeout_seconds: float) -> httpx.Client:
     """Return a client for :func:`post`.
 
     Raises:
@@ -44,7 +44,7 @@ def client() -> httpx.Client:
         import httpx  # noqa: PLC0415 - only where something is sent
     except ImportError as error:
         raise ConfigError("sending pages needs httpx; run: pip install 'headwatch[sidecar]'") from error
-    return httpx.Client(follow_redirects=False, timeout=TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=2))
+    return httpx.Client(follow_redirects=False, timeout=timeout_seconds, limits=httpx.Limits(max_connections=2))
 
 
 def post(opened: httpx.Client, url: str, body: bytes, headers: Mapping[str, str], what: str) -> None:

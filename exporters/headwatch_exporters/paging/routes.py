@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headwatch.errors import ConfigError
 from headwatch.secret_file import read_secret
 from headwatch_exporters.paging.alertmanager import AlertmanagerSender
-from headwatch_exporters.paging.grafana import GrafanaSender
+from headwatch_exporters.paging.grafana import GrafanaRule, GrafanaSender
 from headwatch_exporters.paging.webhook import WebhookSender
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ def senders(config: IncidentConfig) -> tuple[Sender | None, tuple[Sender, ...]]:
         made["alertmanager"] = AlertmanagerSender(config.alertmanager_url, pages=config.route == "alertmanager")
     if config.grafana_url:
         made["grafana"] = GrafanaSender(config.grafana_url, _secret("grafana_token_file", config.grafana_token_file))
+    elif config.route == "grafana":
+        made["grafana"] = GrafanaRule()
     if config.route == "none":
         return None, tuple(made.values())
-    if config.route not in made and config.route != "grafana":  # Grafana pages by its own rule, on the store
+    if config.route not in made:
         raise ConfigError(f"incident.route is {config.route!r}, and incident.{config.route}_url is empty")
-    route = made.pop(config.route, None)
+    route = made.pop(config.route)
     return route, tuple(made.values())
 
 

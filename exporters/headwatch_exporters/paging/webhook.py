@@ -39,7 +39,13 @@ class WebhookSender:
     refresh_seconds = 0.0
 
     def __init__(
-        self, url: str, secret: bytes = b"", *, pages: bool = True, clock: Callable[[], float] = time.time
+        self,
+        url: str,
+        secret: bytes = b"",
+        *,
+        pages: bool = True,
+        clock: Callable[[], float] = time.time,
+        timeout_seconds: float = http.TIMEOUT_SECONDS,
     ) -> None:
         """Prepare the connection; the receiver is first needed by :meth:`send`.
 
@@ -50,7 +56,7 @@ class WebhookSender:
         self._key = _key(secret)
         self._role = "page" if pages else "mirror"
         self._clock = clock
-        self._client = http.client()
+        self._client = http.client(timeout_seconds)
 
     def send(self, page: Page) -> None:
         """Post *page*.
