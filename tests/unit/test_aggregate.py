@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from headwatch.aggregate.evidence import EvidenceQueue
-from headwatch.aggregate.strata import context_band
 from headwatch.aggregate.windows import GRACE_NS, Aggregator
+from headwatch.bands import context_band
 from headwatch.config import EvidenceConfig, WindowConfig
 from headwatch.errors import WireError
 from headwatch.model import REQUEST_VALUES, VALUE_FEATURES, WINDOW_FEATURES, SummaryBatch

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.aggregate.strata import context_band
+from headwatch.bands import context_band
 from headwatch.config import RouteConfig
 from headwatch.control.orders import Change, Orders, changed, difference, target_of, without
 from headwatch.errors import ControlError

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch.bands import context_band
 from headwatch.records import Stratum
 
 if TYPE_CHECKING:
     from headwatch.model import RequestContext, WorkerIdentity
-
-_FIRST_BAND = 256
-_KIBI = 1024
-
-
-def context_band(visible: int) -> str:
-    """Return the band of a context of *visible* tokens: bounds are powers of two, from ``<256`` upwards."""
-    if visible < _FIRST_BAND:
-        return f"<{_FIRST_BAND}"
-    low = 1 << (visible.bit_length() - 1)
-    return f"{_short(low)}-{_short(low * 2)}"
 
 
 def stratum_of(worker: WorkerIdentity, context: RequestContext, position: int) -> Stratum:
@@ -38,7 +28,3 @@ def stratum_of(worker: WorkerIdentity, context: RequestContext, position: int) -
 def overflow(stratum: Stratum) -> Stratum:
     """Return the stratum that takes the rows of strata for which there is no room."""
     return Stratum(stratum.model, "", "", "other", "", stratum.phase)
-
-
-def _short(tokens: int) -> str:
-    return f"{tokens // _KIBI}k" if tokens >= _KIBI else str(tokens)

@@ -1,0 +1,18 @@
+"""Bands of context length: within one, lengths differ by less than a factor of two."""
+
+from __future__ import annotations
+
+_FIRST_BAND = 256
+_KIBI = 1024
+
+
+def context_band(visible: int) -> str:
+    """Return the band of a context of *visible* tokens: bounds are powers of two, from ``<256`` upwards."""
+    if visible < _FIRST_BAND:
+        return f"<{_FIRST_BAND}"
+    low = 1 << (visible.bit_length() - 1)
+    return f"{_short(low)}-{_short(low * 2)}"
+
+
+def _short(tokens: int) -> str:
+    return f"{tokens // _KIBI}k" if tokens >= _KIBI else str(tokens)
