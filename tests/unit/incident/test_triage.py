@@ -24,8 +24,10 @@ PASSED, FAILED = canary(failed=False), canary(failed=True, hint="weights")
         (signal("documents_absent", 0.02, 0.6), "documents_absent"),
         (signal("documents_unresolved", 0.0, 0.4), "documents_unresolved"),
         (signal("stale_age_days", 10, 200), "stale_documents"),
-        (signal("source_share.wiki", 0.5, 0.02), "source_broken"),
-        (signal("document_tokens", 800, 400), "truncated_documents"),
+        (signal("source_share.wiki", 1.1, 0.4), "source_broken"),
+        (signal("source_presence.wiki", 0.9, 0.1), "source_broken"),
+        (signal("document_count", 5, 2), "fewer_documents"),
+        (signal("tokens_per_document", 300, 100), "truncated_documents"),
         (signal("grounding_ratio_retrieval", 0.6, 0.4), "wrong_documents"),
         (signal("document_mass", 0.3, 0.2), "documents_ignored"),
         (signal("other_tenant_mass", 0.0, 0.1), "other_tenant"),
@@ -129,6 +131,16 @@ def test_a_little_less_grounding_with_another_language_is_traffic():
     told = triage(case(heads(), signal("grounding_ratio", 0.6, 0.52), run=PASSED, traffic=(traffic("language:de", 0.0, 0.7),)))
     assert told.drift_class == "traffic"
     assert told.runner_up == "retrieval"
+
+
+def test_reading_that_moves_from_the_first_to_the_last_place_is_the_ranking():
+    told = triage(case(signal("rank_first_share", 1.4, 0.7), signal("rank_last_share", 0.7, 1.4), run=PASSED))
+    assert (told.drift_class, told.cause) == ("retrieval", "rank_order")
+
+
+def test_both_ends_of_the_list_read_more_is_no_matter_of_ranking():
+    told = triage(case(signal("rank_first_share", 0.7, 1.2), signal("rank_last_share", 0.7, 1.2), run=PASSED))
+    assert told.cause != "rank_order"
 
 
 def test_documents_that_are_gone_are_no_matter_of_language():

@@ -1,0 +1,97 @@
+"""What a page shows of documents and requests: what moved most, what stands out, and nothing of other routes or models."""
+
+from __future__ import annotations
+
+from headwatch.findings import DeployEvent
+from headwatch.incident.exhibits import MAX_DOCUMENTS, MAX_REQUESTS, exhibits_of
+from headwatch.observed import ObservedDocument, ObservedRequest, ObservedWindow
+
+from .cases import MINUTE, MODEL, ROUTE, START, canary, event, heads, signal
+
+
+def request(number: int, minute: float, shares: dict[str, float], *flags: str, route: str = ROUTE, model: str = MODEL):
+    documents = tuple(ObservedDocument(name, "wiki", "1", share=share) for name, share in shares.items())
+    return ObservedRequest(
+        f"r-{number}", f"r-{number}-0", "", START + int(minute * MINUTE), model, route, "measured", 0.4, documents, flags
+    )
+
+
+def windows(*requests: ObservedRequest, **more) -> list[ObservedWindow]:
+    """Return the minutes before and after the start, each with the requests that ended in it."""
+    return [
+        ObservedWindow(
+            number=minute, start_ns=START + minute * MINUTE, end_ns=START + (minute + 1) * MINUTE,
+            requests=tuple(one for one in requests if minute <= (one.time_ns - START) / MINUTE < minute + 1), **more,
+        )
+        for minute in range(-5, 6)
+    ]  # fmt: skip
+
+
+def test_documents_that_came_and_went_are_named_with_their_shares_before_and_after():
+    seen = windows(
+        *(request(n, -3, {"right": 0.75, "same": 0.25}) for n in range(4)),
+        *(request(n, 2, {"wrong": 0.75, "same": 0.25}) for n in range(4, 6)),
+    )
+    found = {one.id: one for one in exhibits_of(event(heads()), seen).documents}
+    assert (found["right"].share_before, found["right"].share_after, found["right"].requests) == (0.75, 0.0, 0)
+    assert (found["wrong"].share_before, found["wrong"].share_after, found["wrong"].requests) == (0.0, 0.75, 2)
+    assert list(found)[-1] == "same", "what did not move comes last"
+
+
+def test_documents_are_those_of_the_requests_that_stand_out_where_some_do():
+    seen = windows(
+        request(1, -2, {"a": 1.0}), request(2, 1, {"a": 1.0}), request(3, 2, {"poisoned": 0.9, "a": 0.1}, "instruction_focus")
+    )
+    shown = exhibits_of(event(signal("instruction_focus", 0.5, 0.2)), seen).documents
+    assert [(one.id, one.share_before, one.share_after) for one in shown] == [("poisoned", 0.0, 0.9), ("a", 1.0, 0.1)]
+
+
+def test_where_documents_are_gone_those_that_were_there_are_named_and_nothing_is_made_up():
+    seen = windows(request(1, -2, {"a": 1.0}), request(2, 2, {}, "documents_absent"))
+    (found,) = exhibits_of(event(signal("documents_absent", 0, 1)), seen).documents
+    assert (found.id, found.share_before, found.share_after) == ("a", 1.0, None)
+
+
+def test_requests_that_stand_out_come_first_and_all_are_of_the_time_since_it_began():
+    seen = windows(
+        request(1, -1, {}, "documents_absent"), request(2, 1, {}), request(3, 2, {}, "unread_share"),
+        request(4, 3, {}, "documents_absent"), request(5, 4, {}),
+    )  # fmt: skip
+    found = [one.request_id for one in exhibits_of(event(signal("documents_absent", 0, 1)), seen).requests]
+    assert found == ["r-4", "r-3", "r-5", "r-2"]
+
+
+def test_only_the_routes_and_the_model_of_the_evidence_are_shown():
+    seen = windows(
+        request(1, 1, {"a": 1.0}, route="legal"), request(2, 1, {"b": 1.0}, model="other"), request(3, 1, {"c": 1.0})
+    )
+    shown = exhibits_of(event(heads()), seen)
+    assert [one.request_id for one in shown.requests] == ["r-3"]
+    assert [one.id for one in shown.documents] == ["c"]
+
+
+def test_every_route_gets_a_turn_where_several_are_concerned():
+    crowd = [request(n, 1 + n / 100, {}, "documents_absent") for n in range(20)]
+    seen = windows(*crowd, request(99, 1, {}, route="legal"))
+    found = exhibits_of(event(heads(), heads("legal")), seen).requests
+    assert len(found) == MAX_REQUESTS
+    assert "r-99" in {one.request_id for one in found[:2]}
+
+
+def test_documents_are_bounded():
+    seen = windows(request(1, 1, {f"d{n}": 1.0 for n in range(40)}))
+    assert len(exhibits_of(event(heads()), seen).documents) == MAX_DOCUMENTS
+
+
+def test_the_canary_that_failed_first_and_releases_near_the_start_are_shown():
+    early, late = canary(failed=True, time_ns=START + MINUTE), canary(failed=True, time_ns=START + 3 * MINUTE)
+    near, far = DeployEvent(START - MINUTE, "v2"), DeployEvent(START - 120 * MINUTE, "v1")
+    seen = windows(canaries=(late, early, canary(failed=False, time_ns=START - MINUTE)), deploys=(near,))
+    shown = exhibits_of(event(heads()), seen, deploys=(far, near))
+    assert shown.canary == early
+    assert shown.deploys == (near,)
+
+
+def test_no_windows_are_no_exhibits():
+    shown = exhibits_of(event(heads()), [])
+    assert (shown.documents, shown.requests, shown.canary, shown.deploys) == ((), (), None, ())
