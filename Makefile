@@ -37,7 +37,7 @@ $(STAMP): $(VENV)/bin/python $(LOCK) requirements/$(ENGINE)-no-deps.lock pyproje
 demo: install  ## real vLLM, real model, broken retrieval: watch the grounding fall (DEMO_ARGS="--exit --json out.json")
 	@exec $(BIN)/headwatch demo $(DEMO_ARGS)
 
-peers: $(STAMP)  ## fetch the real Prometheus that the tests talk to
+peers: $(STAMP)  ## fetch the real Prometheus and Alertmanager that the tests talk to
 	$(BIN)/python tests/peers.py
 
 test: install peers  ## everything but the long suite

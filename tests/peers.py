@@ -1,7 +1,7 @@
 """The real programs that tests talk to.
 
-``python tests/peers.py`` fetches those that are missing; tests ask :func:`peer` for them and fetch nothing.  Prometheus
-comes as Debian's package, unpacked below ``.cache/peers`` and not installed; rotel comes with the test requirements.
+``python tests/peers.py`` fetches those that are missing; tests ask :func:`peer` for them and fetch nothing.  Prometheus and its
+Alertmanager come as Debian's packages, unpacked below ``.cache/peers``, not installed; rotel is among the test requirements.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import tempfile
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "peers"
-FETCHED = ("prometheus", "promtool")
-PACKAGE = "prometheus"
+PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "prometheus-alertmanager": "prometheus-alertmanager",
+            "amtool": "prometheus-alertmanager"}  # fmt: skip
+"""Program to the package of Debian that it is in."""
+TEMPLATES = (b"/usr/share/prometheus/alertmanager", b"usr/share/prometheus//alertmanager")
+"""Where Debian's Alertmanager looks for its templates, and where it is told to, as it is not installed: from its own folder.
+Of equal length, so that nothing in the program moves."""
 COMMAND_SECONDS = 300
 
 
@@ -25,7 +29,7 @@ class PeerMissing(RuntimeError):  # noqa: N818 - it reads as what it says
 
 
 def peer(name: str) -> Path:
-    """Return the program *name*: ``prometheus``, ``promtool`` or ``rotel``.
+    """Return the program *name*: ``prometheus``, ``promtool``, ``prometheus-alertmanager``, ``amtool`` or ``rotel``.
 
     Raises:
         PeerMissing: It is not on this machine.
@@ -37,33 +41,46 @@ def peer(name: str) -> Path:
     return found
 
 
-def fetch() -> None:
-    """Unpack Debian's Prometheus into :data:`CACHE`; nothing is installed.
+def alertmanager() -> list[str]:
+    """Return how the Alertmanager is started: the unpacked one from its own folder, see :data:`TEMPLATES`.
+
+    Raises:
+        PeerMissing: It is not on this machine.
+    """
+    program = peer("prometheus-alertmanager")
+    return ["env", f"--chdir={program.parents[2]}", str(program)] if CACHE in program.parents else [str(program)]
+
+
+def fetch(package: str) -> None:
+    """Unpack *package* of Debian into :data:`CACHE`; nothing is installed.
 
     Raises:
         PeerMissing: This is no Debian or Ubuntu, or its archive cannot be reached.
     """
     if missing := [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]:
-        raise PeerMissing(f"cannot fetch {PACKAGE}: there is no {missing[0]} here; put {' and '.join(FETCHED)} on PATH")
+        raise PeerMissing(f"cannot fetch {package}: there is no {missing[0]} here; put {_programs(package)} on PATH")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         try:
-            _run(["apt-get", "download", PACKAGE], folder)
+            _run(["apt-get", "download", package], folder, package)
         except PeerMissing:  # the package lists are missing or old
-            _run(["apt-get", "update"], folder)
-            _run(["apt-get", "download", PACKAGE], folder)
+            _run(["apt-get", "update"], folder, package)
+            _run(["apt-get", "download", package], folder, package)
         (archive,) = Path(folder).glob("*.deb")
-        _run(["dpkg", "-x", str(archive), "unpacked"], folder)
-        shutil.rmtree(CACHE / PACKAGE, ignore_errors=True)
-        Path(folder, "unpacked").replace(CACHE / PACKAGE)
+        _run(["dpkg", "-x", str(archive), "unpacked"], folder, package)
+        for name in (name for name, found in PACKAGES.items() if found == package):
+            program = Path(folder, "unpacked", "usr", "bin", name)
+            program.write_bytes(program.read_bytes().replace(*TEMPLATES))
+        shutil.rmtree(CACHE / package, ignore_errors=True)
+        Path(folder, "unpacked").replace(CACHE / package)
 
 
 def main() -> int:
     """Fetch what is missing, print where each peer is, and return the exit status."""
     try:
-        if any((_on_path(name) or _unpacked(name)) is None for name in FETCHED):
-            fetch()
-        for name in (*FETCHED, "rotel"):
+        for package in sorted({package for name, package in PACKAGES.items() if (_on_path(name) or _unpacked(name)) is None}):
+            fetch(package)
+        for name in (*PACKAGES, "rotel"):
             print(f"{name}\t{peer(name)}")  # noqa: T201 - what this program is for
     except PeerMissing as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -77,7 +94,7 @@ def _on_path(name: str) -> Path | None:
 
 
 def _unpacked(name: str) -> Path | None:
-    path = CACHE / PACKAGE / "usr" / "bin" / name
+    path = CACHE / PACKAGES[name] / "usr" / "bin" / name
     return path if path.is_file() and os.access(path, os.X_OK) else None
 
 
@@ -89,14 +106,18 @@ def _rotel() -> Path | None:
     return None
 
 
-def _run(command: list[str], folder: str) -> None:
+def _programs(package: str) -> str:
+    return " and ".join(name for name, found in PACKAGES.items() if found == package)
+
+
+def _run(command: list[str], folder: str, package: str) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=COMMAND_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         reason = next((line for line in lines if line.startswith("E:")), lines[-1] if lines else "no reason given")
         raise PeerMissing(
-            f"cannot fetch {PACKAGE}: {' '.join(command)}: {reason}; put {' and '.join(FETCHED)} on PATH"
+            f"cannot fetch {package}: {' '.join(command)}: {reason}; put {_programs(package)} on PATH"
         ) from error
 
 
