@@ -72,7 +72,7 @@ class Facts:
     @property
     def asked_otherwise(self) -> Evidence | None:
         """Return the change of traffic that could bend figures within a scope: length or language, not the mix of routes."""
-        return self.traffic("language:") or self.traffic("band:") or self.traffic("prompt_tokens")
+        return self.traffic("language:") or self.traffic("band:") or self.traffic("length")
 
     @property
     def heads(self) -> tuple[Evidence, ...]:

@@ -52,13 +52,13 @@ LEAST: dict[str, Least] = {
     # injection
     "instruction_focus": Least(effect=1.5, relative=0.10),
     "capture_by_document": Least(effect=1.5, change=0.5),  # log2: 1.4 times
-    # traffic: differences of shares; load: as a part
+    # traffic: differences of shares; length and load as a part of the larger figure
     "template:": Least(change=0.50),
     "language:": Least(change=0.20),
     "band:": Least(change=0.20),
     "route:": Least(change=0.20),
-    "prompt_tokens": Least(relative=0.30),
-    "requests": Least(relative=0.50),
+    "length": Least(relative=0.15),
+    "load": Least(relative=0.33),
 }
 
 
@@ -109,8 +109,8 @@ ROWS: tuple[Row, ...] = (
         "frames between worker and sidecar are lost ({after} now, {before} before)"),
     Row("telemetry", "frames_lost", 0.85, lambda f: f.telemetry("rows_dropped_share", 1),
         "the worker drops sampled rows ({after} now, {before} before)"),
-    Row("telemetry", "frames_lost", 0.85, lambda f: f.telemetry("rows_refused_share", 1),
-        "the sidecar refuses rows that arrive ({after} now, {before} before)"),
+    Row("telemetry", "layers_refused", 0.90, lambda f: f.telemetry("rows_refused_share", 1),
+        "rows are missing because their layers failed the self-check ({after} now, {before} before)"),
     Row("telemetry", "clock_skew", 0.90, lambda f: f.telemetry("clock_skew_seconds"),
         "a worker's clock differs from the sidecar's ({after} s), so rows fall into the wrong windows"),
     Row("telemetry", "clock_skew", 0.60, lambda f: f.telemetry("late_rows", 1),
@@ -197,12 +197,12 @@ ROWS: tuple[Row, ...] = (
         "other languages are asked in ({name}: {before} of requests before, {after} now)"),
     Row("traffic", "length", 0.80, lambda f: f.traffic("band:"),
         "prompts have other lengths ({name}: {before} of requests before, {after} now)"),
-    Row("traffic", "length", 0.60, lambda f: f.traffic("prompt_tokens"),
-        "prompts have other lengths ({before} tokens before, {after} now)"),
+    Row("traffic", "length", 0.75, lambda f: f.traffic("length"),
+        "prompts have other lengths (typically {before} tokens before, {after} now)"),
     Row("traffic", "route_mix", 0.75, lambda f: f.traffic("route:"),
         "the mix of routes changed ({name}: {before} of requests before, {after} now)"),
-    Row("traffic", "load", 0.60, lambda f: f.traffic("requests"),
-        "the load changed ({before} requests a window before, {after} now)"),
+    Row("traffic", "load", 0.60, lambda f: f.traffic("load"),
+        "the load changed ({before} requests a second before, {after} now)"),
     Row("traffic", "topics", 0.75, _heads_with("passed"),
         "attention heads moved while fixed prompts give what they gave before: what is asked changed, its topics perhaps"),
     Row("traffic", UNTOLD, 0.40, lambda f: _heads_with("none")(f) or _heads_with("older")(f),

@@ -159,7 +159,8 @@ def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
     [
         (traffic("band:2k-4k", 0.1, 0.8), "length"),
         (traffic("route:hr", 0.2, 0.9), "route_mix"),
-        (traffic("requests", 100, 900), "load"),
+        (traffic("length", 300, 900), "length"),
+        (traffic("load", 1, 9), "load"),
     ],
 )
 def test_traffic_alone_is_traffic(found, cause):
@@ -207,5 +208,5 @@ def test_severity_grows_with_class_and_effect():
     small, large = signal("document_mass", 0.3, 0.25, -1.5), signal("document_mass", 0.3, 0.1, -6.0)
     assert severity(triage(case(small, run=PASSED)), event(small)) == "warning"
     assert severity(triage(case(large, run=PASSED)), event(large)) == "critical"
-    assert severity(triage(case(traffic("requests", 1, 9))), event()) == "info"
+    assert severity(triage(case(traffic("load", 1, 9))), event()) == "info"
     assert louder("warning", "critical") == louder("critical", "info") == "critical"
