@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.model import REQUEST_FEATURES, REQUEST_VALUES
+from headwatch.drift.signals import focus, grounding, prompt_kind
+from headwatch.drift.signals.read import ReadRequest
+from headwatch.model import REQUEST_FEATURES, REQUEST_VALUES, SPAN_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,11 +60,27 @@ def _requests(records: Sequence[RequestRecord], service: str) -> Columns:
         "grounding_ratio": [record.grounding_ratio for record in records],
         "grounding_ratio_retrieval_heads": [record.grounding_ratio_retrieval_heads for record in records],
         "document_mass": [record.document_mass for record in records],
+        **_reading(records),
+        "language": [record.context.language for record in records],
+        "template": [record.context.template for record in records],
+        "prompt_digest": [record.context.prompt_digest for record in records],
+        "prompt_kind": [prompt_kind(record.context) for record in records],
         "undefined": [record.undefined for record in records],
         "documents": [len(record.context.documents) for record in records],
         "documents_found": [sum(document.found for document in record.context.documents) for record in records],
         "errors": [record.context.errors for record in records],
         "duration_seconds": [(record.ended_ns - record.started_ns) / 1e9 for record in records],
+    }
+
+
+def _reading(records: Sequence[RequestRecord]) -> Columns:
+    """Return where the calibrated heads looked, or all heads where none are calibrated, over generated rows."""
+    signals = [{**grounding.values(request), **focus.values(request)} for request in map(ReadRequest, records)]
+    readings = [record.reading_retrieval_heads or record.reading for record in records]
+    masses = [dict(zip(SPAN_KINDS, reading.generated.tolist(), strict=True)) if reading else {} for reading in readings]
+    return {
+        **{name: [values.get(name) for values in signals] for name in ("instruction_focus", "history_mass")},
+        "span_mass": [{kind: mass for kind, mass in by_kind.items() if not math.isnan(mass)} for by_kind in masses],
     }
 
 
@@ -84,8 +103,17 @@ def _documents(records: Sequence[RequestRecord], service: str) -> Columns:
         "labels": [document.labels for document in documents],
         "found": [document.found for document in documents],
         "share": [share for *_, share in rows],
+        "share_retrieval_heads": [_calibrated_share(record, rank) for record, rank, *_ in rows],
         "tokens": [tokens[id(record)][rank] for record, rank, *_ in rows],
     }
+
+
+def _calibrated_share(record: RequestRecord, rank: int) -> float | None:
+    """Return the share of the document number *rank* over the calibrated heads; None where undefined."""
+    if record.reading_retrieval_heads is None:
+        return None
+    share = float(record.reading_retrieval_heads.document_share[rank])
+    return None if math.isnan(share) else share
 
 
 def _document_tokens(record: RequestRecord) -> list[int]:

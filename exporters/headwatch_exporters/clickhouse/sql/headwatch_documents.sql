@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS headwatch_documents
     labels Map(LowCardinality(String), String),
     found Bool,
     share Nullable(Float32),
+    share_retrieval_heads Nullable(Float32),
     tokens UInt32
 )
 ENGINE = MergeTree
