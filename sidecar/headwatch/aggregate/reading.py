@@ -65,7 +65,8 @@ class ReadingSums:
         if retrieval_heads is not None and self._calibrated:
             groups.append(retrieval_heads.astype(np.float32))
         self._members = np.stack(groups, axis=-1)  # [L, H, G]
-        self._first_kind = next((SPAN_KINDS.index(span.kind) for span in context.spans if span.start == 0), -1)
+        self._first_span = next((number for number, span in enumerate(context.spans) if span.start == 0), -1)
+        self._first_kind = SPAN_KINDS.index(context.spans[self._first_span].kind) if self._first_span >= 0 else -1
         self._ages = _ages(context)
         self._informed = any(span.kind in {"document", "tool"} for span in context.spans)
         count = len(groups)
@@ -97,8 +98,11 @@ class ReadingSums:
             return
         parts = [flat, values.share.reshape(self._documents, flat.shape[1])]
         if self._ages is not None:
+            mass = values.mass.copy()
+            if self._first_span >= 0:
+                mass[self._first_span] = np.maximum(mass[self._first_span] - sink, 0.0)
             with np.errstate(invalid="ignore"):
-                parts.append(((self._ages @ values.mass.reshape(len(values.mass), -1)) / rest.reshape(-1)).astype(np.float32))
+                parts.append(((self._ages @ mass.reshape(len(mass), -1)) / rest.reshape(-1)).astype(np.float32))
         self._generated.add(np.concatenate(parts), members, weight)
 
     def document_share(self) -> tuple[float | None, ...]:
