@@ -1,4 +1,4 @@
-"""Sums and gauges: what workers, ingest and the exporters say of themselves, and how requests ended.
+"""Sums and gauges: what workers, ingest and the exporters say of themselves, how requests ended, and what was found.
 
 Counts of a worker are cumulative since that worker started, all others since the first delivery; a point says which.  So a
 reader can tell a counter that was reset from one that went wrong.
@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from headwatch.metrics import ATTR_EXPORTER, ATTR_MODEL, ATTR_RANK, ATTR_REASON, ATTR_ROUTE, ATTR_STATE, metric
+from headwatch_exporters.findings import Findings
 from headwatch_exporters.label_limit import LabelLimit
 from headwatch_exporters.overhead import Overhead
 from headwatch_exporters.points import Point, Source, engine_source, sidecar_source
@@ -34,6 +35,7 @@ class Totals:
         self._requests: Counter[tuple[Source, str, str, str]] = Counter()
         self._errors: Counter[tuple[Source, str, str]] = Counter()
         self._overhead = Overhead()
+        self._findings = Findings()
         self._sidecar = sidecar_source()
         self._start_ns = 0
         self._last_ns = -1
@@ -56,6 +58,10 @@ class Totals:
                 for point in _worker(worker, self._overhead(worker.status), delivery.time_ns)
             ),
             *self._sidecar_points(delivery.health, delivery.time_ns),
+            *(
+                _point(name, attributes, value, self._start_ns, delivery.time_ns, self._sidecar)
+                for name, attributes, value in self._findings.values(delivery)
+            ),
         ]
 
     def _counted(self, now_ns: int) -> Iterator[Point]:

@@ -31,6 +31,16 @@ ATTR_DOCUMENT_SOURCE = "headwatch.document.source"
 ATTR_REASON = "headwatch.reason"
 ATTR_EXPORTER = "headwatch.exporter"
 ATTR_RANK = "headwatch.rank"
+ATTR_EVIDENCE = "headwatch.evidence"
+"""What was looked at: a feature of heads, a signal of retrieval."""
+ATTR_EVIDENCE_KIND = "headwatch.evidence.kind"
+ATTR_CANARY = "headwatch.canary"
+"""Name of a fixed prompt."""
+ATTR_CLASS = "headwatch.incident.class"
+ATTR_SEVERITY = "headwatch.incident.severity"
+ATTR_PAGER = "headwatch.pager"
+ATTR_ROLE = "headwatch.pager.role"
+"""``page`` or ``mirror``."""
 
 Instrument = Literal["gauge", "sum", "exp_histogram"]
 
@@ -56,6 +66,8 @@ class Metric:
 
 _HEAD = (ATTR_MODEL, ATTR_STRATUM, ATTR_ROUTE, ATTR_PHASE, ATTR_CONTEXT_BAND, ATTR_LAYER, ATTR_HEAD)
 _REQUEST = (ATTR_MODEL, ATTR_ROUTE)
+_EVIDENCE = (ATTR_MODEL, ATTR_ROUTE, ATTR_STRATUM, ATTR_EVIDENCE, ATTR_EVIDENCE_KIND)
+_PAGER = (ATTR_PAGER, ATTR_ROLE)
 
 _FEATURE_TEXT = {
     "entropy": "Entropy of a head's attention over the visible positions, divided by ln n.",
@@ -123,6 +135,33 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.ingest.evidence_dropped", "sum", "{row}",
            "Single rows of detail 2 and more for which there was no room, by the bound that they met.", (ATTR_REASON,)),
     Metric("headwatch.ingest.clock_skew", "gauge", "s", "Worker clock minus sidecar clock.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.drift.evidence", "gauge", "1",
+           "log10 of the evidence for a change in one place, as detection has it after the last window.", _EVIDENCE),
+    Metric("headwatch.drift.effect_size", "gauge", "1",
+           "Size of that change, in standard deviations of the baseline's windows.", _EVIDENCE),
+    Metric("headwatch.drift.clock", "gauge", "1",
+           "log10 of all evidence together, weighted, at least 0; detection pages where it reaches headwatch.drift.threshold."),
+    Metric("headwatch.drift.threshold", "gauge", "1",
+           "log10 of the promised mean number of windows between false alarms."),
+    Metric("headwatch.drift.state", "gauge", "1", "1 for the state that detection is in, 0 for the others.", (ATTR_STATE,)),
+    Metric("headwatch.drift.age", "gauge", "s", "Time since the end of the last window that detection has seen."),
+    Metric("headwatch.canary.deviation", "gauge", "1",
+           "Largest deviation of the last run of a fixed prompt from its fingerprint, in units of the features.",
+           (ATTR_CANARY,)),
+    Metric("headwatch.canary.threshold", "gauge", "1",
+           "Deviation beyond which a run of that prompt fails.", (ATTR_CANARY,)),
+    Metric("headwatch.canary.failed", "gauge", "1", "1 where the last run of a fixed prompt failed.", (ATTR_CANARY,)),
+    Metric("headwatch.canary.age", "gauge", "s", "Time since the last run of a fixed prompt ended.", (ATTR_CANARY,)),
+    Metric("headwatch.incident.open", "gauge", "{incident}",
+           "Incidents that are open or acknowledged, and not silenced.", (ATTR_CLASS, ATTR_SEVERITY)),
+    Metric("headwatch.incident.pages", "sum", "{page}",
+           "Incidents that the paging route was told of: opened, or reopened.", (ATTR_CLASS,)),
+    Metric("headwatch.incident.precision", "gauge", "1",
+           "Pages that a person ruled true, over all pages that were ruled. Absent where none was.", (ATTR_CLASS,)),
+    Metric("headwatch.pager.up", "gauge", "1", "1 when the last message was taken.", _PAGER),
+    Metric("headwatch.pager.sent", "sum", "{message}", "Messages that were taken.", _PAGER),
+    Metric("headwatch.pager.failed", "sum", "{attempt}", "Attempts that failed; each is made again.", _PAGER),
+    Metric("headwatch.pager.pending", "gauge", "{message}", "Messages that were tried and not yet taken.", _PAGER),
     Metric("headwatch.exporter.up", "gauge", "1", "1 when the last export succeeded.", (ATTR_EXPORTER,)),
     Metric("headwatch.exporter.points", "sum", "{point}", "Data points or rows delivered.", (ATTR_EXPORTER,)),
     Metric("headwatch.exporter.dropped", "sum", "{batch}", "Batches given up or pushed out of a full queue.", (ATTR_EXPORTER,)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from headwatch.findings import (
@@ -17,6 +20,10 @@ from headwatch.findings import (
     RequestExhibit,
     Verdict,
 )
+from headwatch.health import PagerHealth
+
+if TYPE_CHECKING:
+    from headwatch.records import Delivery
 
 SECOND = 1_000_000_000
 OPENED_NS = 1_800_000_000 * SECOND
@@ -96,3 +103,25 @@ def status(**changes: object) -> DriftStatus:
         ),
     )  # fmt: skip
     return msgspec.structs.replace(found, **changes)
+
+
+def pager(**changes: object) -> PagerHealth:
+    kept = {"pages": True, "up": True, "sent": 3, "failed": 1, "pending": 0, "opened": {"retrieval": 2}, "last_error": ""}
+    return PagerHealth(**{**kept, **changes})  # type: ignore[arg-type]
+
+
+def found(delivery: Delivery, **changes: object) -> Delivery:
+    """Return *delivery* with what detection, canaries, incidents and pagers came to, as of its time."""
+    now_ns = delivery.time_ns
+    pagers = {"webhook": pager(), "grafana": pager(pages=False, up=False, sent=1, failed=4, pending=1, opened={})}
+    kept = {
+        "drift": status(time_ns=now_ns - 2 * SECOND),
+        "incidents": (incident(1, opened_ns=now_ns, updated_ns=now_ns),),
+        "open_incidents": (incident(1), incident(2, silenced=True)),
+        "canaries": (canary(time_ns=now_ns - 5 * SECOND), canary("tools", time_ns=now_ns, deviation=0.5, failed=True)),
+        "deploys": (deploy(time_ns=now_ns - 9 * SECOND),),
+        "precision": {"retrieval": (3, 4), "model": (0, 0)},
+        "page_route": "webhook",
+        "health": replace(delivery.health, pagers=pagers),
+    }  # fmt: skip
+    return replace(delivery, **{**kept, **changes})

@@ -22,6 +22,7 @@ from headwatch_exporters.prometheus import PrometheusExporter
 
 from ..contract.deliveries import carried
 from ..traffic import EMPTY, delivery, health, worker
+from .incidents import found
 
 GOLDEN = Path(__file__).with_name("golden") / "metrics.prom"
 
@@ -44,8 +45,8 @@ def value(exporter, series):
 def test_the_exposition_is_the_golden_file(exporter):
     """Sums of floats are rounded: the last digits depend on the processor."""
     for number in (0, 1):
-        exporter.export(delivery(number))
-    shown = re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.4f}", text(exporter))
+        exporter.export(found(delivery(number)))
+    shown = re.sub(r"\d+\.\d{4,}", lambda number: f"{float(number[0]):.4f}", text(exporter))
     if os.environ.get("HEADWATCH_GOLDEN") == "write":
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(shown)

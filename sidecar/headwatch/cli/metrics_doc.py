@@ -33,6 +33,10 @@ GROUPS = {
     "grounding": "Grounding of requests",
     "capture": "Capture, as the worker reports it",
     "ingest": "Ingest, as the sidecar counts it",
+    "drift": "Drift, as detection has it after the last window",
+    "canary": "Canaries",
+    "incident": "Incidents",
+    "pager": "Pagers",
     "exporter": "Exporters",
 }
 

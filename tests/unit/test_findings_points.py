@@ -1,0 +1,113 @@
+"""Drift, canaries, incidents and pagers as points: what is there, what is not, and that it stays bounded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import msgspec
+
+from headwatch_exporters.findings import MAX_CANARIES, MAX_EVIDENCE, Findings
+from headwatch_exporters.totals import Totals
+
+from ..traffic import EMPTY
+from .incidents import SECOND, canary, evidence, found, incident, pager, status, verdict
+
+
+def values(delivery, findings=None):
+    """Return the values of *delivery* by metric and the values of its attributes."""
+    made = (findings or Findings()).values(delivery)
+    by_series = {(name, *attributes.values()): value for name, attributes, value in made}
+    assert len(by_series) == len(made), "a series appears twice"
+    return by_series
+
+
+def test_a_sidecar_without_detection_says_nothing_of_it():
+    assert Findings().values(EMPTY) == []
+
+
+def test_silenced_incidents_are_not_counted_as_open_and_every_class_is_there():
+    shown = values(found(EMPTY))
+    counts = {series[1:]: value for series, value in shown.items() if series[0] == "incident.open"}
+    assert len(counts) == 15
+    assert {series for series, value in counts.items() if value} == {("retrieval", "critical")}
+
+
+def test_precision_is_absent_until_somebody_ruled():
+    """No ruling is not a precision of zero."""
+    shown = values(found(EMPTY))
+    assert shown["incident.precision", "retrieval"] == 0.75
+    assert ("incident.precision", "model") not in shown
+
+
+def test_pages_are_those_of_the_route_and_not_of_its_mirrors():
+    shown = values(found(EMPTY))
+    assert (shown["incident.pages", "retrieval"], shown["incident.pages", "model"]) == (2, 0)
+    assert (shown["pager.up", "webhook", "page"], shown["pager.up", "grafana", "mirror"]) == (1, 0)
+
+
+def test_evidence_is_bounded_to_the_largest():
+    many = tuple(evidence(f"e-{n}", log10_evidence=float(n), stratum=f"s-{n}") for n in range(3 * MAX_EVIDENCE))
+    shown = values(found(EMPTY, drift=status(evidence=many)))
+    sizes = [value for series, value in shown.items() if series[0] == "drift.evidence"]
+    assert len(sizes) == MAX_EVIDENCE
+    assert min(sizes) == 2 * MAX_EVIDENCE
+
+
+def test_strata_that_have_no_room_of_their_own_share_one_name_and_the_largest_stands_for_them():
+    findings = Findings()
+    for number in range(5):
+        found_now = tuple(evidence(stratum=f"s-{number}-{n}", log10_evidence=float(n)) for n in range(80))
+        shown = values(found(EMPTY, drift=status(evidence=found_now)), findings)
+    others = {series: value for series, value in shown.items() if series[0] == "drift.evidence" and series[3] == "other"}
+    assert list(others.values()) == [79.0]
+
+
+def test_what_is_no_number_is_left_out():
+    """Where the clock shows nothing at all its logarithm is minus infinity; a share of nothing is NaN."""
+    odd = status(clock=-math.inf, evidence=(evidence(log10_evidence=-math.inf, effect=math.nan),))
+    shown = values(found(EMPTY, drift=odd, canaries=(canary(deviation=math.nan),)))
+    assert all(math.isfinite(value) for value in shown.values())
+    assert shown["drift.clock",] == 0.0
+    assert not any(series[0] in {"drift.evidence", "drift.effect_size", "canary.deviation"} for series in shown)
+
+
+def test_the_last_run_of_a_canary_is_shown_with_its_age_until_the_next():
+    findings = Findings()
+    values(found(EMPTY, canaries=(canary(time_ns=EMPTY.time_ns, failed=True, deviation=0.5),)), findings)
+    later = replace(EMPTY, time_ns=EMPTY.time_ns + 600 * SECOND)
+    shown = values(later, findings)
+    assert (shown["canary.failed", "plain"], shown["canary.age", "plain"]) == (1, 600.0)
+    shown = values(replace(later, canaries=(canary(time_ns=later.time_ns),)), findings)
+    assert (shown["canary.failed", "plain"], shown["canary.age", "plain"]) == (0, 0.0)
+
+
+def test_canaries_are_bounded():
+    findings = Findings()
+    runs = tuple(canary(f"p-{n}") for n in range(MAX_CANARIES + 20))
+    shown = values(replace(EMPTY, canaries=runs), findings)
+    names = {series[1] for series in shown if series[0] == "canary.failed"}
+    assert names == {f"p-{n}" for n in range(20, MAX_CANARIES + 20)}
+
+
+def test_points_have_the_attributes_that_the_table_names():
+    for point in Totals().points(found(EMPTY)):
+        assert set(point.attributes) <= set(point.metric.attributes), point.metric.name
+    names = {point.metric.name for point in Totals().points(found(EMPTY))}
+    assert {"headwatch.drift.clock", "headwatch.incident.open", "headwatch.pager.pending", "headwatch.canary.age"} <= names
+
+
+def test_a_verdict_that_changes_moves_the_count():
+    moved = incident(verdict=verdict(drift_class="model", cause="weights"), severity="warning")
+    shown = values(found(EMPTY, open_incidents=(moved,)))
+    assert (shown["incident.open", "model", "warning"], shown["incident.open", "retrieval", "critical"]) == (1, 0)
+
+
+def test_pagers_are_shown_also_while_detection_is_off():
+    health = replace(EMPTY.health, pagers={"webhook": pager(up=False)})
+    assert values(replace(EMPTY, health=health))["pager.up", "webhook", "page"] == 0
+
+
+def test_a_page_without_evidence_is_no_error():
+    shown = values(found(EMPTY, drift=msgspec.structs.replace(status(), evidence=()), open_incidents=()))
+    assert shown["drift.threshold",] == 4.6
