@@ -1,0 +1,102 @@
+"""What is asked: counted, learnt, and reported where it changed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from headwatch.drift.traffic import MAX_NAMES, TrafficBaseline, traffic_evidence, traffic_of
+from headwatch.observed import ObservedWindow
+
+from ..signals.requests import record
+
+SECOND = 1_000_000_000
+
+
+def window(number: int, records: list[object], *, seconds: int = 60) -> ObservedWindow:
+    start = number * 60 * SECOND
+    return ObservedWindow(number, start, start + seconds * SECOND, traffic=traffic_of(records))  # type: ignore[arg-type]
+
+
+def mixed(support: int, handbook: int, **more: object) -> list[object]:
+    return [
+        *(record(name=f"s-{number}", digest="aaaa1111", **more) for number in range(support)),  # type: ignore[arg-type]
+        *(record(name=f"h-{number}", route="handbook", digest="bbbb2222", **more) for number in range(handbook)),  # type: ignore[arg-type]
+    ]
+
+
+def usual() -> TrafficBaseline:
+    """Ten windows of 60 % support with a little variation."""
+    return TrafficBaseline.learn(window(number, mixed(12 + number % 3, 8)) for number in range(10))
+
+
+def test_requests_count_as_often_as_they_stand_for() -> None:
+    made = traffic_of([record(weight=4.0, language="de", digest="aaaa1111", prompt_tokens=1500), record(name="r-2")])
+    assert made["requests"] == 5.0
+    assert made["prompt_tokens"] == 4 * 1500 + 30
+    assert (made["route:support"], made["language:de"], made["band:1k-2k"]) == (5.0, 4.0, 4.0)
+    assert made["template:support:aaaa1111"] == 4.0
+    assert not any(name.startswith("language:") and name != "language:de" for name in made), "unnamed is no language"
+
+
+def test_names_are_bounded_and_the_rest_is_one() -> None:
+    made = traffic_of([record(name=f"r-{number}", route=f"route-{number}") for number in range(MAX_NAMES + 6)])
+    assert sum(name.startswith("route:") for name in made) == MAX_NAMES + 1
+    assert made["route:other"] == 6.0
+
+
+def test_windows_like_the_baseline_are_no_evidence() -> None:
+    assert traffic_evidence([window(20 + number, mixed(13, 8)) for number in range(3)], usual()) == ()
+
+
+def test_another_mix_of_routes_is_reported_with_its_shares() -> None:
+    found = traffic_evidence([window(20 + number, mixed(4, 16)) for number in range(3)], usual(), "model")
+    (route,) = [item for item in found if item.name.startswith("route:")]
+    assert (route.kind, route.model) == ("traffic", "model")
+    assert route.since_ns == 20 * 60 * SECOND
+    assert route.after - route.before == pytest.approx(route.effect)
+    assert abs(route.effect) == pytest.approx(0.42, abs=0.03)
+    assert "mix of routes" in route.note
+
+
+def test_a_handful_of_requests_is_no_evidence_of_a_mix() -> None:
+    found = traffic_evidence([window(20, mixed(0, 2))], usual())
+    assert not [item for item in found if item.name.startswith("route:")]
+
+
+def test_longer_prompts_and_more_load_are_reported() -> None:
+    found = traffic_evidence([window(20, mixed(60, 40, prompt_tokens=900))], usual())
+    by_name = {item.name: item for item in found}
+    assert by_name["length"].after == pytest.approx(900)
+    assert by_name["load"].after == pytest.approx(100 / 60)
+    assert any(name.startswith("band:") for name in by_name)
+
+
+def test_a_usual_template_that_is_gone_is_evidence_for_its_route_alone() -> None:
+    now = [record(name=f"r-{number}", digest="cccc3333") for number in range(6)]
+    found = traffic_evidence([window(20, [*now, *mixed(0, 6)])], usual())
+    (template,) = [item for item in found if item.name.startswith("template:")]
+    assert (template.name, template.route, template.before, template.after) == ("template:support", "support", 1.0, 0.0)
+    assert "aaaa1111" in template.note
+
+
+def test_prompts_that_all_differ_have_no_usual_template() -> None:
+    own = [[record(name=f"r-{number}", digest=f"{number:08x}") for number in range(20 * k, 20 * k + 20)] for k in range(11)]
+    baseline = TrafficBaseline.learn(window(number, items) for number, items in enumerate(own[:10]))  # type: ignore[arg-type]
+    assert not [
+        item for item in traffic_evidence([window(20, own[10])], baseline) if item.name.startswith("template:")  # type: ignore[arg-type]
+    ]
+
+
+def test_without_a_baseline_or_requests_nothing_is_said() -> None:
+    assert traffic_evidence([window(20, mixed(4, 16))], TrafficBaseline()) == ()
+    assert traffic_evidence([window(20, [])], usual()) == ()
+
+
+def test_baselines_add_up_and_survive_json() -> None:
+    windows = [window(number, mixed(12 + number % 3, 8)) for number in range(10)]
+    apart = TrafficBaseline.learn(windows[:4]).merge(TrafficBaseline.learn(windows[4:]))
+    whole = usual()
+    assert (apart.windows, apart.templates, apart.routes) == (whole.windows, whole.templates, whole.routes)
+    assert apart.shares["route:support"].total == pytest.approx(whole.shares["route:support"].total)
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=TrafficBaseline) == whole
