@@ -17,8 +17,6 @@ import pytest
 from rich.console import Console
 
 from headwatch.demo.api import SidecarApi
-from headwatch.demo.colours import diverging, viridis
-from headwatch.demo.figures import ticks_between
 from headwatch.demo.prompts import PHASES
 from headwatch.demo.readback import dropped_frames, read_result, read_states, wait_for_requests
 from headwatch.demo.report import (
@@ -35,6 +33,8 @@ from headwatch.demo.servers import Addresses, Control, config_text
 from headwatch.demo.summary import curl_example, print_result
 from headwatch.demo.timeline import Point, timeline
 from headwatch.errors import CommandError
+from headwatch.pictures.colours import diverging, viridis
+from headwatch.pictures.figures import ticks_between
 from headwatch.secret_file import read_secret
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from headwatch.demo import figures
-from headwatch.demo.colours import diverging, viridis
 from headwatch.demo.timeline import Point, timeline
+from headwatch.pictures import figures
+from headwatch.pictures.colours import diverging, viridis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headwatch.demo.api import SidecarApi
-    from headwatch.demo.figures import Matrix
     from headwatch.demo.readback import DemoResult, PhaseStates
+    from headwatch.pictures.figures import Matrix
 
 HEALTHY, WRONG = "healthy", "wrong_documents"
 PHASE_COLOURS = ("#0072b2", "#d55e00", "#666666")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from headwatch.demo.figures import open_svg, text_at, ticks_between
+from headwatch.pictures.figures import open_svg, text_at, ticks_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

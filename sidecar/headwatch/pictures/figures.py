@@ -1,4 +1,4 @@
-"""The report's pictures of heads as SVG text: a heatmap over layers and heads, and its colour key.
+"""Pictures of heads for reports, as SVG text: a heatmap over layers and heads, and its colour key.
 
 Plain functions from numbers to a string.  Every mark has a ``<title>``, which browsers show under the pointer and screen
 readers read.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from headwatch.demo.colours import UNDEFINED
+from headwatch.pictures.colours import UNDEFINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,5 +95,5 @@ def open_svg(width: float, height: float, title: str) -> str:
 
 
 def text_at(x: float, y: float, text: str, kind: str) -> str:
-    """Return *text* at a place; *kind* are classes of the report's style sheet (``tick title middle end``)."""
+    """Return *text* at a place; *kind* are classes of a report's style sheet (``tick title middle end``)."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
