@@ -27,6 +27,9 @@ READER = StaticReader(
     head_table={"layers": [0], "heads": 2, "mean": [[0.5, float("nan")]], "sd": [[0.1, None]], "requests": 3},
     document_rows=[{"document_id": "d-1", "source": "wiki", "requests": 3, "found": 3, "share_mean": 0.5}],
     row_counts={"otel_rows": 7, "requests": 6},
+    evidence_rows=[{"time_ns": 5, "name": "lookback", "log10_evidence": 2.0}, {"time_ns": 4, "name": "entropy"}],
+    canary_rows=[{"time_ns": 5, "prompt": "plain", "failed": False}],
+    deploy_rows=[{"time_ns": 5, "title": "release 7"}],
 )
 
 

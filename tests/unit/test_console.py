@@ -70,6 +70,12 @@ def test_status_carries_the_whole_health(client: httpx.Client):
         ("documents?limit=1000", READER.document_rows),
         ("documents?arm=nobody", []),
         ("counts", READER.row_counts),
+        ("evidence", READER.evidence_rows),
+        ("evidence?since_ns=5&limit=1", READER.evidence_rows[:1]),
+        ("evidence?name=entropy", READER.evidence_rows[1:]),
+        ("canaries?prompt=plain", READER.canary_rows),
+        ("canaries?prompt=none", []),
+        ("deploys?limit=5", READER.deploy_rows),
     ],
 )
 def test_reads_reach_the_store_with_their_parameters(client: httpx.Client, path: str, expected: Any):

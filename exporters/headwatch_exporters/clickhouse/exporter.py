@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from headwatch.errors import ExportError, StoreError
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.evidence_columns import request_columns
+from headwatch_exporters.clickhouse.finding_columns import finding_batches
 from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, row_count_columns, window_columns
 from headwatch_exporters.clickhouse.queries import StoreReader
 from headwatch_exporters.clickhouse.row_columns import TABLE as ROWS
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headwatch.config import StoreConfig
+    from headwatch.findings import DriftStatus
     from headwatch.records import Delivery
     from headwatch_exporters.clickhouse.columns import Columns
     from headwatch_exporters.clickhouse.connection import Connection
 
+EVERY_WINDOW = frozenset({"headwatch.drift.evidence", "headwatch.drift.effect_size"})
+"""Gauges that change with a window of drift detection, and are written once for each."""
 TOTALS_NS = 5_000_000_000
 """Sums and gauges are written so often at most, and with every window: deliveries may come each second."""
 
@@ -40,6 +44,7 @@ class ClickHouseExporter:
         self._totals = Totals()
         self._grounding = Grounding()
         self._totals_ns = 0
+        self._drift: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, config: StoreConfig) -> Self:
@@ -72,16 +77,22 @@ class ClickHouseExporter:
         """
         totals = self._totals.points(delivery)
         due = bool(delivery.windows) or not 0 <= delivery.time_ns - self._totals_ns < TOTALS_NS
-        points = [*self._grounding.points(delivery), *(totals if due else ())]
+        status = delivery.drift if delivery.drift is not None and _stepped(delivery.drift) != self._drift else None
+        if status is None:
+            totals = [point for point in totals if point.metric.name not in EVERY_WINDOW]
+        points = [*self._grounding.points(delivery), *(totals if due or status is not None else ())]
         rows = 0
         try:
-            for table, columns, token in self._batches(delivery, point_columns(points, delivery.service)):
+            batches = self._batches(delivery, point_columns(points, delivery.service))
+            for table, columns, token in (*batches, *finding_batches(delivery, status)):
                 digest = hashlib.blake2b(f"{table}:{token}".encode(), digest_size=16).hexdigest()
                 rows += self._connection.insert(table, columns, digest)
         except StoreError as error:
             raise ExportError(str(error)) from error
         if due:
             self._totals_ns = delivery.time_ns
+        if status is not None:
+            self._drift = _stepped(status)
         return rows
 
     def close(self) -> None:
@@ -104,3 +115,8 @@ class ClickHouseExporter:
             yield table, columns, f"requests:{token}"
         if delivery.rows:
             yield ROWS, row_columns(delivery.rows, delivery.service), f"rows:{token}"
+
+
+def _stepped(status: DriftStatus) -> tuple[int, int]:
+    """Return what tells the status after one window from that after another."""
+    return status.window, status.time_ns

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
-
-if TYPE_CHECKING:
-    from headwatch_exporters.clickhouse.connection import Connection
+from headwatch_exporters.clickhouse.findings_reader import FindingsReader
 
 _NORMAL_95 = 1.96
 
 
-class StoreReader:
+class StoreReader(FindingsReader):
     """Reads results back.  Every method returns plain values and may raise :class:`StoreError`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
         """Return one row for each arm, in order of time: requests by state, mean ratios, 95 % intervals of the means.

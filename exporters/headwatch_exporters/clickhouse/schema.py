@@ -26,6 +26,7 @@ def statements(config: StoreConfig) -> Iterator[tuple[str, str]]:
         "{head_ttl_days}": str(config.head_ttl_days),
         "{evidence_ttl_days}": str(config.evidence_ttl_days),
         "{row_ttl_days}": str(config.row_ttl_days),
+        "{incident_ttl_days}": str(config.incident_ttl_days),
     }
     for file in sorted(files(__package__).joinpath("sql").iterdir(), key=lambda item: item.name):
         text = file.read_text(encoding="utf-8").strip().rstrip(";")

@@ -93,6 +93,11 @@ _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] =
               lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", HEAD_FEATURES, "lookback"))),
     "documents": (("arm", "limit"), lambda reader, given: reader.documents(given.text("arm"), given.limit())),
     "counts": ((), lambda reader, _: reader.counts()),
+    "evidence": (("since_ns", "name", "limit"),
+                 lambda reader, given: reader.evidence(given.integer("since_ns", 0, 0, MAX_TIME_NS), given.text("name"),
+                                                       given.limit())),
+    "canaries": (("prompt", "limit"), lambda reader, given: reader.canaries(given.text("prompt"), given.limit())),
+    "deploys": (("limit",), lambda reader, given: reader.deploys(given.limit())),
 }  # fmt: skip
 """Path below ``/api/v1/`` to the parameters it knows and the read that answers it."""
 

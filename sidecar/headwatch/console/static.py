@@ -20,6 +20,9 @@ class StaticReader:
     head_table: dict[str, Any] = field(default_factory=dict)
     document_rows: list[dict[str, Any]] = field(default_factory=list)
     row_counts: dict[str, int] = field(default_factory=dict)
+    evidence_rows: list[dict[str, Any]] = field(default_factory=list)
+    canary_rows: list[dict[str, Any]] = field(default_factory=list)
+    deploy_rows: list[dict[str, Any]] = field(default_factory=list)
 
     def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
         """Return the rows of arms that were seen at or after *since_ns*."""
@@ -37,6 +40,19 @@ class StaticReader:
     def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:
         """Return the documents of *arm*; an empty one stands for all."""
         return [row for row in self.document_rows if arm in {"", row.get("arm")}][:limit]
+
+    def evidence(self, since_ns: int = 0, name: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the evidence of *name* at or after *since_ns*; an empty one stands for all."""
+        rows = (row for row in self.evidence_rows if row["time_ns"] >= since_ns and name in {"", row.get("name")})
+        return list(rows)[:limit]
+
+    def canaries(self, prompt: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the runs of *prompt*; an empty one stands for all."""
+        return [row for row in self.canary_rows if prompt in {"", row.get("prompt")}][:limit]
+
+    def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
+        """Return the releases."""
+        return self.deploy_rows[:limit]
 
     def counts(self) -> dict[str, int]:
         """Return the counts."""

@@ -30,6 +30,18 @@ class Reader(Protocol):
         """Return how often each document was given, and its mean share."""
         ...
 
+    def evidence(self, since_ns: int = 0, name: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the evidence of drift of the latest windows, newest and largest first."""
+        ...
+
+    def canaries(self, prompt: str = "", limit: int = 200) -> list[dict[str, Any]]:
+        """Return the latest canary runs, newest first."""
+        ...
+
+    def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
+        """Return the latest releases that were marked, newest first."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Return how many rows the store holds."""
         ...
