@@ -59,6 +59,7 @@ class History:
         """
         self._path = Path(path)
         self._max_bytes = max_bytes
+        self.read_only = read_only
         if read_only:
             self._file = _reader(self._path)
             return

@@ -40,8 +40,8 @@ def replace_instance(engine: str):
 
 def released(assembler: Assembler, at_window: float, **more: bool) -> list[tuple[int, dict[Stratum, float]]]:
     return [
-        (number, {stratum: float(found.values[0, 0]) for stratum, found in strata.items()})
-        for number, strata in assembler.release(int(at_window * MINUTE), **more)
+        (found.number, {stratum: float(seen.values[0, 0]) for stratum, seen in found.strata.items()})
+        for found in assembler.release(int(at_window * MINUTE), **more)
     ]
 
 
@@ -53,8 +53,9 @@ def assembler() -> Assembler:
 def test_engines_are_merged_by_their_rows(assembler) -> None:
     assembler.add(window(10, "one", {A: 0.2}, rows=1))
     assembler.add(window(10, "two", {A: 0.6, B: 0.5}, rows=3))
-    [(number, strata)] = list(assembler.release(12 * MINUTE))
-    assert number == 10
+    [found] = list(assembler.release(12 * MINUTE))
+    strata = found.strata
+    assert (found.number, found.start_ns, found.end_ns) == (10, 10 * MINUTE, 11 * MINUTE)
     assert strata[A].values[0, 0] == pytest.approx(0.5)
     assert strata[A].rows.tolist() == [4.0, 4.0]
     assert strata[B].rows.tolist() == [3.0, 3.0]
@@ -102,8 +103,8 @@ def test_a_head_that_nobody_saw_is_undefined(assembler) -> None:
     batch = window(10, "one", {A: 0.2})
     batch.weight[0, 1, 0, 1] = 0
     assembler.add(batch)
-    [(_, strata)] = list(assembler.release(12 * MINUTE))
-    assert np.isnan(strata[A].values).tolist() == [[False, False], [False, True]]
+    [found] = list(assembler.release(12 * MINUTE))
+    assert np.isnan(found.strata[A].values).tolist() == [[False, False], [False, True]]
 
 
 def test_two_models_of_one_name_are_not_mixed(assembler) -> None:

@@ -1,0 +1,349 @@
+"""The pager's engine: window after window against the baseline in force, on one clock.
+
+The promise: while nothing changes, the mean time between pages is at least the interval that was configured, whatever strata,
+features and families depend on each other (docs/method.md says where that ends).  A page takes the evidence with it: the clock
+starts again at zero.
+
+One window goes ``history → step → (incident) → save``, in this order, and each is idempotent, so a kill at any instant leads
+to the same pages: a window that was kept and not saved is stepped again from the state before it.  Windows that are late or
+come twice change nothing.  What is decided by itself (learning, newcomers) is decided by window numbers and not by the clock
+on the wall, and is saved in the transaction of the window that decided it.
+
+Windows under suspicion (a telemetry fault) count as missing: they give no evidence and teach nothing.  While frozen (an
+incident is open) evidence is still gathered, but nothing is learned.
+
+Cost: the monitors' update; one transaction a window, which writes about 100 bytes a stratum, feature and head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headwatch.drift import resolve
+from headwatch.drift.clock import combined
+from headwatch.drift.codec import dumps, loads
+from headwatch.drift.course import CREEP, EMPTY, QUIET, Course, first_span, next_span
+from headwatch.drift.explain import Explainer, Watched, evidence_of
+from headwatch.drift.keeper import NONE, BaselineEntry, Changes, NewBaseline
+from headwatch.drift.learning import Span, learn
+from headwatch.drift.parts import Key, Part, sources
+from headwatch.drift.saved import from_bytes, to_bytes
+from headwatch.drift.status import standing, status_of
+from headwatch.drift.telemetry import is_suspect
+from headwatch.drift.versions import creep, learned, read_parts, usual
+from headwatch.drift.weights import family_weights, part_weights
+from headwatch.observed import DRIFT_FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from headwatch.config import DriftConfig
+    from headwatch.drift.keeper import Keeper
+    from headwatch.drift.parts import Source, View
+    from headwatch.drift.telemetry import TelemetryBaseline
+    from headwatch.drift.traffic import TrafficBaseline
+    from headwatch.findings import DriftEvent, DriftStatus
+    from headwatch.history.file import History
+    from headwatch.observed import ObservedWindow
+
+DAY_SECONDS = 86_400.0
+EVERYTHING = "*"
+_CALM_REACH = 8
+"""Times as many windows as must be calm are looked through for them, where some are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one window came to."""
+
+    status: DriftStatus
+    event: DriftEvent | None
+    """The page, where the clock reached the interval; also in shadow mode."""
+    would_page: bool
+    """Whether *event* is one that only shadow mode keeps from being sent."""
+
+
+def interval_windows(config: DriftConfig, window_seconds: float) -> float:
+    """Return the promised mean time between false alarms, in windows."""
+    return max(config.interval_windows or config.false_alarm_days * DAY_SECONDS / window_seconds, 1.0)
+
+
+class DriftEngine:
+    """Detection for all that reports to one sidecar.  Not safe from threads."""
+
+    def __init__(self, config: DriftConfig, window_seconds: float, keeper: Keeper, history: History) -> None:
+        """Go on where *keeper* says that the last window was saved.  *window_seconds* is the nominal length of a window.
+
+        Raises:
+            ConfigError: ``drift.family_weights`` names a family that there is not.
+            DriftStateError: The state or the baseline in force cannot be read.
+        """
+        self._config = config
+        self._window_seconds = window_seconds
+        self._keeper = keeper
+        self._history = history
+        self._families = family_weights(config.family_weights)
+        self.interval = interval_windows(config, window_seconds)
+        self.window = keeper.window()
+        """The last window that was taken; -1 before the first."""
+        facts = keeper.facts()
+        self._course = msgspec.convert(facts.get("course", {}), Course)
+        self._frozen: set[str] = set(facts.get("frozen", ()))
+        self._evidence_from: int = facts.get("evidence_from", 0)
+        self._marked: dict[int, str] = {}
+        self._newcomers: dict[str, tuple[int, bytes]] = {}
+        self._learned: NewBaseline | None = None
+        self._promote = False
+        self._last: Step | None = None
+        self._promotion, self._version = 0, NONE
+        self._entry: BaselineEntry | None = None
+        self._orders: dict[Key, int] = {}
+        self._watched: dict[Key, Watched] = {}
+        self._in_force(*keeper.in_force())
+        if keeper.saved_for() == self._promotion:
+            states = keeper.states()
+            for key, watched in self._watched.items():
+                if key.text in states:
+                    watched.monitor.restore(from_bytes(states[key.text]))
+
+    @property
+    def version(self) -> int:
+        """Return the version of the baseline in force; 0 where none is."""
+        return self._version
+
+    @property
+    def parts(self) -> dict[Key, Part]:
+        """Return what is watched."""
+        return {key: watched.part for key, watched in self._watched.items()}
+
+    @property
+    def frozen(self) -> bool:
+        """Return whether nothing is learned at present."""
+        return bool(self._frozen)
+
+    @property
+    def normal_since(self) -> int:
+        """Return from which window on what is seen is the normal: after the last change that was accepted."""
+        return self._course.since
+
+    def usual(self) -> tuple[TrafficBaseline, TelemetryBaseline]:
+        """Return what traffic and telemetry were like in the baseline in force; empty baselines where none is."""
+        return usual(self._entry.facts if self._entry is not None else {})
+
+    def missed(self) -> Iterator[ObservedWindow]:
+        """Yield the windows that were kept in the history and not saved here: those to step first after a kill."""
+        if self.window >= 0:
+            yield from self._history.read(self.window + 1)
+
+    def step(self, window: ObservedWindow) -> Step:
+        """Take *window*.  Nothing of it is lasting before :meth:`save`.
+
+        Raises:
+            HistoryError: The window cannot be kept.
+            DriftStateError: A baseline that was put in force cannot be read.
+        """
+        if window.number <= self.window:
+            return Step(self._last.status if self._last is not None else self._status(window, {}), None, would_page=False)
+        if not self._history.read_only:
+            self._history.append(window)
+        self._notice()
+        self.window = window.number
+        found = sources(window, DRIFT_FEATURES)
+        why = self._suspicion(window, found)
+        if why:
+            self._marked[window.number] = why
+        views: dict[Key, View] = {}
+        if why != "telemetry":
+            views = {key: view for key, item in self._watched.items() if (view := item.part.view(found)) is not None}
+            for key, view in views.items():
+                self._watched[key].monitor.step(window.number, view.values, view.rows, view.covariates)
+        status = self._status(window, views) if self._watched else None
+        event = self._page(window)
+        self._course.note(window.number, found if not why else (), self._concerned())
+        self._learn(window)
+        if status is None or self._promote:
+            status = self._status(window, {})
+        self._last = Step(status, event, would_page=event is not None and self._config.shadow)
+        return self._last
+
+    def save(self) -> None:
+        """Make the windows that were taken lasting, all or nothing."""
+        facts = {
+            "course": msgspec.to_builtins(self._course), "frozen": sorted(self._frozen), "evidence_from": self._evidence_from,
+        }  # fmt: skip
+        states = {key.text: to_bytes(item.monitor.save()) for key, item in self._watched.items()}
+        promotion, version = self._keeper.save(Changes(
+            window=self.window, promotion=self._promotion, version=self._version, facts=facts, states=states,
+            suspect=self._marked, newcomers=self._newcomers, baseline=self._learned, promote=self._promote,
+        ))  # fmt: skip
+        if self._promote:
+            self._promotion, self._version = promotion, version
+            self._entry = self._keeper.baseline(version) if version != NONE else None
+        self._marked, self._newcomers, self._learned, self._promote = {}, {}, None, False
+
+    def calm(self, event: DriftEvent) -> bool:
+        """Return whether the change of *event* is over: its effects were back inside for ``drift.resolve_windows`` windows."""
+        wanted = self._config.resolve_windows
+        first = max(self.window - _CALM_REACH * wanted, 0)
+        suspect = self._suspects(first, self.window)
+        windows = [window for window in self._history.read(first, self.window) if suspect.get(window.number) != "telemetry"]
+        windows = [window for window in windows if window.start_ns >= event.time_ns and (window.strata or window.signals)]
+        return len(windows) >= wanted and resolve.calm(event, windows[-wanted:], self.parts)
+
+    def freeze(self, labels: Collection[str], *, on: bool) -> None:
+        """Stop learning while anything is frozen, or let it go on; *labels* of strata or scopes, none: everything.
+
+        Windows that pass in the meantime teach nothing, later on either.
+        """
+        chosen = set(labels) or {EVERYTHING}
+        if on:
+            self._frozen |= chosen
+        elif EVERYTHING in chosen:
+            self._frozen.clear()
+        else:
+            self._frozen -= chosen
+
+    def rebase(self, since_number: int) -> None:
+        """Accept what is seen from window *since_number* on as the new normal: no baseline is in force until one is learned."""
+        self._course.since = max(since_number, self._course.since)
+        self._course.candidates.clear()
+        self._learned, self._promote, self._newcomers = None, True, {}
+        self._in_force(self._promotion, NONE)
+
+    def pardon(self, event: DriftEvent) -> None:
+        """Let baselines learn from the windows of *event* after all: it was a false page."""
+        numbers = self._history.between(event.since_ns, event.time_ns)
+        if numbers:
+            self._keeper.pardon(numbers[0], numbers[-1])
+
+    def _notice(self) -> None:
+        """Go over to what a command has put in force since the last window."""
+        if self._promote or self._learned is not None:
+            return  # ours comes first: it is saved with this window
+        promotion, version = self._keeper.in_force()
+        if promotion != self._promotion:
+            self._in_force(promotion, version)
+
+    def _in_force(self, promotion: int, version: int) -> None:
+        self._promotion, self._version = promotion, version
+        self._entry = self._keeper.baseline(version) if version != NONE else None
+        parts, orders = read_parts(self._keeper, version) if version != NONE else ({}, {})
+        self._watch(parts, orders)
+
+    def _watch(self, parts: Mapping[Key, Part], orders: Mapping[Key, int]) -> None:
+        """Begin without evidence against *parts*; those that are watched already go on where their part is the same object."""
+        weights = part_weights(orders, self._families)
+        before = {id(item.part): item.monitor for item in self._watched.values()}
+        self._orders = dict(orders)
+        self._watched = {
+            key: Watched(part, before.get(id(part)) or part.monitor(), weights[key]) for key, part in parts.items()
+        }
+
+    def _suspicion(self, window: ObservedWindow, found: Mapping[Key, Source]) -> str:
+        """Return why *window* teaches nothing; empty where it does."""
+        if is_suspect(window.telemetry):
+            return "telemetry"
+        if not found:
+            return EMPTY
+        return "incident" if self._frozen else ""
+
+    def _suspects(self, first: int, last: int) -> dict[int, str]:
+        return {**self._keeper.suspects(first, last), **{at: why for at, why in self._marked.items() if first <= at <= last}}
+
+    def _clock(self) -> float:
+        evidence = {key.text: float(evidence_of(item, self._families).mean()) for key, item in self._watched.items()}
+        return combined(evidence, {key.text: item.weight for key, item in self._watched.items()})
+
+    def _page(self, window: ObservedWindow) -> DriftEvent | None:
+        clock = self._clock()
+        if clock < self.interval:
+            return None
+        explainer = Explainer(self._watched, self._families, self.interval, self._window_seconds)
+        event = explainer.event(window, self._history, self._evidence_from, clock)
+        for item in self._watched.values():
+            item.monitor.reset()
+        self._evidence_from = window.number + 1
+        self._course.paged = window.number
+        self._marked |= dict.fromkeys(self._history.between(event.since_ns, window.end_ns), "page")
+        return event
+
+    def _concerned(self) -> set[Key]:
+        return {key for item in self._watched.values() for key in item.part.concerns()}
+
+    def _learn(self, window: ObservedWindow) -> None:
+        """Learn what it is time to learn after *window*."""
+        if self._promote or self._frozen:
+            return
+        number, config = window.number, self._config
+        suspect = self._suspects(max(self._course.since, number - 2 * config.max_baseline_windows), number)
+        if self._entry is None:
+            span, _ = first_span(self._history, config, self._course.since, number, suspect)
+            if span is not None and number >= self._course.tried + max(config.min_baseline_windows // 20, 1):
+                self._put_in_force(span, window, {})
+            return
+        if self._clock() >= QUIET * self.interval:
+            return
+        span = next_span(self._history, config, self._course, number, self._entry, suspect)
+        if span is not None:
+            self._put_in_force(span, window, self.parts)
+        else:
+            self._join(window, suspect)
+
+    def _put_in_force(self, span: Span, window: ObservedWindow, before: Mapping[Key, Part]) -> None:
+        """Learn from *span* and put it in force, where it does not creep away from *before*."""
+        self._course.tried = window.number
+        new = learned(span, self._config, self._cycle_seconds(window), window.end_ns)
+        if new is None:
+            return
+        parts = {part.key: part for part in (loads(content, Part) for content in new.parts.values())}
+        crept = creep(before, parts)
+        if crept > CREEP:
+            note = f"not put in force: {crept:.2f} standard deviations away from version {self._version}"
+            self._learned = replace(new, note=note)
+            return
+        self._learned, self._promote = new, True
+        self._watch(parts, dict.fromkeys(parts, 0))
+        self._evidence_from = window.number + 1
+
+    def _join(self, window: ObservedWindow, suspect: dict[int, str]) -> None:
+        """Let a stratum or scope that has been seen for long enough join the baseline in force."""
+        last = window.number - self._config.learning_lag_windows
+        for text, candidate in self._course.candidates.items():
+            if candidate.windows < self._config.min_baseline_windows + self._config.learning_lag_windows:
+                continue
+            kind, _, label = text.partition(":")
+            key = next(known for known in (Key("heads", label), Key("signal", label)) if known.kind == kind)
+            first = max(candidate.first, last - self._config.max_baseline_windows + 1)
+            span = Span(self._history, first, last, frozenset(suspect))
+            joining = [part for part in learn(span, self._config, self._cycle_seconds(window), {key}) if part.key == key]
+            candidate.first, candidate.windows = window.number, 0  # where it is too rare, count anew
+            for part in joining:
+                order = 1 + max(self._orders.values(), default=0)
+                self._newcomers[key.text] = (order, dumps(part))
+                self._watch({**self.parts, key: part}, {**self._orders, key: order})
+            return  # one a window: a fit takes its time
+
+    def _cycle_seconds(self, window: ObservedWindow) -> float:
+        """Return the length of a window where its number tells the time of the day, or 0."""
+        length = int(self._window_seconds * 1e9)
+        return self._window_seconds if window.number == window.start_ns // length else 0.0
+
+    def _status(self, window: ObservedWindow, views: Mapping[Key, View]) -> DriftStatus:
+        if not self._watched:
+            return status_of(window, "warming_up", self._pages_from(window), 0.0, self.interval)
+        evidence = standing(self._watched, views, self._families, window)
+        return status_of(window, "shadow" if self._config.shadow else "watching", 0, self._clock(), self.interval, evidence)
+
+    def _pages_from(self, window: ObservedWindow) -> int:
+        """Return when the first baseline will be long enough, as well as can be told."""
+        reach = 2 * self._config.max_baseline_windows
+        suspect = self._suspects(max(self._course.since, window.number - reach), window.number)
+        _, wanted = first_span(self._history, self._config, self._course.since, window.number, suspect)
+        numbers, times = self._history.span(), self._history.times()
+        if numbers is None or times is None or self._frozen:
+            return 0
+        length_ns = (times[1] - times[0]) / (numbers[1] - numbers[0] + 1)
+        return window.end_ns + int(max(wanted, 1) * length_ns)

@@ -1,0 +1,91 @@
+"""The signals of one scope: what their baseline knows, and the evidence against it.
+
+The same as a stratum of heads in small: F signals, one stream each, whose rows are the requests that define the signal.  Level
+and spread are families of their own.  No scale is believed that is smaller than the signal's floor: a share that was zero all
+day may be a hundredth tomorrow.
+
+Cost: some hundred numbers a scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwatch.drift import cycle
+from headwatch.drift.saved import below, prefixed
+from headwatch.drift.stream import StreamBaseline, StreamMonitor, learn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+FAMILIES = ("signals.mean", "signals.spread")
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeBaseline:
+    """What was learned of one scope."""
+
+    features: tuple[str, ...]
+    """Names of the signals."""
+    window_seconds: float
+    periods: tuple[float, ...]  # seconds, of the cycles that are known
+    streams: StreamBaseline
+
+
+def learn_scope(
+    names: tuple[str, ...], numbers: NDArray[np.int64], window_seconds: float, values: NDArray[np.float64],
+    rows: NDArray[np.float64], floor: NDArray[np.float64],
+) -> ScopeBaseline:
+    """Return the baseline of signals *names* from windows *numbers* [N], one after the other without gaps.
+
+    *values* [N, F, 1] are NaN and *rows* [N, F] 0 where a window does not define a signal; *floor* is [F, 1].
+    """
+    times = numbers.astype(np.float64) * window_seconds
+    periods = cycle.known_periods(float(times[-1] - times[0]))
+    streams, _, _ = learn(values, rows, cycle.design(times, periods), floor=floor)
+    return ScopeBaseline(names, window_seconds, periods, streams)
+
+
+class ScopeMonitor:
+    """The evidence against the baseline of one scope.  The interface is that of ``StratumMonitor``."""
+
+    def __init__(self, baseline: ScopeBaseline) -> None:
+        self.baseline = baseline
+        self.number = -1
+        self.streams = StreamMonitor(baseline.streams, spread=True)
+
+    def step(
+        self, number: int, values: NDArray[np.float64], rows: NDArray[np.float64],
+        covariates: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take the *values* [F, 1] of window *number*, means over *rows* [F] requests.  *covariates* are not used."""
+        del covariates
+        if 0 <= self.number < number - 1:
+            self.streams.filter.skip(number - 1 - self.number)
+        self.number = number
+        seconds = np.array([number * self.baseline.window_seconds])
+        self.streams.step(values, rows, cycle.design(seconds, self.baseline.periods)[0])
+
+    def evidence(self) -> dict[str, NDArray[np.float64]]:
+        """Return for each family the evidence of each signal, [F]."""
+        assert self.streams.spread is not None  # made with it
+        mean, spread = self.streams.mean.mixture(), self.streams.spread.mixture()
+        return {"signals.mean": mean[:, 0], "signals.spread": spread[:, 0]}
+
+    def reset(self, features: NDArray[np.bool_] | None = None) -> None:
+        """Forget the evidence, of all signals or of those marked [F]."""
+        self.streams.reset(np.ones(len(self.baseline.features), bool) if features is None else features)
+
+    def save(self) -> dict[str, NDArray[np.generic]]:
+        """Return everything that the next window depends on, by name."""
+        return {"number": np.array(self.number), **prefixed("streams", self.streams.save())}
+
+    def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on where :meth:`save` was called, with the same baseline."""
+        self.number = int(saved["number"])
+        self.streams.restore(below("streams", saved))
