@@ -27,6 +27,7 @@ from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
 from headwatch.places import control_state_path, store_url
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
+from headwatch.watch.desk import Desk
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
@@ -67,7 +68,9 @@ class Sidecar:
             head_map = load_head_map(config.grounding.head_map)
             head_maps[head_map.model] = head_map.mask()
         self._evidence = EvidenceQueue(config.evidence) if config.store.enabled else None
-        self._aggregator = Aggregator(config.window, head_maps, self._evidence)
+        self._desk = Desk(config) if config.drift.enabled else None
+        first_number = self._desk.first_number if self._desk is not None else 0
+        self._aggregator = Aggregator(config.window, head_maps, self._evidence, first_number=first_number)
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
         store = ClickHouseExporter.open(config.store) if config.store.enabled else None
@@ -96,12 +99,12 @@ class Sidecar:
 
     @property
     def incidents(self) -> IncidentView | None:
-        """Return the incidents: none until the watch is wired in."""
-        return None
+        """Return the incidents, or None where drift detection is off."""
+        return self._desk.book if self._desk is not None else None
 
     def drift(self) -> DriftStatus | None:
-        """Return where drift detection stands: nothing until the watch is wired in."""
-        return None
+        """Return where drift detection stands; None before the first window, and where it is off."""
+        return self._desk.status if self._desk is not None else None
 
     def start(self) -> None:
         """Open the ports and start the threads.
@@ -119,6 +122,8 @@ class Sidecar:
             raise
         for thread in self._threads:
             thread.start()
+        if self._desk is not None:
+            self._desk.start()
         logger.info("workers: %s; http: http://%s:%d; store: %s", self.config.wire.endpoint, self.config.http.host,
                     self._http.port, "on" if self._reader is not None else "off")
 
@@ -132,6 +137,7 @@ class Sidecar:
         if windows or requests or rows or due or everything:
             self._last_delivery = time.monotonic()
             delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows)
+            delivery = self._judged(delivery, everything=everything)
             for thread in self._threads:
                 thread.offer(delivery if thread is self._store_thread else replace(delivery, rows=()))
         self._registry.save()
@@ -145,6 +151,8 @@ class Sidecar:
         for thread in self._threads:
             thread.stop()
         self._http.stop()
+        if self._desk is not None:
+            self._desk.stop()
 
     def health(self) -> Health:
         """Return the state of the pair now."""
@@ -155,6 +163,7 @@ class Sidecar:
             workers=self._registry.health(),
             ingest={**counts, **self._receiver.counters},
             exporters={thread.name: thread.health() for thread in self._threads},
+            pagers=self._desk.pagers() if self._desk is not None else {},
         )
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
@@ -172,7 +181,20 @@ class Sidecar:
             reasons.append("no worker has reported yet")
         elif not self._reporting():
             reasons.append("every worker is silent")
+        if self._desk is not None and self._desk.failure:
+            reasons.append(f"drift detection: {self._desk.failure}")
         return reasons
+
+    def _judged(self, delivery: Delivery, *, everything: bool) -> Delivery:
+        """Have the watch take what closed and ended; return *delivery* with what it says."""
+        if self._desk is None:
+            return delivery
+        self._desk.take(delivery.windows, delivery.requests, delivery.health, everything=everything)
+        news = self._desk.news()
+        return replace(
+            delivery, drift=news.drift, incidents=news.incidents, open_incidents=news.open_incidents, canaries=news.canaries,
+            deploys=news.deploys, precision=news.precision, page_route=self.config.incident.route,
+        )  # fmt: skip
 
     def _reporting(self) -> list[WorkerHealth]:
         """Return the workers that are not silent."""

@@ -1,1 +1,0 @@
-"""The watch: drift, canaries, triage and incidents, joined here and nowhere else."""

@@ -1,0 +1,200 @@
+"""The watch inside a running sidecar: what it is fed, what it hands on, and the threads that belong to it.
+
+The desk turns what closed and ended into observed windows, has the watch judge them, and says what exporters and the console
+may show.  A failure of drift detection (a full disk, say) costs nobody else anything: it is logged once, shown in ``/readyz``,
+and with the next window the watch is opened anew and goes on where it last saved, so that no window is judged in half.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headwatch.drift.observe import Observer
+from headwatch.drift.signals import DocumentBook
+from headwatch.errors import HeadwatchError
+from headwatch.incident.outbox import Outbox
+from headwatch.observed import DRIFT_FEATURES
+from headwatch.places import drift_folder
+from headwatch.watch.watch import Watch
+from headwatch_exporters.paging.pager import Pager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from headwatch.config import Config
+    from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
+    from headwatch.health import Health, PagerHealth
+    from headwatch.incident.book import Book
+    from headwatch.observed import ObservedWindow
+    from headwatch.records import RequestRecord, WindowBatch
+
+logger = logging.getLogger("headwatch.watch")
+
+_DOCUMENTS = "documents.json"
+_MOST_OPEN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What exporters are told, since they were told last."""
+
+    drift: DriftStatus | None
+    incidents: tuple[Incident, ...]
+    open_incidents: tuple[Incident, ...]
+    canaries: tuple[CanaryExhibit, ...]
+    deploys: tuple[DeployEvent, ...]
+    precision: dict[str, tuple[int, int]]
+
+
+class Desk:
+    """The watch, its observer and its pager.  :meth:`take` is called by one thread, the rest by any."""
+
+    def __init__(
+        self, config: Config, ask_canary: Callable[[], bool] = lambda: False, now: Callable[[], int] = time.time_ns
+    ) -> None:
+        """Open the drift folder and go on where it stands.
+
+        Raises:
+            HeadwatchError: A file cannot be opened, or the page's route is not usable.
+        """
+        self._config = config
+        self._folder = drift_folder(config)
+        self._open = lambda: Watch(config, self._folder, now, ask_canary)
+        self._watch = self._open()
+        self._outbox = Outbox(self._folder / "incidents.db", now)
+        self._pager = Pager(config, self._outbox, self._open_incidents)
+        window_ns = int(config.window.seconds * 1e9)
+        self._observer = Observer(
+            DRIFT_FEATURES, window_ns, self.first_number, requests=config.window.requests, book=_documents(self._folder),
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._status: DriftStatus | None = None
+        self._canaries: list[CanaryExhibit] = []
+        self._deploys: list[DeployEvent] = []
+        self._told = max((entry.number for entry in self.book.changes(0)), default=0)
+        self._deployed = max((number for number, _ in self.book.calendar.deploys_after(0)), default=0)
+        self._failure = ""
+
+    @property
+    def first_number(self) -> int:
+        """Return the number of the first window of this life, where windows close by count."""
+        return max(self._watch.engine.window, (self._watch.history.span() or (-1, -1))[1]) + 1
+
+    @property
+    def book(self) -> Book:
+        """Return the incidents."""
+        return self._watch.book
+
+    @property
+    def status(self) -> DriftStatus | None:
+        """Return where detection stood after the last window; None before the first."""
+        return self._status
+
+    @property
+    def failure(self) -> str:
+        """Return why the last window could not be judged; empty where it was."""
+        return self._failure
+
+    def start(self) -> None:
+        """Judge the windows that an earlier life kept and did not judge, and start to send pages."""
+        self._judge(())
+        self._pager.start()
+
+    def stop(self) -> None:
+        """Try once more to send what is due, and close the files."""
+        self._pager.stop()
+        self._outbox.close()
+        self._watch.close()
+
+    def canary(self, run: CanaryExhibit) -> None:
+        """Take a canary run that has ended."""
+        with self._lock:
+            self._observer.canary(run)
+            self._canaries.append(run)
+
+    def pagers(self) -> dict[str, PagerHealth]:
+        """Return the state of the senders of pages."""
+        return self._pager.health()
+
+    def take(
+        self, windows: Iterable[WindowBatch], requests: Sequence[RequestRecord], health: Health, *, everything: bool = False
+    ) -> None:
+        """Take what has closed and ended, and judge the windows that are complete."""
+        with self._lock:
+            for batch in windows:
+                self._observer.add_window(batch)
+            self._observer.add_requests(requests)
+            self._observer.health(health)
+            self._mark_deploys()
+            released = tuple(self._observer.release(health.time_ns, everything=everything))
+        if released:
+            self._judge(released)
+            self._remember_documents()
+
+    def news(self) -> News:
+        """Return what there is to tell, once."""
+        with self._lock:
+            canaries, self._canaries = tuple(self._canaries), []
+            deploys, self._deploys = tuple(self._deploys), []
+        changed: dict[str, Incident] = {}
+        for entry in self.book.changes(self._told):
+            self._told = entry.number
+            changed[entry.incident] = self.book.get(entry.incident)
+        return News(
+            self._status, tuple(changed.values()), tuple(self.book.open_incidents()[:_MOST_OPEN]), canaries, deploys,
+            self.book.precision(),
+        )  # fmt: skip
+
+    def _open_incidents(self) -> Sequence[Incident]:
+        return self.book.open_incidents()
+
+    def _mark_deploys(self) -> None:
+        for number, deploy in self.book.calendar.deploys_after(self._deployed):
+            self._deployed = number
+            self._observer.deploy(deploy)
+            self._deploys.append(deploy)
+
+    def _judge(self, windows: Sequence[ObservedWindow]) -> None:
+        """Judge what an earlier life, or an earlier failure, left unjudged, and then *windows*."""
+        try:
+            if self._failure:
+                self._watch.close()
+                self._watch = self._open()
+            for seen in (*self._watch.catch_up(), *map(self._watch.take, windows)):
+                self._status = seen.status
+                if seen.changes:
+                    self._pager.poke()
+        except HeadwatchError as error:
+            if str(error) != self._failure:
+                logger.error("drift detection cannot go on: %s", error)  # noqa: TRY400 - the line says all
+            self._failure = str(error) or type(error).__name__
+        else:
+            self._failure = ""
+
+    def _remember_documents(self) -> None:
+        path = self._folder / _DOCUMENTS
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.write_bytes(msgspec.json.encode(self._observer.book))
+            temporary.replace(path)
+        except OSError as error:
+            logger.warning("cannot write %s: %s", path, error.strerror)
+
+
+def _documents(folder: Path) -> DocumentBook:
+    """Return what an earlier life knew of documents; a file that cannot be read is begun anew."""
+    path = folder / _DOCUMENTS
+    if not path.exists():
+        return DocumentBook()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DocumentBook)
+    except (OSError, msgspec.MsgspecError) as error:
+        logger.warning("cannot read %s, versions of documents are learned anew: %s", path, error)
+        return DocumentBook()

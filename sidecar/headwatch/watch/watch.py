@@ -1,0 +1,213 @@
+"""One window after another: does anything page, what kind of thing is it, and is what was paged over?
+
+Guarantees, at a kill at any instant too: each window is kept, stepped, told of and saved, in this order, and the state of
+detection is saved last.  A window that was kept and not saved is stepped again at the next start, makes the same event, and the
+book knows it already.  So an incident is opened once for one cause, and none is lost.
+
+An event that heads or signals made is judged with a canary run that is younger than the change, where canaries are sent: it
+waits for one, for :data:`HOLD_WINDOWS` at most.  Nothing is saved while it waits.
+
+Cost: that of :mod:`headwatch.drift.engine`, and one SQLite transaction a change.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwatch.drift.engine import DriftEngine
+from headwatch.drift.keeper import Keeper
+from headwatch.findings import Case, DriftEvent
+from headwatch.history.file import History
+from headwatch.incident.book import Book
+from headwatch.incident.exhibits import exhibits_of
+from headwatch.incident.outbox import routes_of
+from headwatch.incident.triage import triage
+from headwatch.watch.recent import WINDOWS, Recent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from headwatch.config import Config
+    from headwatch.findings import DriftStatus, Evidence, Incident
+    from headwatch.incident.book import Change
+    from headwatch.observed import ObservedWindow
+
+logger = logging.getLogger("headwatch.watch")
+
+HOLD_WINDOWS = 2
+_CERTAIN = frozenset({"canary", "telemetry", "traffic"})
+_NEAR_NS = 3600 * 10**9
+"""A release so long before a change is shown beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one window came to."""
+
+    status: DriftStatus
+    changes: tuple[Change, ...]
+
+
+class Watch:
+    """Detection, triage and the book of one sidecar.  Not safe from threads; the book is."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        now: Callable[[], int],
+        ask_canary: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Open what *folder* holds.  *ask_canary* starts a canary run soon, and returns whether it will.
+
+        Raises:
+            HeadwatchError: A file cannot be opened or read.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._config = config
+        self._ask_canary = ask_canary
+        self.history = History(folder / "history.db", config.drift.history_bytes)
+        self._keeper = Keeper(folder / "drift.db")
+        self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
+        self.book = Book(
+            folder / "incidents.db", now, routes=routes_of(config.incident), reopen_seconds=config.incident.reopen_seconds
+        )
+        before = self.engine.window
+        self._recent = Recent(self.history.read(max(before - WINDOWS, 0), before), self.engine.usual)
+        self._held: tuple[DriftEvent, int] | None = None
+        """An event that waits for a canary run, and the last window that it waits for."""
+        self._ruled = 0
+
+    def close(self) -> None:
+        """Close the files."""
+        self.book.close()
+        self._keeper.close()
+        self.history.close()
+
+    def catch_up(self) -> tuple[Seen, ...]:
+        """Take the windows that were kept before a kill and not saved."""
+        return tuple(self.take(window) for window in tuple(self.engine.missed()))
+
+    def take(self, window: ObservedWindow) -> Seen:
+        """Take the next window; one that is late or comes twice changes nothing.
+
+        Raises:
+            HeadwatchError: The window, an incident or the state cannot be kept.
+        """
+        if window.number <= self.engine.window:
+            return Seen(self.engine.step(window).status, ())
+        changes = [*self._obey()]
+        step = self.engine.step(window)
+        self._recent.add(window)
+        changes += self._judge(step.event, window)
+        changes += self._certain(window)
+        changes += self._close(window)
+        self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
+        if self._held is None:
+            self.engine.save()
+        for change in changes:
+            _log(change)
+        return Seen(step.status, tuple(changes))
+
+    def _judge(self, event: DriftEvent | None, window: ObservedWindow) -> Iterable[Change]:
+        """Open what detection has found, now or once a canary run tells more."""
+        if event is not None:
+            self._held = event, window.number + (HOLD_WINDOWS if self._waits(event) else 0)
+        if self._held is None:
+            return ()
+        held, until = self._held
+        if window.number < until and not self._younger_canary(held):
+            return ()
+        self._held = None
+        return (self._open(held, window),)
+
+    def _waits(self, event: DriftEvent) -> bool:
+        """Return whether a canary run that is younger than *event* is to come."""
+        return self._recent.canary() is not None and not self._younger_canary(event) and self._ask_canary()
+
+    def _younger_canary(self, event: DriftEvent) -> bool:
+        run = self._recent.canary()
+        return run is not None and run.time_ns >= event.since_ns
+
+    def _certain(self, window: ObservedWindow) -> Iterable[Change]:
+        """Open what needs no evidence that adds up, where no incident shows it already."""
+        known = {
+            (one.kind, one.name)
+            for incident in self.book.open_incidents()
+            for event in (incident.event, *self.book.events(incident.id))
+            for one in event.evidence
+        }
+        if self._held is not None:
+            known |= {("traffic", one.name) for one in self._recent.asked()}  # a page is about to weigh it
+        for found in (self._recent.failed_canaries(), self._recent.faults(), self._recent.asked()):
+            new = tuple(one for one in found if (one.kind, one.name) not in known)
+            if new:
+                yield self._open(self._event(new, window), window)
+
+    def _event(self, evidence: tuple[Evidence, ...], window: ObservedWindow) -> DriftEvent:
+        since = min(one.since_ns for one in evidence)
+        routes = {one.route for one in evidence}
+        return DriftEvent(
+            time_ns=window.end_ns, since_ns=since, model=evidence[0].model, route=routes.pop() if len(routes) == 1 else "",
+            evidence=evidence, log10_evidence=0.0, interval_windows=self.engine.interval,
+            window_seconds=self._config.window.seconds,
+            windows_since=sum(one.end_ns > since for one in self._recent.windows),
+        )  # fmt: skip
+
+    def _open(self, event: DriftEvent, window: ObservedWindow) -> Change:
+        deploys = tuple(self.book.calendar.deploys(event.since_ns - _NEAR_NS, event.time_ns + 1))
+        canary = self._recent.canary()
+        case = Case(
+            event=event, canary=canary, telemetry=self._recent.faults_since(event.since_ns),
+            traffic=self._recent.asked_since(event.since_ns), deploys=deploys,
+        )  # fmt: skip
+        exhibits = exhibits_of(event, self._recent.windows, canary=canary, deploys=deploys)
+        change = self.book.open(event, triage(case), exhibits, window.end_ns, shadow=self._config.drift.shadow)
+        if change.rebase:
+            self._rebase(event)
+        return change
+
+    def _close(self, window: ObservedWindow) -> Iterable[Change]:
+        """Resolve the incidents of which nothing is left."""
+        wanted = self._config.drift.resolve_windows
+        for incident in self.book.open_incidents():
+            events = tuple(self.book.events(incident.id)) or (incident.event,)
+            if window.end_ns > max(event.time_ns for event in events) and all(
+                self._recent.over(event, wanted) and (_all_certain(event) or self.engine.calm(event)) for event in events
+            ):
+                yield self.book.auto_resolve(incident.id, window.end_ns)
+
+    def _obey(self) -> Iterable[Change]:
+        """Do what people have ruled since: learn anew after a known change, learn from the windows of a false page."""
+        for entry in self.book.changes(self._ruled):
+            self._ruled = entry.number
+            if entry.what not in {"resolved", "ruled"}:
+                continue
+            incident = self.book.get(entry.incident)
+            if incident.ruling == "known_change":
+                self._rebase(incident.event)
+            elif incident.ruling == "false_page":
+                self.engine.pardon(incident.event)
+        return ()
+
+    def _rebase(self, event: DriftEvent) -> None:
+        """Take what began with *event* as the new normal, unless that was done already."""
+        numbers = self.history.between(event.since_ns, event.time_ns)
+        if numbers and numbers[0] > self.engine.normal_since:
+            self.engine.rebase(numbers[0])
+
+
+def _all_certain(event: DriftEvent) -> bool:
+    return all(one.kind in _CERTAIN for one in event.evidence)
+
+
+def _log(change: Change) -> None:
+    incident: Incident = change.incident
+    if change.action == "merged":
+        return
+    level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
+    logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
+               incident.verdict.cause, incident.verdict.sentence)
