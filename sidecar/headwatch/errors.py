@@ -16,6 +16,7 @@
     ├── DriftStateError        state or a baseline of drift detection that cannot be read
     ├── IncidentError          the file of incidents cannot be used, or a change of an incident cannot be made
     ├── HistoryError           a history of observed windows that cannot be opened, read or written
+    ├── CanaryError            a canary could not be sent or read, or a fingerprint cannot be used
     └── CommandError           a command cannot do what it was asked
 
 Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
@@ -111,6 +112,14 @@ class HistoryError(HeadwatchError):
 
 class IncidentError(HeadwatchError):
     """The file of incidents cannot be used, or a change of an incident cannot be made: ``file``, ``unknown``, ``state``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CanaryError(HeadwatchError):
+    """A canary could not be sent or read, or a fingerprint cannot be used: that is no drift."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

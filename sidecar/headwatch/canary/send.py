@@ -1,0 +1,53 @@
+"""One canary run: every prompt is sent, and its rows are waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headwatch.canary.signature import Run, Signature
+from headwatch.errors import CanaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.canary.client import CanaryClient
+    from headwatch.canary.collector import Collector
+    from headwatch.canary.prompts import PromptSet
+
+ROWS_SECONDS = 10.0
+"""How long rows may come after the server has answered: they leave the worker by a queue of their own."""
+
+
+def send_all(
+    client: CanaryClient, collector: Collector, prompts: PromptSet, now_ns: Callable[[], int], *,
+    rows_seconds: float = ROWS_SECONDS, stopped: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Return what one run of *prompts* saw; a prompt that could not be sent or read is among its failures.
+
+    One prompt after the other: headwatch alone never makes a batch of two.  Where one finds the server away, the rest is
+    not tried.
+    """
+    signatures: dict[str, Signature] = {}
+    failures: dict[str, str] = {}
+    try:
+        model = client.model()
+    except CanaryError as error:
+        return Run(now_ns(), {}, {item.name: str(error) for item in prompts.prompt})
+    for prompt in prompts.prompt:
+        if stopped():
+            failures[prompt.name] = "stopped"
+            continue
+        try:
+            request_id = client.send(prompt, model)
+        except CanaryError as error:
+            failures[prompt.name] = str(error)
+            if error.reason == "unreachable":
+                failures |= {item.name: str(error) for item in prompts.prompt if item.name not in signatures}
+                break
+            continue
+        found = collector.take(request_id, rows_seconds)
+        if isinstance(found, Signature):
+            signatures[prompt.name] = found
+        else:
+            failures[prompt.name] = found
+    return Run(now_ns(), signatures, failures)
