@@ -57,7 +57,8 @@ class Desk:
     """The watch, its observer and its pager.  :meth:`take` is called by one thread, the rest by any."""
 
     def __init__(
-        self, config: Config, ask_canary: Callable[[], bool] = lambda: False, now: Callable[[], int] = time.time_ns
+        self, config: Config, ask_canary: Callable[[], bool] = lambda: False, pin_canary: Callable[[], None] = lambda: None,
+        now: Callable[[], int] = time.time_ns,
     ) -> None:
         """Open the drift folder and go on where it stands.
 
@@ -66,8 +67,8 @@ class Desk:
         """
         self._config = config
         self._folder = drift_folder(config)
-        self._open = lambda: Watch(config, self._folder, now, ask_canary)
-        self._watch = self._open()
+        self._now, self._ask_canary, self._pin_canary = now, ask_canary, pin_canary
+        self._watch = self._opened()
         self._outbox = Outbox(self._folder / "incidents.db", now)
         self._pager = Pager(config, self._outbox, self._open_incidents)
         window_ns = int(config.window.seconds * 1e9)
@@ -152,6 +153,9 @@ class Desk:
             self.book.precision(),
         )  # fmt: skip
 
+    def _opened(self) -> Watch:
+        return Watch(self._config, self._folder, self._now, self._ask_canary, self._pin_canary)
+
     def _open_incidents(self) -> Sequence[Incident]:
         return self.book.open_incidents()
 
@@ -166,7 +170,7 @@ class Desk:
         try:
             if self._failure:
                 self._watch.close()
-                self._watch = self._open()
+                self._watch = self._opened()
             for seen in (*self._watch.catch_up(), *map(self._watch.take, windows)):
                 self._status = seen.status
                 if seen.changes:

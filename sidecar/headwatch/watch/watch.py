@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.watch")
 
 HOLD_WINDOWS = 2
+_SETTLED = frozenset({"known_change", "false_page"})
+"""Rulings after which what goes on as it was is no news."""
+_SETTLED_NS = 7 * 86_400 * 10**9
 _CERTAIN = frozenset({"canary", "telemetry", "traffic"})
 _NEAR_NS = 3600 * 10**9
 """A release so long before a change is shown beside it."""
@@ -60,15 +63,19 @@ class Watch:
         folder: Path,
         now: Callable[[], int],
         ask_canary: Callable[[], bool] = lambda: False,
+        pin_canary: Callable[[], None] = lambda: None,
     ) -> None:
-        """Open what *folder* holds.  *ask_canary* starts a canary run soon, and returns whether it will.
+        """Open what *folder* holds.
+
+        *ask_canary* starts a canary run soon, and returns whether it will; *pin_canary* takes what canaries give now as their
+        fingerprint, once a change of the model was accepted.
 
         Raises:
             HeadwatchError: A file cannot be opened or read.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = config
-        self._ask_canary = ask_canary
+        self._ask_canary, self._pin_canary = ask_canary, pin_canary
         self.history = History(folder / "history.db", config.drift.history_bytes)
         self._keeper = Keeper(folder / "drift.db")
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
@@ -140,10 +147,11 @@ class Watch:
             for event in (incident.event, *self.book.events(incident.id))
             for one in event.evidence
         }
+        ruled = [one for one in self.book.resolved_since(window.end_ns - _SETTLED_NS) if one.ruling in _SETTLED]
         if self._held is not None:
             known |= {("traffic", one.name) for one in self._recent.asked()}  # a page is about to weigh it
         for found in (self._recent.failed_canaries(), self._recent.faults(), self._recent.asked()):
-            new = tuple(one for one in found if (one.kind, one.name) not in known)
+            new = tuple(one for one in found if (one.kind, one.name) not in known and not _settled(one, ruled))
             if new:
                 yield self._open(self._event(new, window), window)
 
@@ -198,6 +206,17 @@ class Watch:
         numbers = self.history.between(event.since_ns, event.time_ns)
         if numbers and numbers[0] > self.engine.normal_since:
             self.engine.rebase(numbers[0])
+            if any(one.kind == "canary" for one in event.evidence):
+                self._pin_canary()
+
+
+def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:
+    """Return whether *evidence* is what an incident of *ruled* showed, and has not been away since."""
+    return any(
+        (one.kind, one.name) == (evidence.kind, evidence.name) and evidence.since_ns <= incident.event.time_ns
+        for incident in ruled
+        for one in incident.event.evidence
+    )
 
 
 def _all_certain(event: DriftEvent) -> bool:

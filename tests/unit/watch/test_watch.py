@@ -1,0 +1,202 @@
+"""From windows to incidents: the right class, once, across restarts, and over when it is over."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from .scenes import CONFIG, SECOND, opened, taught, window, with_canary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headwatch.watch.watch import Watch
+
+
+def live(watch: Watch) -> list[tuple[str, str]]:
+    return [(one.verdict.drift_class, one.verdict.cause) for one in watch.book.open_incidents()]
+
+
+def test_healthy_windows_open_nothing(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(60):
+        assert watch.take(with_canary(window(number + more))).changes == ()
+    assert watch.book.list() == []
+    watch.close()
+
+
+def test_retrieval_that_is_down_opens_one_incident_of_retrieval(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(30):
+        watch.take(with_canary(window(number + more, documents_absent=1.0)))
+    assert live(watch) == [("retrieval", "documents_absent")]
+    (incident,) = watch.book.open_incidents()
+    assert incident.event.windows_since <= 8
+    assert incident.paged
+    assert incident.exhibits.requests, "examples are frozen with it"
+    assert len(watch.book.list()) == 1, "a cause that lasts stays one incident"
+    watch.close()
+
+
+def test_a_canary_that_fails_once_is_a_model_incident_at_once(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    seen = watch.take(with_canary(window(number), failed=True))
+    assert [change.action for change in seen.changes] == ["opened"]
+    assert live(watch) == [("model", "weights")]
+    for more in range(1, 10):
+        assert watch.take(with_canary(window(number + more), failed=True)).changes == ()
+    watch.close()
+
+
+def test_heads_that_move_while_canaries_pass_page_nobody(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(40):
+        watch.take(with_canary(window(number + more, heads_move=2.0)))
+    assert {one.verdict.drift_class for one in watch.book.list()} == {"traffic"}
+    assert not any(one.paged for one in watch.book.list())
+    watch.close()
+
+
+def test_heads_that_move_wait_for_a_canary_that_is_younger_than_the_change(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    watch.close()
+    asked: list[int] = []
+    watch = opened(tmp_path, ask=lambda: not asked.append(1))
+    first = next(more for more in range(40) if watch.take(window(number + more, heads_move=2.0)).changes or asked)
+    assert asked, "a run was asked for when the event came"
+    assert live(watch) == []
+    watch.take(with_canary(window(number + first + 1, heads_move=2.0), failed=True))
+    assert live(watch) == [("model", "weights")]
+    watch.close()
+
+
+def test_frames_that_are_lost_are_a_fault_of_telemetry_and_move_no_head(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(12):
+        broken = window(number + more, heads_move=3.0)
+        watch.take(with_canary(replace(broken, telemetry={**broken.telemetry, "frames_missing_share": 0.3})))
+    assert live(watch) == [("telemetry", "frames_lost")]
+    watch.close()
+
+
+def test_one_bad_window_of_telemetry_is_an_accident(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    broken = window(number)
+    watch.take(with_canary(replace(broken, telemetry={**broken.telemetry, "frames_missing_share": 0.3})))
+    watch.take(with_canary(window(number + 1)))
+    assert watch.book.list() == []
+    watch.close()
+
+
+def test_a_system_prompt_that_vanishes_is_a_change_of_the_model(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(8):
+        seen = with_canary(window(number + more))
+        traffic = {name: value for name, value in seen.traffic.items() if not name.startswith("template:")}
+        watch.take(replace(seen, traffic={**traffic, "template:hr:ffffffff": 10.0}))
+    assert live(watch) == [("model", "system_prompt")]
+    watch.close()
+
+
+def test_other_routes_are_reported_and_page_nobody(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(12):
+        watch.take(with_canary(window(number + more, route="legal")))
+    incidents = watch.book.list()
+    assert {one.verdict.drift_class for one in incidents} == {"traffic"}
+    assert not any(one.paged for one in incidents)
+    watch.close()
+
+
+@pytest.mark.parametrize("cause", ["documents", "canary", "telemetry"])
+def test_what_is_over_resolves_by_itself_and_is_ruled_by_nobody(tmp_path: Path, cause: str):
+    watch, number = taught(tmp_path)
+    for more in range(20):
+        seen = with_canary(window(number + more, **({"documents_absent": 1.0} if cause == "documents" else {})),
+                           failed=cause == "canary")  # fmt: skip
+        if cause == "telemetry":
+            seen = replace(seen, telemetry={**seen.telemetry, "refused_layers": 2.0})
+        watch.take(seen)
+    assert len(live(watch)) == 1
+    for more in range(20, 40):
+        watch.take(with_canary(window(number + more)))
+    assert live(watch) == []
+    (incident,) = watch.book.list()
+    assert (incident.state, incident.resolved_by, incident.ruling) == ("resolved", "headwatch", None)
+    watch.close()
+
+
+def test_a_kill_between_the_incident_and_the_saved_state_opens_it_once(tmp_path: Path):
+    """The worst instant: the book has it, and what detection saved is of the window before."""
+    watch, number = taught(tmp_path / "a")
+    before = tmp_path / "before.db"
+    for more in range(30):
+        shutil.copy(tmp_path / "a" / "drift.db", before)
+        shutil.copy(tmp_path / "a" / "drift.db-wal", tmp_path / "before.db-wal")
+        if watch.take(with_canary(window(number + more, documents_absent=1.0))).changes:
+            break
+    (incident,) = watch.book.list()
+    watch.close()
+    (tmp_path / "a" / "drift.db").unlink()
+    shutil.move(before, tmp_path / "a" / "drift.db")
+    shutil.move(tmp_path / "before.db-wal", tmp_path / "a" / "drift.db-wal")
+    again = opened(tmp_path / "a")
+    assert [seen.changes for seen in again.catch_up()], "the window was kept and not saved, so it is judged again"
+    assert [one.id for one in again.book.list()] == [incident.id]
+    assert again.book.get(incident.id).event == incident.event
+    again.close()
+
+
+def test_a_restart_in_the_middle_of_a_drift_pages_as_if_it_had_not_been(tmp_path: Path):
+    through, number = taught(tmp_path / "through")
+    shutil.copytree(tmp_path / "through", tmp_path / "stopped")
+    drifting = [with_canary(window(number + more, grounding_ratio_retrieval=0.52)) for more in range(60)]
+    for seen in drifting:
+        through.take(seen)
+    for index, seen in enumerate(drifting):
+        stopped = opened(tmp_path / "stopped")
+        stopped.take(seen)
+        if index % 7 == 0:
+            stopped.take(seen)  # twice
+        stopped.close()
+    stopped = opened(tmp_path / "stopped")
+    assert through.book.list(), "it is found at all"
+    assert stopped.book.list() == through.book.list()
+    through.close()
+    stopped.close()
+
+
+def test_shadow_mode_records_and_tells_nobody(tmp_path: Path):
+    shadow = msgspec.structs.replace(CONFIG, drift=msgspec.structs.replace(CONFIG.drift, shadow=True))
+    watch, number = taught(tmp_path, shadow)
+    for more in range(20):
+        watch.take(with_canary(window(number + more, documents_absent=1.0)))
+    (incident,) = watch.book.list()
+    assert (incident.paged, incident.silenced, incident.silenced_why) == (False, True, "shadow mode")
+    watch.close()
+
+
+def test_a_planned_release_is_taken_as_the_new_normal_instead_of_paging(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    start = window(number).start_ns
+    watch.book.calendar.add_deploy("model 2", revision="r2", who="ops", planned_seconds=3600.0, time_ns=start - SECOND)
+    for more in range(20):
+        watch.take(with_canary(window(number + more), failed=True, hint="weights"))
+    (incident,) = watch.book.list()
+    assert (incident.state, incident.ruling, incident.paged) == ("resolved", "known_change", False)
+    watch.close()
+
+
+def test_a_known_change_is_learned_anew_and_a_false_page_teaches(tmp_path: Path):
+    watch, number = taught(tmp_path)
+    for more in range(20):
+        watch.take(with_canary(window(number + more, documents_absent=1.0)))
+    (incident,) = watch.book.open_incidents()
+    watch.book.resolve(incident.id, "ops", "known_change", "the route has no documents any more")
+    watch.take(with_canary(window(number + 20, documents_absent=1.0)))
+    assert watch.engine.version == 0, "no baseline is in force until the new normal is known"
+    watch.close()
