@@ -242,6 +242,8 @@ class CanaryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether *endpoint* may leave loopback."""
     fingerprint: str = ""
     """Fingerprint that runs are held against; empty: the one pinned in the drift folder."""
+    prompts: str = ""
+    """TOML file of one's own prompts; empty: headwatch's."""
 
 
 class IncidentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ Costs one pass over the values of a run: some milliseconds for the packaged mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,8 +102,8 @@ def deviation(fingerprint: Fingerprint, run: Run) -> Deviation:
                 prompt.adapter != signature.adapter, tokens, before[len(before) - rows :], after[len(after) - rows :],
             )
         )  # fmt: skip
-    found = tuple(prompts)
-    captured = _captured(found)
+    captured = _captured(prompts)
+    found = tuple(_masked(item, captured) for item in prompts)
     sizes = [item.size for item in found]
     mean = np.where(captured, pooled_mean(sizes, (0, 2, 3)), np.nan)
     if fingerprint.noise is None:
@@ -134,7 +134,13 @@ _HEAD_RATIO = 3.0
 """A head of a layer that departs is named where it strays so many times as far as it does by itself."""
 
 
-def _captured(prompts: tuple[PromptDeviation, ...]) -> NDArray[np.bool_]:
+def _masked(item: PromptDeviation, captured: NDArray[np.bool_]) -> PromptDeviation:
+    """Return *item* without the layers that one side has not captured: that is no change of the model."""
+    before, after = (np.where(captured[:, None, None], values, np.float32(np.nan)) for values in (item.before, item.after))
+    return replace(item, before=before, after=after)
+
+
+def _captured(prompts: list[PromptDeviation]) -> NDArray[np.bool_]:
     """Return which layers [L] have anything on both sides."""
     seen = [~np.isnan(values).all(axis=(0, 2, 3)) for item in prompts for values in (item.before, item.after)]
     captured: NDArray[np.bool_] = np.logical_and.reduce(seen)

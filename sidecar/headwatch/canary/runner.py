@@ -1,0 +1,235 @@
+"""The thread that sends canaries at an interval and holds each run against the pinned fingerprint.
+
+A failure (the server is away, rows did not arrive, the fingerprint cannot be read) is counted and shown, and is no drift.
+Where no fingerprint is pinned, the first runs pin one, with a line in the log.  Where noise was measured, a run that departs is
+repeated at once, and only two in a row count: the statistic is normal in theory, and a page is not the place to find out.
+
+Cost: one run's requests an interval; between runs the thread sleeps.  It holds no lock while it waits for the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headwatch.addresses import mask_url
+from headwatch.canary.client import CanaryClient
+from headwatch.canary.compare import Comparison, compare
+from headwatch.canary.pinning import MAX_RUNS, Pinning
+from headwatch.canary.prompts import load_prompts
+from headwatch.canary.send import send_all
+from headwatch.canary.shelf import Shelf
+from headwatch.canary.state import CanaryHealth, FingerprintFacts, RunnerState, facts_of
+from headwatch.errors import CanaryError, HeadwatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.canary.collector import Collector
+    from headwatch.canary.signature import Run
+    from headwatch.config import CanaryConfig
+
+logger = logging.getLogger("headwatch.canary")
+
+HASTY_SECONDS = 10.0
+"""Longest pause between the runs that pin."""
+_JOIN_SECONDS = 5.0
+
+
+class CanaryRunner:
+    """Runs canaries.  Every method may be called from any thread."""
+
+    def __init__(
+        self, config: CanaryConfig, collector: Collector, folder: Path, now_ns: Callable[[], int] = time.time_ns, *,
+        on_result: Callable[[Comparison], None] = lambda _: None,
+    ) -> None:
+        """Prepare; fingerprints lie in *folder*.  *on_result* is handed every comparison, on the runner's thread.
+
+        Raises:
+            ConfigError: The endpoint, the key's file or the file of prompts cannot be used.
+        """
+        self._config = config
+        self._collector = collector
+        self._now_ns = now_ns
+        self._on_result = on_result
+        self._prompts = load_prompts(Path(config.prompts) if config.prompts else None)
+        self._client = CanaryClient(config)
+        self._shelf = Shelf(folder, Path(config.fingerprint) if config.fingerprint else None)
+        self._thread = threading.Thread(target=self._loop, name="headwatch-canary", daemon=True)
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._ordered = 0
+        self._done = 0
+        self._pinning: Pinning | None = None
+        self._by_itself = True
+        self._latest: Comparison | None = None
+        self._facts: FingerprintFacts | None = None
+        self._runs = self._failures = self._departures = 0
+        self._last_ns = 0
+        self._error = ""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a prompt that is under way is not waited for longer than a few seconds."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_SECONDS)
+        self._client.close()
+
+    @property
+    def latest(self) -> Comparison | None:
+        """Return the last comparison; None before the first."""
+        return self._latest
+
+    def health(self) -> CanaryHealth:
+        """Return where canaries stand."""
+        with self._changed:
+            latest, pinning = self._latest, self._pinning
+            return CanaryHealth(
+                state=self._state(), endpoint=mask_url(self._config.endpoint), last_run_ns=self._last_ns, runs=self._runs,
+                failures=self._failures, departures=self._departures, error=self._error,
+                gathered=0 if pinning is None else pinning.gathered, fingerprint=self._facts,
+                deviation={item.prompt: item.deviation for item in latest.exhibits} if latest else {},
+                threshold={item.prompt: item.threshold for item in latest.exhibits} if latest else {},
+            )  # fmt: skip
+
+    def _state(self) -> RunnerState:
+        if self._error:
+            return "failing"
+        if self._pinning is not None:
+            return "pinning"
+        return "starting" if self._latest is None else "watching"
+
+    def show(self) -> dict[str, Any]:
+        """Return health, the last comparison, and how far orders are done, as plain values."""
+        health = self.health()
+        with self._changed:
+            shown = {"health": health, "latest": self._latest, "ordered": self._ordered, "done": self._done}
+        plain: dict[str, Any] = msgspec.to_builtins(shown)
+        return plain
+
+    def order_run(self) -> dict[str, Any]:
+        """Have a run sent now; return what :meth:`show` does."""
+        with self._changed:
+            self._ordered += 1
+            self._changed.notify_all()
+        return self.show()
+
+    def order_pin(self, runs: int | None, note: str) -> dict[str, Any]:
+        """Have a fingerprint pinned anew from *runs* runs, None for as many as it needs; return what :meth:`show` does.
+
+        Raises:
+            CanaryError: The number is out of range, or the fingerprint is one of the configuration.
+        """
+        if runs is not None and not 1 <= runs <= MAX_RUNS:
+            raise CanaryError("invalid", f"{runs} runs to pin: give 1 to {MAX_RUNS}")
+        if self._shelf.configured is not None:
+            raise CanaryError("invalid", f"runs are held against {self._shelf.configured} (canary.fingerprint): nothing to pin")
+        with self._changed:
+            self._ordered += 1
+            self._pinning, self._by_itself = Pinning(self._prompts, note, runs), False
+            self._changed.notify_all()
+        return self.show()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return
+                order = self._ordered
+            try:
+                self._once(order)
+            except HeadwatchError as error:
+                self._failed(error)
+                self._finish(order)
+            except Exception:
+                logger.exception("a canary run failed; the next one goes on")
+                self._failed(CanaryError("unexpected", "unexpected error; the log has the details"))
+                self._finish(order)
+            self._rest(order)
+
+    def _rest(self, order: int) -> None:
+        """Sleep until the next run is due or ordered."""
+        with self._changed:
+            hasty = self._pinning is not None and self._pinning.hasty and not self._error
+            seconds = min(self._config.interval_seconds, HASTY_SECONDS) if hasty else self._config.interval_seconds
+            if hasty and not self._by_itself:
+                seconds = 0.0
+            self._changed.wait_for(lambda: self._stopped or self._ordered > order, seconds)
+
+    def _once(self, order: int) -> None:
+        """Send one run, and pin it or compare it."""
+        fingerprint = self._shelf.current()
+        if fingerprint is not None and fingerprint.prompt_digest != self._prompts.digest and self._pinning is None:
+            raise CanaryError("prompts", f"{self._shelf.path} is of the prompts {fingerprint.prompt_set}, not of those that are "
+                                         f"sent ({self._prompts.version}): pin anew with `headwatch canary pin`")
+        with self._changed:
+            self._facts = None if fingerprint is None else facts_of(fingerprint, self._shelf.path)
+            if fingerprint is None and self._pinning is None:
+                self._pinning, self._by_itself = Pinning(self._prompts, "pinned by itself"), True
+            pinning = self._pinning
+        run = self._send()
+        if pinning is not None:
+            self._pin(pinning, run, order)
+            return
+        assert fingerprint is not None
+        found = compare(fingerprint, run)
+        if found.failed and not found.exact:
+            again = compare(fingerprint, self._send())
+            found = again if again.failed else msgspec.structs.replace(again, note="departed once and not when repeated")
+        with self._changed:
+            self._latest, self._error = found, "; ".join(f"{name}: {why}" for name, why in found.incomplete.items())
+            self._departures += found.failed
+            self._failures += bool(found.incomplete)
+        if found.failed:
+            logger.warning("canary departs from its fingerprint: %s: %s", found.hint or "no pattern", found.note)
+        self._on_result(found)
+        self._finish(order)
+
+    def _send(self) -> Run:
+        run = send_all(self._client, self._collector, self._prompts, self._now_ns, stopped=lambda: self._stopped)
+        with self._changed:
+            self._runs += 1
+            self._last_ns = run.time_ns
+        return run
+
+    def _pin(self, pinning: Pinning, run: Run, order: int) -> None:
+        fingerprint = pinning.add(run, self._now_ns())
+        with self._changed:
+            self._error = ""
+        if fingerprint is None:
+            return
+        path = self._shelf.pin(fingerprint)
+        how = "pinned by itself" if self._by_itself else "pinned"
+        noise = "exact" if fingerprint.noise is None else f"noise of {fingerprint.dtype} measured"
+        logger.info("canary fingerprint %s from %d runs (%s): %s", how, fingerprint.runs, noise, path)
+        with self._changed:
+            if self._pinning is pinning:  # no other order has come meanwhile
+                self._pinning, self._by_itself = None, True
+            self._facts = facts_of(fingerprint, path)
+            self._latest = None
+        self._finish(order)
+
+    def _failed(self, error: HeadwatchError) -> None:
+        with self._changed:
+            fresh, self._error = str(error) != self._error, str(error)
+            self._failures += 1
+            if not self._by_itself:  # an order that failed is over: what was pinned before is in force
+                self._pinning, self._by_itself = None, True
+        if fresh and not self._stopped:
+            logger.warning("canary run failed, which is no drift: %s", error)
+
+    def _finish(self, order: int) -> None:
+        with self._changed:
+            self._done = max(self._done, order)
+            self._changed.notify_all()
