@@ -19,6 +19,7 @@ from headwatch.errors import CommandError, ConfigError, HeadwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 COMMANDS = {
     "sidecar": "run the sidecar beside a vLLM server",
@@ -27,7 +28,12 @@ COMMANDS = {
     "verify": "prove, on a model, that every exported number is the model's own attention",
     "calibrate": "find out which heads of a model read documents, and write its head map",
     "bench": "time what capture costs on this machine, and what other ways to the same numbers cost",
+    "compare": "hold two deployments, releases, arms or time ranges side by side, with an exit code for CI",
+    "baseline": "what normal is: list, show, learn, pin, promote, roll back, compare, export, import",
+    "drift": "where detection stands, what would have paged, and the windows that it looks at as a file",
     "control": "change what is sampled while servers run: off switch, rates, strides, detail",
+    "incident": "what was found, whose it is, how it ended: list, show, ack, resolve, silence, report",
+    "deploy-event": "mark a release, so that what follows it is explained or expected",
     "config": "check the configuration, or show what is in force and where it comes from",
     "dashboards": "write the Grafana files, or check them",
     "version": "print the version",
@@ -59,7 +65,7 @@ def parser_for(chosen: str | None) -> Parser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == chosen:
-            importlib.import_module(f"headwatch.cli.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     return parser
 
 
@@ -87,8 +93,12 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as ended:  # --help and --version have printed what they are asked for
         return int(ended.code or 0)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    code: int = importlib.import_module(f"headwatch.cli.{namespace.command}").run(namespace)
+    code: int = _module(namespace.command).run(namespace)
     return code
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"headwatch.cli.{command.replace('-', '_')}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,16 @@ _PAIRS: dict[tuple[DriftClass, DriftClass], str] = {
 }  # fmt: skip
 
 
+FIRST: dict[DriftClass, str] = {
+    "telemetry": "headwatch doctor",
+    "model": "headwatch canary run, and ask who released something",
+    "injection": "read the first document above, in its source",
+    "retrieval": "ask the retriever for the first request above again",
+    "traffic": "nothing: it is shown so that you know",
+}
+"""The first thing to do, by class; the runbook has the others."""
+
+
 def tells_apart(chosen: DriftClass, runner_up: DriftClass, canary: CanaryState) -> str:
     """Return what would tell *chosen* from *runner_up*."""
     if chosen == "model" and canary == "failed":

@@ -95,3 +95,8 @@ def _time(time_ns: int) -> str:
 def quoted(text: str) -> str:
     """Return *text* as a string of SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def runbook_of(incident: Incident, base: str) -> str:
+    """Return where the runbook of its class is read; *base* is ``[incident] runbook_url``."""
+    return f"{base.rstrip('/')}/{incident.verdict.drift_class}.md"

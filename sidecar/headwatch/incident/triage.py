@@ -7,7 +7,7 @@ Where no class reaches it, the one with the most support is taken, which is then
 
 Confidence is the support of the class, less a part of the runner-up's: a quarter where the class would itself explain what
 speaks for the runner-up (it comes before it), one half where it would not.  It orders verdicts by how much a second look pays;
-how often verdicts of a class are right is what rulings count (``headwatch incident list --precision``).
+how often verdicts of a class are right is what rulings count (``headwatch incident list``).
 
 Pure and fast: a few dozen predicates over a few dozen pieces of evidence, so that it can be replayed on recordings.
 """

@@ -1,0 +1,130 @@
+"""What an engineer sees at three in the morning: in eighty columns, the most important first, and the same without colour."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from headwatch.findings import DeployEvent, DocumentExhibit, Exhibits, Incident, RequestExhibit
+from headwatch.incident.book import event_id
+from headwatch.incident.paint import WIDTH, clean, cut
+from headwatch.incident.screen import lasted, screen
+from headwatch.incident.severity import severity
+from headwatch.incident.shelf import AuditEntry
+from headwatch.incident.triage import triage
+
+from .cases import MINUTE, START, canary, case, event, heads, signal
+
+RUNBOOK = "https://example.org/runbooks/retrieval.md"
+NOW = START + 10 * MINUTE
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def incident(**changes) -> Incident:
+    found = (signal("documents_absent", 0.02, 0.78, 12.0), heads())
+    judged = case(*found, run=canary(failed=False))
+    verdict = triage(judged)
+    exhibits = Exhibits(
+        documents=(
+            DocumentExhibit("hr-07/" + "very-long-name-" * 8 + "end", "wiki", "3", "", 4, 0.6, 0.0),
+            DocumentExhibit("hr-08", "", "", "", 0, 0.1, None),
+        ),
+        requests=(RequestExhibit("chatcmpl-" + "a" * 60, "e-1", "", START + MINUTE, "hr", "absent", None),),
+        canary=judged.canary,
+        deploys=(DeployEvent(START - MINUTE, "index 12 " + "with a long title " * 8, "rev", "ada"),),
+    )
+    opened = Incident(
+        event_id(judged.event), "open", severity(verdict, judged.event), START + 6 * MINUTE, START + 6 * MINUTE, judged.event,
+        verdict, exhibits, paged=True,
+    )  # fmt: skip
+    return msgspec.structs.replace(opened, **changes)
+
+
+def shown(one: Incident, *, colour: bool = False, audit: tuple[AuditEntry, ...] = (), events=()) -> str:
+    return screen(one, events, audit, now_ns=NOW, runbook=RUNBOOK, colour=colour)
+
+
+def test_every_line_fits_eighty_columns():
+    told = AuditEntry(1, "hw-1", NOW, "ada", "acknowledged", "a note that is rather long " * 9)
+    for line in shown(incident(), audit=(told,)).splitlines():
+        assert len(line) <= WIDTH, line
+
+
+def test_the_first_lines_say_what_how_bad_since_when_and_how_sure():
+    first = shown(incident()).splitlines()[:10]
+    text = "\n".join(first)
+    assert first[0].split() == [incident().id, "retrieval:", "documents_absent", "CRITICAL"]
+    assert "open for 4 min · smol · route hr · paged" in text
+    assert "requests come without documents (78% of them, 2.0% before)." in text
+    assert "0.88 sure; next best: traffic" in text
+
+
+def test_it_names_heads_documents_requests_the_canary_and_the_release():
+    text = shown(incident())
+    for name in ("layer 12 head  0  lookback", "hr-08", "chatcmpl-", "Fixed prompt passed", "RELEASES near the start"):
+        assert name in text
+    assert re.search(r"hr-07/very-long-name-.*…", text), "a long name is cut in its middle"
+
+
+def test_it_ends_with_what_to_do_next():
+    last = shown(incident()).splitlines()[-7:]
+    assert last[0] == "NEXT"
+    assert RUNBOOK in last[2]
+    assert f"headwatch incident ack {incident().id[3:9]}" in last[3]
+    assert "--ruling RULING" in last[5]
+    assert "true, false_page or known_change" in last[6]
+
+
+def test_what_is_done_is_not_offered_again():
+    ended = incident(state="resolved", resolved_ns=NOW - MINUTE, resolved_by="ada", ruling="true")
+    assert "incident ack" not in shown(ended)
+    assert "incident resolve" not in shown(ended)
+    assert "resolved by ada 60 s ago, a true page" in shown(ended)
+    assert "incident resolve" in shown(msgspec.structs.replace(ended, ruling=None)), "a ruling is still wanted"
+
+
+def test_colour_adds_no_word_and_takes_none():
+    plain, coloured = shown(incident()), shown(incident(), colour=True)
+    assert ANSI.search(coloured)
+    assert not ANSI.search(plain)
+    assert ANSI.sub("", coloured) == plain
+
+
+def test_a_failed_canary_says_from_which_layer():
+    run = canary(failed=True, hint="weights")
+    told = shown(incident(exhibits=Exhibits(canary=run)))
+    assert "Fixed prompt FAILED" in told
+    assert "from layer 7 on, looks like weights" in told
+
+
+def test_an_incident_that_paged_nobody_says_why():
+    assert "no page (silence 3 by ada)" in shown(incident(paged=False, silenced=True, silenced_why="silence 3 by ada"))
+
+
+def test_evidence_that_came_later_is_counted():
+    again = event(heads(), since_ns=START + 5 * MINUTE)
+    assert "Found again 2 times since" in shown(incident(), events=(incident().event, again, again))
+
+
+def test_what_a_client_sends_cannot_steer_a_terminal():
+    evil = DocumentExhibit("\x1b[2J\x1b]0;owned\x07doc\n", "wiki", "1", "", 1, 0.1, 0.2)
+    text = shown(incident(exhibits=Exhibits(documents=(evil,))))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert clean("a\tb\u202ec") == "a?b?c"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59, "59 s"), (121, "2 min"), (7300, "2 h"), (200_000, "2 d")])
+def test_durations_are_said_as_a_person_would(seconds, text):
+    assert lasted(seconds * 10**9) == text
+
+
+@pytest.mark.parametrize("width", [5, 9, 40])
+def test_a_cut_keeps_both_ends_and_the_width(width):
+    text = cut("abcdefghij" * 9, width)
+    assert len(text) == width
+    assert text[0] == "a"
+    assert text[-1] == "j"
+    assert cut("short", 40) == "short"
