@@ -69,8 +69,11 @@ class Sidecar:
             head_maps[head_map.model] = head_map.mask()
         self._evidence = EvidenceQueue(config.evidence) if config.store.enabled else None
         self._desk = Desk(config) if config.drift.enabled else None
-        first_number = self._desk.first_number if self._desk is not None else 0
-        self._aggregator = Aggregator(config.window, head_maps, self._evidence, first_number=first_number)
+        self._aggregator = Aggregator(
+            config.window, head_maps, self._evidence,
+            canaries=self._desk.collector if self._desk is not None else None,
+            first_number=self._desk.first_number if self._desk is not None else 0,
+        )  # fmt: skip
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
         store = ClickHouseExporter.open(config.store) if config.store.enabled else None

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     from headwatch.config import Config, StoreConfig
 
+DRIFT_STATE = "drift.db"
+"""In the drift folder: baselines and where the evidence stands."""
+HISTORY = "history.db"
+"""In the drift folder: the windows that were observed."""
+
 
 def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> str:
     """Return the store's URL, with the default path filled in."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headwatch.canary.collector import Collector
+from headwatch.canary.runner import CanaryRunner
 from headwatch.drift.observe import Observer
 from headwatch.drift.signals import DocumentBook
 from headwatch.errors import HeadwatchError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from headwatch.canary.compare import Comparison
     from headwatch.config import Config
     from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
     from headwatch.health import Health, PagerHealth
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.watch")
 
 _DOCUMENTS = "documents.json"
+FINGERPRINTS = "fingerprints"
 _MOST_OPEN = 200
+_MOST_RUNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,7 @@ class News:
 class Desk:
     """The watch, its observer and its pager.  :meth:`take` is called by one thread, the rest by any."""
 
-    def __init__(
-        self, config: Config, ask_canary: Callable[[], bool] = lambda: False, pin_canary: Callable[[], None] = lambda: None,
-        now: Callable[[], int] = time.time_ns,
-    ) -> None:
+    def __init__(self, config: Config, now: Callable[[], int] = time.time_ns) -> None:
         """Open the drift folder and go on where it stands.
 
         Raises:
@@ -67,7 +69,13 @@ class Desk:
         """
         self._config = config
         self._folder = drift_folder(config)
-        self._now, self._ask_canary, self._pin_canary = now, ask_canary, pin_canary
+        self._now = now
+        self.collector = Collector()
+        """Takes the rows of canary requests."""
+        self.runner = (
+            CanaryRunner(config.canary, self.collector, self._folder / FINGERPRINTS, now, on_result=self._canary)
+            if config.canary.endpoint else None
+        )  # fmt: skip
         self._watch = self._opened()
         self._outbox = Outbox(self._folder / "incidents.db", now)
         self._pager = Pager(config, self._outbox, self._open_incidents)
@@ -107,18 +115,23 @@ class Desk:
         """Judge the windows that an earlier life kept and did not judge, and start to send pages."""
         self._judge(())
         self._pager.start()
+        if self.runner is not None:
+            self.runner.start()
 
     def stop(self) -> None:
         """Try once more to send what is due, and close the files."""
+        if self.runner is not None:
+            self.runner.stop()
         self._pager.stop()
         self._outbox.close()
         self._watch.close()
 
-    def canary(self, run: CanaryExhibit) -> None:
+    def _canary(self, found: Comparison) -> None:
         """Take a canary run that has ended."""
         with self._lock:
-            self._observer.canary(run)
-            self._canaries.append(run)
+            for run in found.exhibits:
+                self._observer.canary(run)
+            self._canaries = [*self._canaries, *found.exhibits][-_MOST_RUNS:]
 
     def pagers(self) -> dict[str, PagerHealth]:
         """Return the state of the senders of pages."""
@@ -155,6 +168,20 @@ class Desk:
 
     def _opened(self) -> Watch:
         return Watch(self._config, self._folder, self._now, self._ask_canary, self._pin_canary)
+
+    def _ask_canary(self) -> bool:
+        if self.runner is None or self.runner.health().state == "failing":
+            return False
+        self.runner.order_run()
+        return True
+
+    def _pin_canary(self) -> None:
+        if self.runner is None:
+            return
+        try:
+            self.runner.order_pin(None, "a change that was accepted")
+        except HeadwatchError as error:  # the fingerprint is the operator's own file
+            logger.warning("canaries are not pinned anew: %s", error)
 
     def _open_incidents(self) -> Sequence[Incident]:
         return self.book.open_incidents()

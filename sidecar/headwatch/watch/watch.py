@@ -24,6 +24,7 @@ from headwatch.incident.book import Book
 from headwatch.incident.exhibits import exhibits_of
 from headwatch.incident.outbox import routes_of
 from headwatch.incident.triage import triage
+from headwatch.places import DRIFT_STATE, HISTORY
 from headwatch.watch.recent import WINDOWS, Recent
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Watch:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = config
         self._ask_canary, self._pin_canary = ask_canary, pin_canary
-        self.history = History(folder / "history.db", config.drift.history_bytes)
-        self._keeper = Keeper(folder / "drift.db")
+        self.history = History(folder / HISTORY, config.drift.history_bytes)
+        self._keeper = Keeper(folder / DRIFT_STATE)
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
         self.book = Book(
             folder / "incidents.db", now, routes=routes_of(config.incident), reopen_seconds=config.incident.reopen_seconds
