@@ -118,6 +118,27 @@ class CanaryRunner:
         plain: dict[str, Any] = msgspec.to_builtins(shown)
         return plain
 
+    def fingerprint(self) -> bytes:
+        """Return the fingerprint in force, as its file holds it.
+
+        Raises:
+            CanaryError: None is pinned yet, or it cannot be read.
+        """
+        found = self._shelf.current()
+        if found is None:
+            raise CanaryError("none", "no fingerprint is pinned yet")
+        return msgspec.json.encode(found)
+
+    def ask(self) -> bool:
+        """Have a run sent soon; return whether it will be."""
+        self.order_run()
+        return not self._stopped
+
+    def pin_anew(self) -> None:
+        """Have what the model gives now pinned, as after a release that was planned; nothing where a file is configured."""
+        if self._shelf.configured is None:
+            self.order_pin(None, "pinned after a release")
+
     def order_run(self) -> dict[str, Any]:
         """Have a run sent now; return what :meth:`show` does."""
         with self._changed:
@@ -171,7 +192,7 @@ class CanaryRunner:
         """Send one run, and pin it or compare it."""
         fingerprint = self._shelf.current()
         if fingerprint is not None and fingerprint.prompt_digest != self._prompts.digest and self._pinning is None:
-            raise CanaryError("prompts", f"{self._shelf.path} is of the prompts {fingerprint.prompt_set}, not of those that are "
+            raise CanaryError("prompts", f"{self._shelf.path} is of prompts {fingerprint.prompt_set}, not of those that are "
                                          f"sent ({self._prompts.version}): pin anew with `headwatch canary pin`")
         with self._changed:
             self._facts = None if fingerprint is None else facts_of(fingerprint, self._shelf.path)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headwatch import __version__
+from headwatch.console.canary import canary_routes
 from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
 from headwatch.console.incidents import incident_routes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from headwatch.console.view import Reader, SidecarView
+    from headwatch.console.view import CanaryView, Reader, SidecarView
 
 VERSION_HEADER = "X-Headwatch-Version"
 HEADERS = {
@@ -44,8 +45,10 @@ HEADERS = {
 }  # fmt: skip
 
 
-def create_app(view: SidecarView, host: str = "127.0.0.1", token: bytes = b"") -> Starlette:
-    """Return the application over *view*; *host* is the address that it is bound to, *token* allows changes."""
+def create_app(
+    view: SidecarView, host: str = "127.0.0.1", token: bytes = b"", canary: CanaryView | None = None
+) -> Starlette:
+    """Return the application over *view* and *canary*; *host* is the address it is bound to, *token* allows changes."""
 
     async def metrics(request: Request) -> Response:
         body, content_type = await run_in_threadpool(view.render_metrics, request.headers.get("accept"))
@@ -73,6 +76,7 @@ def create_app(view: SidecarView, host: str = "127.0.0.1", token: bytes = b"") -
         Route("/api/v1/status", status),
         *control_routes(view, token, _json),
         *incident_routes(view, token, _json),
+        *canary_routes(canary, token, _json),
         *(
             Route(f"/api/v1/{name}", _stored(view, known, read))
             for name, (known, read) in _READS.items()

@@ -87,6 +87,26 @@ class IncidentView(Protocol):
         ...
 
 
+class CanaryView(Protocol):
+    """The canaries that the sidecar sends.  Methods raise :class:`~headwatch.errors.CanaryError` where they cannot do it."""
+
+    def show(self) -> dict[str, Any]:
+        """Return where they stand, the last comparison, and how far orders are done, as plain values."""
+        ...
+
+    def fingerprint(self) -> bytes:
+        """Return the fingerprint in force, as its file holds it."""
+        ...
+
+    def order_run(self) -> dict[str, Any]:
+        """Have a run sent now; return what :meth:`show` does."""
+        ...
+
+    def order_pin(self, runs: int | None, note: str, /) -> dict[str, Any]:
+        """Have a fingerprint pinned anew; return what :meth:`show` does."""
+        ...
+
+
 class SidecarView(Protocol):
     """The running sidecar, as the console sees it."""
 
