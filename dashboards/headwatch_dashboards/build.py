@@ -9,9 +9,11 @@ import json
 import sys
 from pathlib import Path
 
+from headwatch_dashboards.alerts import alert_yaml
 from headwatch_dashboards.dashboard import build_dashboard, panel_id
 from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
-from headwatch_dashboards.provisioning import alert_yaml, datasource_yaml, provider_yaml
+from headwatch_dashboards.panels.incidents import INCIDENTS
+from headwatch_dashboards.provisioning import datasource_yaml, provider_yaml
 
 DEFAULT_FOLDER = Path("dashboards/grafana")
 DASHBOARD_FILE = "dashboards/headwatch/grounding.json"
@@ -20,12 +22,11 @@ DASHBOARD_FILE = "dashboards/headwatch/grounding.json"
 def generated_files() -> dict[str, str]:
     """Return what is generated: path below the folder to text."""
     dashboard = build_dashboard()
-    alert_panel = panel_id(dashboard, GROUNDING_OVER_TIME)
     return {
         DASHBOARD_FILE: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n",
         "dashboards/headwatch.yaml": provider_yaml(),
         "datasources/headwatch.yaml": datasource_yaml(),
-        "alerting/headwatch.yaml": alert_yaml(alert_panel),
+        "alerting/headwatch.yaml": alert_yaml(panel_id(dashboard, INCIDENTS), panel_id(dashboard, GROUNDING_OVER_TIME)),
     }
 
 

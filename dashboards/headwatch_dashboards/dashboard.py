@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 from headwatch.model import PHASES
 from headwatch_dashboards.grafana import DATASOURCE
-from headwatch_dashboards.names import DASHBOARD_UID, MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE, SCHEMA_VERSION
-from headwatch_dashboards.panels import grounding, heads, health, overview
+from headwatch_dashboards.names import (
+    ANNOTATION_TAG,
+    DASHBOARD_UID,
+    MODEL_VARIABLE,
+    PHASE_VARIABLE,
+    ROUTE_VARIABLE,
+    SCHEMA_VERSION,
+)
+from headwatch_dashboards.panels import drift, grounding, heads, health, incidents, overview
 from headwatch_dashboards.queries import grounding as grounding_queries
 
 if TYPE_CHECKING:
@@ -28,6 +35,11 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[int, tuple[tuple[Json, int], ...]], ...]
             (overview.refused_layers(), 3),
             (overview.report_age(), 3),
         )),
+    )),
+    ("Drift and incidents", (
+        (9, ((incidents.incidents(), 20), (drift.detection_state(), 4))),
+        (9, ((drift.clock_over_time(), 8), (drift.evidence_over_time(), 8), (drift.canary_deviation(), 8))),
+        (8, ((incidents.named_heads(), 10), (incidents.precision(), 7), (incidents.releases(), 7))),
     )),
     ("Grounding", (
         (10, ((grounding.grounding_over_time(), 16), (grounding.states_over_time(), 8))),
@@ -58,7 +70,7 @@ def build_dashboard() -> Json:
         "time": {"from": "now-1h", "to": "now"},
         "timepicker": {},
         "timezone": "browser",
-        "annotations": {"list": []},
+        "annotations": {"list": [_incident_marks()]},
         "templating": {"list": [_route(), _model(), _phase()]},
         "links": _links(),
         "panels": list(_placed()),
@@ -143,6 +155,17 @@ def _phase() -> Json:
         "includeAll": False,
         "current": options[0],
         "options": options,
+    }
+
+
+def _incident_marks() -> Json:
+    """Return the query for the annotations that the sidecar makes (incident.grafana_url)."""
+    return {
+        "name": "Incidents",
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "iconColor": "red",
+        "target": {"type": "tags", "tags": [ANNOTATION_TAG], "matchAny": False, "limit": 100},
     }
 
 

@@ -6,6 +6,8 @@ versions are those of the Grafana and of the plugin whose formats are written.
 
 from __future__ import annotations
 
+from headwatch.config import IncidentConfig
+
 GRAFANA_VERSION = "13.2.3"
 SCHEMA_VERSION = 42
 DATASOURCE_TYPE = "grafana-clickhouse-datasource"
@@ -15,14 +17,23 @@ DATASOURCE_UID = "headwatch-store"
 """Pinned: dashboards and alert rules point to it, so it must not be left to Grafana."""
 DASHBOARD_UID = "headwatch-grounding"
 ALERT_UID = "headwatch-grounding-fell"
+INCIDENT_ALERT_UID = "headwatch-incident"
 FOLDER = "headwatch"
 RUNBOOK = "docs/runbooks/grounding.md"
+RUNBOOKS = IncidentConfig().runbook_url
+"""Of incidents; ``/<class>.md`` is added."""
+ANNOTATION_TAG = "headwatch"
+"""Tag of the annotations that the sidecar makes in Grafana, one for each incident."""
 
 DATABASE = "default"
 """Of the embedded store.  On a server it is the one in store.url."""
 REQUESTS = "headwatch_requests"
 DOCUMENTS = "headwatch_documents"
 REQUEST_HEADS = "headwatch_request_heads"
+INCIDENTS = "headwatch_incidents"
+EVIDENCE = "headwatch_drift_evidence"
+CANARIES = "headwatch_canaries"
+DEPLOYS = "headwatch_deploys"
 GAUGES = "otel_metrics_gauge"
 SUMS = "otel_metrics_sum"
 EXP_HISTOGRAMS = "otel_metrics_exp_histogram"

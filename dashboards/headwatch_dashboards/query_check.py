@@ -1,4 +1,4 @@
-"""Run every query of a dashboard and of the alert rule on a store, and see that each returns rows.
+"""Run every query of a dashboard and of the alert rules on a store, and see that each returns rows.
 
 A query can be valid and still show nothing: a misspelt metric, an attribute that nobody writes, a column that a panel
 names and the query does not return.  Only real data tells.
@@ -16,11 +16,16 @@ from headwatch.errors import CommandError, StoreError
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import ALL, QueryRange, expand
 from headwatch_dashboards.names import MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
-from headwatch_dashboards.queries.alert import RANGE_SECONDS, grounding_drop
+from headwatch_dashboards.queries.alert import INCIDENT_RANGE_SECONDS, RANGE_SECONDS, grounding_drop, paging_incidents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_RULES = (
+    ("incident", paging_incidents(), INCIDENT_RANGE_SECONDS, ("incident", "class", "severity", "model", "route")),
+    ("grounding", grounding_drop(), RANGE_SECONDS, ("route", "model")),
+)
+"""Name, query, range and labels of each alert rule."""
 DEFAULT_VARIABLES = {ROUTE_VARIABLE: ALL, MODEL_VARIABLE: ALL, PHASE_VARIABLE: ("decode",)}
 
 
@@ -87,9 +92,9 @@ def run_queries(
     query_range: QueryRange,
     variables: dict[str, tuple[str, ...]] | None = None,
 ) -> list[QueryReport]:
-    """Run the queries of variables, panels and the alert rule; return a report of each.
+    """Run the queries of variables, panels and the alert rules; return a report of each.
 
-    The alert rule has a range of its own, which ends where *query_range* ends.
+    An alert rule has a range of its own, which ends where *query_range* ends.
     """
     chosen = {**DEFAULT_VARIABLES, **(variables or {})}
     reports = [
@@ -103,8 +108,10 @@ def run_queries(
             _run(f"panel {panel['id']} {panel['title']!r}", query["rawSql"], client, query_range, chosen, wanted)
             for query in panel.get("targets", [])
         ]
-    alert_range = QueryRange(query_range.to_seconds - RANGE_SECONDS, query_range.to_seconds)
-    return [*reports, _run("alert rule", grounding_drop(), client, alert_range, {}, ("time", "route", "model"))]
+    for name, sql, seconds, labels in _RULES:
+        alert_range = QueryRange(query_range.to_seconds - seconds, query_range.to_seconds)
+        reports.append(_run(f"alert rule {name}", sql, client, alert_range, {}, ("time", *labels)))
+    return reports
 
 
 def _run(

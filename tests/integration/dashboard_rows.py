@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from headwatch.health import ExporterHealth, Health, WorkerHealth
 from headwatch.model import REQUEST_FEATURES, Document, RequestContext, Span, StatusFrame, WorkerIdentity
 from headwatch.records import Delivery, RequestRecord, Stratum, WindowBatch
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+
+from ..unit.incidents import canary, deploy, event, evidence, found, incident, resolved, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +33,8 @@ SOURCES = {"wiki": 0.5, "handbook": 0.3, "": 0.2}
 def filled_store(path: Path, now_seconds: int) -> str:
     """Make an embedded store at *path* with traffic that ends at *now_seconds*, and return its URL.  It is closed again.
 
-    The grounding of the route ``qa`` falls by several standard deviations in the last ten minutes.
+    The grounding of the route ``qa`` falls by several standard deviations in the last ten minutes; an incident of it opens
+    five minutes later, and pages through Grafana.
     """
     url = f"chdb://{path}"
     exporter = ClickHouseExporter.open(StoreConfig(url=url))
@@ -55,7 +59,32 @@ def deliveries(now_seconds: int) -> Iterator[Delivery]:
             for place in range(REQUESTS_A_MINUTE)
         )
         time_ns = (began + 59) * SECOND
-        yield Delivery(time_ns, "vllm", (_window(worker, began),), requests, _health(worker, minute, time_ns))
+        delivered = Delivery(time_ns, "vllm", (_window(worker, began),), requests, _health(worker, minute, time_ns))
+        yield _findings(delivered, minute)
+
+
+def _findings(delivered: Delivery, minute: int) -> Delivery:
+    """Add what detection has after the window: a clock that climbs by a tenth a minute, canaries each five minutes."""
+    now_ns = delivered.time_ns
+    own = {"model": MODEL, "route": "qa"}
+    happened = event(**own, since_ns=now_ns - 300 * SECOND, time_ns=now_ns)
+    opened = incident(1, opened_ns=now_ns, updated_ns=now_ns, event=happened)
+    changed = {
+        3: (resolved(2, opened_ns=now_ns, updated_ns=now_ns + 1, resolved_ns=now_ns + 1, event=happened, ruling="true"),),
+        4: (resolved(3, opened_ns=now_ns, updated_ns=now_ns + 1, resolved_ns=now_ns + 1, event=happened, ruling="false_page"),),
+        5: (incident(4, opened_ns=now_ns, updated_ns=now_ns, event=happened, silenced=True, silenced_why="load test"),),
+        MINUTES - 5: (opened,),
+    }
+    step = status(
+        time_ns=now_ns, window=minute, clock=0.1 * minute, threshold=4.6,
+        evidence=tuple(evidence(name, **own, heads=(), log10_evidence=size)
+                       for name, size in (("lookback", 0.1 * minute), ("entropy", 0.0))),
+    )  # fmt: skip
+    runs = (canary(time_ns=now_ns), canary("tools", time_ns=now_ns, deviation=2e-6, failed=True)) if minute % 5 == 0 else ()
+    return replace(
+        found(delivered), drift=step, incidents=changed.get(minute, ()), canaries=runs,
+        deploys=(deploy(time_ns=now_ns),) if minute == 1 else (), page_route="grafana", precision={"retrieval": (1, 2)},
+    )  # fmt: skip
 
 
 def _request(worker: WorkerIdentity, number: int, seconds: int, level: float, rng: random.Random) -> RequestRecord:

@@ -10,7 +10,7 @@ import pytest
 from headwatch_dashboards.dashboard import build_dashboard
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import QueryRange, expand
-from headwatch_dashboards.queries import alert, grounding, heads, health
+from headwatch_dashboards.queries import alert, drift, grounding, heads, health, incidents
 from headwatch_dashboards.query_check import DEFAULT_VARIABLES, connect, run_queries
 
 from .dashboard_rows import HEADS, LAYERS, MINUTES, REQUESTS_A_MINUTE, filled_store
@@ -50,7 +50,7 @@ def test_every_query_returns_rows(dashboard, store):
     """On a store with half an hour of traffic no panel, no variable and no rule stays empty."""
     reports = run_queries(dashboard, store, RANGE)
     assert [report for report in reports if report.problem] == []
-    assert len(reports) == len(list(panels(dashboard))) + 3  # two variables that query, and the alert rule
+    assert len(reports) == len(list(panels(dashboard))) + 4  # two variables that query, and two alert rules
 
 
 def test_choosing_route_model_and_phase_narrows(dashboard, store):
@@ -75,7 +75,7 @@ def test_a_metric_that_nobody_writes_is_found(dashboard, store):
     """A query that is valid and can never return anything is reported."""
     query = titled(dashboard, "Overhead of capture")["targets"][0]
     query["rawSql"] = query["rawSql"].replace("capture.overhead", "capture.overheat")
-    assert problems(dashboard, store) == ["panel 20 'Overhead of capture': returned no rows"]
+    assert problems(dashboard, store) == ["panel 29 'Overhead of capture': returned no rows"]
 
 
 def test_settings_for_a_column_that_the_query_does_not_return_are_found(dashboard, store):
@@ -138,6 +138,64 @@ def test_overhead_is_a_share(store):
     assert {row["overhead"] for row in rows(store, health.overhead_over_time())} == {0.01}
 
 
+def test_incidents_are_shown_as_they_last_were_live_ones_first(store):
+    """Two are closed, one is silenced, one is open and told of."""
+    found = rows(store, incidents.incidents())
+    assert [(row["incident"][-1], row["state"], row["told"]) for row in found] == [
+        ("1", "open", "grafana"), ("4", "open", "silenced: load test"),
+        ("3", "resolved", "grafana"), ("2", "resolved", "grafana"),
+    ]  # fmt: skip
+    assert {row["route"] for row in found} == {"qa"}
+    assert rows(store, incidents.incidents(), route=("nowhere",)) == []
+    later = QueryRange(NOW + 3600, NOW + 7200)
+    assert [row["incident"][-1] for row in rows(store, incidents.incidents(), later)] == ["1", "4"]
+
+
+def test_heads_that_an_incident_names_are_listed_by_effect(store):
+    found = [row for row in rows(store, incidents.named_heads()) if row["incident"].endswith("1")]
+    assert [(row["layer"], row["head"], row["feature"]) for row in found] == [(0, 0, "lookback"), (0, 1, "lookback")]
+    assert {row["effect"] for row in found} == {-3.0}
+
+
+def test_precision_is_of_pages_that_were_ruled(store):
+    """Four paged; one was true and one false, so half; the others wait for a ruling."""
+    (row,) = rows(store, incidents.precision())
+    assert row == {
+        "class": "retrieval", "pages": 4, "true": 1, "false": 1, "known change": 0, "not ruled": 2, "precision": 0.5,
+    }  # fmt: skip
+
+
+def test_the_clock_stands_under_its_line(store):
+    found = rows(store, drift.clock_over_time())
+    assert {row["pages at"] for row in found} == {4.6}
+    assert max(row["clock"] for row in found) == pytest.approx(0.1 * (MINUTES - 1))
+    (state,) = rows(store, drift.detection_state())
+    assert state == {"state": "watching"}
+
+
+def test_evidence_names_its_place_and_a_canary_its_excess(store):
+    places = {row["place"] for row in rows(store, drift.evidence_over_time())}
+    assert {place.partition(" · ")[0] for place in places} == {"lookback", "entropy"}
+    excess = {row["prompt"]: row["deviation"] for row in rows(store, drift.canary_deviation())}
+    assert excess == {"plain": pytest.approx(0.1), "tools": pytest.approx(2.0)}
+
+
+def test_the_incident_rule_fires_for_what_is_open_told_of_and_not_silenced(store):
+    """One series that is 1, and the one that is always there; elsewhere in time only that."""
+    def firing(end):
+        query_range = QueryRange(end - alert.INCIDENT_RANGE_SECONDS, end)
+        return {(row["incident"][-6:], row["class"], row["severity"]): row["open"]
+                for row in rows(store, alert.paging_incidents(), query_range)}
+
+    assert firing(NOW) == {("000001", "retrieval", "critical"): 1, ("(none)", "", ""): 0}
+    assert firing(NOW + 31 * 86400) == {("(none)", "", ""): 0}
+
+
+def test_where_another_route_pages_grafana_is_silent(store):
+    sql = alert.paging_incidents().replace("'grafana'", "'webhook'")
+    assert [row["incident"] for row in rows(store, sql)] == [alert.ALWAYS_ROUTE]
+
+
 def alert_values(store, end=NOW):
     query_range = QueryRange(end - alert.RANGE_SECONDS, end)
     return {row["route"]: row["fell_by"] for row in rows(store, alert.grounding_drop(), query_range)}
@@ -162,6 +220,7 @@ def test_an_empty_store_gives_no_false_figures(store, dashboard):
     reports = run_queries(dashboard, store, past)
     empty = {report.where for report in reports if report.problem == "returned no rows"}
     kept = {report.where for report in reports if not report.problem}
-    assert kept == {"panel 19 'Errors by reason'", "alert rule"}
-    assert len(empty) == len(reports) - 2
+    live = {"panel 9 'Incidents'", "panel 14 'Heads that incidents name'"}  # what is open is shown whatever the range is
+    assert kept == {"panel 28 'Errors by reason'", "alert rule incident", "alert rule grounding", *live}
+    assert len(empty) == len(reports) - 5
     assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}

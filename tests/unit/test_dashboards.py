@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headwatch.config import IncidentConfig
 from headwatch.metrics import BY_NAME
 from headwatch_dashboards import build, names
 from headwatch_dashboards.check import check_dashboard, check_files
 from headwatch_dashboards.dashboard import build_dashboard
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import QueryRange, expand
-from headwatch_dashboards.queries.alert import grounding_drop
+from headwatch_dashboards.queries.alert import INCIDENT_RANGE_SECONDS, grounding_drop, paging_incidents
+from headwatch_exporters.paging.grafana import TAG
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "dashboards" / "grafana"
@@ -31,8 +33,14 @@ def dashboard():
 def rule():
     document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
     (group,) = document["groups"]
-    (only,) = group["rules"]
-    return only
+    return next(one for one in group["rules"] if one["uid"] == names.ALERT_UID)
+
+
+@pytest.fixture(scope="module")
+def incident_rule():
+    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    (group,) = document["groups"]
+    return next(one for one in group["rules"] if one["uid"] == names.INCIDENT_ALERT_UID)
 
 
 def titled(dashboard, title):
@@ -70,7 +78,8 @@ def test_a_changed_or_missing_file_is_reported(tmp_path):
 @pytest.mark.parametrize("wanted", [
     "Requests sampled", "Could grounding be measured?", "Capture", "Grounding ratio by route", "Grounding by layer and head",
     "Document share by source", "Heads that fell most", "Query rows", "Frames lost", "Errors by reason",
-    "Overhead of capture", "Exporter lag",
+    "Overhead of capture", "Exporter lag", "Incidents", "Detection", "Clock", "Evidence by place", "Canary deviation",
+    "Heads that incidents name", "Pages and rulings", "Releases",
 ])
 def test_the_panels_an_operator_needs_are_there(dashboard, wanted):
     """Each question of the on-call engineer has its panel."""
@@ -205,7 +214,30 @@ def test_alert_rule_reduces_then_thresholds_and_opens_a_panel(rule, dashboard):
     assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
 
 
-def test_alert_query_uses_no_dashboard_variable():
+@pytest.mark.parametrize("sql", [grounding_drop(), paging_incidents()])
+def test_alert_query_uses_no_dashboard_variable(sql):
     """Grafana expands no variables in alert queries: one that needs any would fail at every evaluation."""
-    expanded = expand(grounding_drop(), QueryRange(0, 22200), {})
-    assert "$" not in expanded
+    assert "$" not in expand(sql, QueryRange(0, 22200), {})
+
+
+def test_one_cause_is_one_page(rule, incident_rule):
+    """The rule on grounding is delivered paused: a fall of grounding opens an incident, and that one pages."""
+    assert (rule["isPaused"], incident_rule["isPaused"]) == (True, False)
+
+
+def test_incident_rule_has_a_series_for_each_incident_and_leads_to_its_runbook(incident_rule, dashboard):
+    """Class and severity are labels of the series; nothing has to be read twice before it fires."""
+    query, _, threshold = incident_rule["data"]
+    assert query["model"]["rawSql"] == paging_incidents()
+    assert query["relativeTimeRange"] == {"from": INCIDENT_RANGE_SECONDS, "to": 0}
+    (condition,) = threshold["model"]["conditions"]
+    assert condition["evaluator"] == {"type": "gt", "params": [0.5]}
+    assert incident_rule["for"] == "0s"
+    assert titled(dashboard, "Incidents")["id"] == incident_rule["panelId"]
+    assert incident_rule["annotations"]["runbook_url"] == f"{IncidentConfig().runbook_url}/{{{{ $labels.class }}}}.md"
+    assert set(incident_rule["labels"]) == {"component"}
+
+
+def test_marks_of_incidents_are_found_by_the_tag_that_the_sidecar_gives_them(dashboard):
+    (marks,) = dashboard["annotations"]["list"]
+    assert marks["target"]["tags"] == [TAG]

@@ -1,7 +1,7 @@
-"""The query behind the alert rule: has the grounding of a route fallen?
+"""The queries behind the alert rules: which incidents page through Grafana, and has the grounding of a route fallen?
 
-For each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in pooled
-standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
+Grounding: for each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in
+pooled standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
 least 3.1 standard errors (1 / sqrt(2 / 20)), so that a second condition on standard errors would never decide.  Each
 request weighs as much as it stands for, and where weights differ it is the effective number of requests that counts.  The
 retrieval heads are taken where both sides have them, else all heads: the two are never mixed.
@@ -12,7 +12,7 @@ too, and requests without documents have none.  docs/runbooks/grounding.md says 
 
 from __future__ import annotations
 
-from headwatch_dashboards.names import REQUESTS, UNNAMED_ROUTE
+from headwatch_dashboards.names import INCIDENTS, REQUESTS, UNNAMED_ROUTE
 from headwatch_dashboards.queries.scope import named
 
 RECENT_SECONDS = 10 * 60
@@ -22,6 +22,31 @@ SMALLEST_DEVIATION = 0.01
 """A route whose requests hardly differ would otherwise alarm at a drop that nobody could notice."""
 ALWAYS_ROUTE = "(none)"
 """Label of a row that is always there, with a drop of 0: a rule whose query returns no row fails instead of resting."""
+
+
+INCIDENT_RANGE_SECONDS = 30 * 24 * 3600
+"""An incident that nobody touched for so long fires no more: its sidecar has gone, or its file."""
+
+
+def paging_incidents() -> str:
+    """Return 1 for each incident that is to page through Grafana, under the labels that its alert has."""
+    return f"""SELECT
+  $__toTime AS time,
+  i.id AS incident,
+  toString(i.class) AS class,
+  toString(i.severity) AS severity,
+  toString(i.model) AS model,
+  toString(i.route) AS route,
+  toUInt8(1) AS open
+FROM {INCIDENTS} AS i FINAL
+WHERE $__timeFilter(i.updated)
+  AND i.state != 'resolved'
+  AND i.paged
+  AND NOT i.silenced
+  AND i.class != 'traffic'
+  AND i.page_route = 'grafana'
+UNION ALL
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS incident, '' AS class, '' AS severity, '' AS model, '' AS route, 0 AS open"""
 
 
 def grounding_drop() -> str:
