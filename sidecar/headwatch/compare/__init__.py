@@ -1,1 +1,6 @@
-"""Two deployments, releases, arms or time ranges held side by side, within strata."""
+"""Two deployments, releases, arms or time ranges held side by side, within strata.
+
+The flow: a :class:`~headwatch.compare.side.Source` is read as a :class:`~headwatch.compare.side.Side` (``recorded`` from a
+history, ``arms`` from the store) → both are joined where they may be compared (``pairs``) → permutations of the side say what
+chance alone does (``labels``, ``statistic``, ``testing``) → effects, power and a verdict (``effects``, ``power``, ``verdict``).
+"""
