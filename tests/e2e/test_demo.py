@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.model
 
 DEMO = [sys.executable, "-m", "headwatch.cli.main", "demo"]
-KEYS = {"requests", "sampled_rows", "head_summaries", "dropped_frames", "otel_rows", "prometheus_samples", "phases"}
+KEYS = {"requests", "sampled_rows", "head_summaries", "dropped_frames", "otel_rows", "prometheus_samples", "phases",
+        "incidents"}  # fmt: skip
 PHASE_KEYS = {
     "name", "requests", "grounding_ratio_mean", "grounding_ratio_ci95", "document_mass_mean",
     "grounding_ratio_retrieval_heads_mean", "grounding_ratio_retrieval_heads_ci95",
@@ -60,6 +61,13 @@ def test_demo_tells_the_phases_apart(tmp_path: Path):
     assert {down[key] for key in PHASE_KEYS if key.endswith("_mean")} == {None}
     assert "<svg" in (tmp_path / "work" / "report.html").read_text()
     assert "retrieval down" in run.stdout, run.stdout
+    opened = [(incident["phase"], incident["class"], incident["cause"]) for incident in result["incidents"]]
+    assert [one[:2] for one in opened] == [("wrong_documents", "retrieval"), ("retrieval_down", "retrieval")], opened
+    assert opened[1][2] == "documents_absent"
+    assert all(incident["documents"] and incident["requests"] for incident in result["incidents"])
+    assert all(1 <= incident["opened_after_windows"] <= 7 for incident in result["incidents"])
+    assert result["incidents"][0]["id"] in run.stdout, "`incident show` of one is printed"
+    assert "<svg" in (tmp_path / "work" / "incident.html").read_text()
 
 
 @pytest.mark.timeout(300)

@@ -87,6 +87,17 @@ def request_rows(name: str, first_s: int) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
+INCIDENTS = [
+    {"id": "hw-2", "paged": False, "event": {"time_ns": 100 * 10**9, "evidence": []}},
+    {
+        "id": "hw-1", "paged": True,
+        "verdict": {"drift_class": "retrieval", "cause": "wrong_documents", "sentence": "read less", "confidence": 0.9},
+        "event": {"time_ns": 64 * 10**9 + 14 * 10**9, "evidence": [
+            {"heads": [{"layer": 5, "head": 2}, {"layer": 5, "head": 2}, {"layer": 11, "head": 7}]}, {"heads": []},
+        ]},
+        "exhibits": {"documents": [{"id": "hr-12"}], "requests": [{"request_id": "chatcmpl-1"}]},
+    },
+]  # fmt: skip
 STARTS = {"healthy": 0, "wrong_documents": 64, "retrieval_down": 128}
 STATUS = {
     "workers": [{"frames_missing": 0, "status": {"counters": {"frames_dropped": 0}}}],
@@ -108,7 +119,8 @@ class MadeUpSidecar(BaseHTTPRequestHandler):
             "/api/v1/counts": lambda: {"otel_rows": 4711, "requests": 126, "documents": 252, "request_heads": 34020,
                                        "sampled_rows": 2640},
             "/api/v1/status": lambda: STATUS,
-            "/api/v1/requests": lambda: request_rows(query["arm"], STARTS[query["arm"]]),
+            "/api/v1/incidents": lambda: INCIDENTS,
+            "/api/v1/requests": lambda: request_rows(query["arm"], STARTS[query["arm"]]) if query["arm"] in STARTS else [],
             "/api/v1/heads": lambda: {"feature": query["feature"], "layers": list(range(LAYERS)), "heads": HEADS,
                                       "mean": lookback(query["arm"]), "sd": [[0.06] * HEADS] * LAYERS, "requests": 42},
         }  # fmt: skip
@@ -157,7 +169,7 @@ def page(api: SidecarApi) -> str:
 def test_result_has_the_promised_keys_and_reads_them_from_the_sidecar(api: SidecarApi):
     """`--json` writes exactly these keys."""
     result = json.loads(msgspec.json.encode(read_result(api, list(PHASES))))
-    phases = result.pop("phases")
+    phases, incidents = result.pop("phases"), result.pop("incidents")
     assert result == {"requests": 126, "sampled_rows": 2640, "head_summaries": 712800, "dropped_frames": 0,
                       "otel_rows": 4711, "prometheus_samples": 3}
     assert [phase["name"] for phase in phases] == ["healthy", "wrong_documents", "retrieval_down"]
@@ -165,6 +177,10 @@ def test_result_has_the_promised_keys_and_reads_them_from_the_sidecar(api: Sidec
                          "grounding_ratio_ci95": [0.5, 0.54], "document_mass_mean": 0.31,
                          "grounding_ratio_retrieval_heads_mean": 0.62,
                          "grounding_ratio_retrieval_heads_ci95": [0.6, 0.64]}
+    assert [incident["class"] for incident in incidents] == ["retrieval"], "what does not page is left out"
+    assert (incidents[0]["phase"], incidents[0]["heads"], incidents[0]["documents"], incidents[0]["requests"]) == (
+        "wrong_documents", [[5, 2], [11, 7]], ["hr-12"], ["chatcmpl-1"]
+    )
 
 
 def test_absent_documents_are_null_and_not_zero(api: SidecarApi):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.demo.api import total
+from headwatch.demo.incidents import DemoIncident, read_incidents
 from headwatch.errors import CommandError
 from headwatch.metrics import metric
 
@@ -53,6 +54,8 @@ class DemoResult(msgspec.Struct, frozen=True):
     prometheus_samples: int
     """Samples of headwatch in one scrape."""
     phases: list[PhaseResult]
+    incidents: list[DemoIncident]
+    """Those that page, in the order in which they opened."""
 
 
 class PhaseStates(msgspec.Struct, frozen=True):
@@ -120,6 +123,7 @@ def read_result(api: SidecarApi, phases: Sequence[str]) -> DemoResult:
         otel_rows=int(counts["otel_rows"]),
         prometheus_samples=sum(1 for series, _ in samples if series.startswith("headwatch_")),
         phases=[_phase(name, arms.get(name, {})) for name in phases],
+        incidents=read_incidents(api, phases),
     )
 
 

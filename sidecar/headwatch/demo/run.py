@@ -27,9 +27,9 @@ from headwatch.demo.progress import Stages
 from headwatch.demo.prompts import PHASES, plan_requests
 from headwatch.demo.readback import read_result, read_states, wait_for_requests, wait_until_settled
 from headwatch.demo.report import HEALTHY, WRONG, HeadTable, ReportData, read_requests, render_report
-from headwatch.demo.servers import SERVED_MODEL, WINDOW_SECONDS, running_pair
+from headwatch.demo.servers import SERVED_MODEL, WINDOW_SECONDS, headwatch, running_pair
 from headwatch.demo.signals import Interrupted
-from headwatch.demo.summary import print_invitation, print_result
+from headwatch.demo.summary import print_incidents, print_invitation, print_result
 from headwatch.demo.traffic import CONCURRENCY, send_requests
 from headwatch.errors import CommandError
 
@@ -84,6 +84,12 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
         result = read_result(api, list(plan))
         report = _write_report(api, plan, answers, work_dir, load_head_map(str(head_map)) if head_map else None)
         print_result(result, output)
+        print_incidents(result, output)
+        if result.incidents:
+            shown = result.incidents[0].id
+            output.print(headwatch(work_dir, "incident", "show", shown), markup=False, highlight=False, soft_wrap=True)
+            headwatch(work_dir, "incident", "report", shown, "--out", str(work_dir / "incident.html"))
+            output.print(f"the same with pictures: {work_dir / 'incident.html'}", soft_wrap=True)
         output.print(f"report: {report}", soft_wrap=True)
         if options.json_file is not None:
             _write(options.json_file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
@@ -95,6 +101,12 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
 def packaged_head_map() -> Path | None:
     """Return the head map of the demo's model that ships with headwatch, or None where there is none."""
     path = Path(str(resources.files("headwatch.demo").joinpath("head_map.json")))
+    return path if path.is_file() else None
+
+
+def packaged_baseline() -> Path | None:
+    """Return the recording of healthy windows of the demo's model and corpus that ships with headwatch, or None."""
+    path = Path(str(resources.files("headwatch.demo").joinpath("baseline.history")))
     return path if path.is_file() else None
 
 
@@ -134,7 +146,7 @@ def _prepare_model(stages: Stages) -> Path:
 
 def _start_pair(stack: ExitStack, model: Path, work_dir: Path, head_map: Path | None, stages: Stages) -> Pair:
     with stages.timed("starting vLLM and the sidecar", _START_SECONDS):
-        return stack.enter_context(running_pair(model, work_dir, head_map))
+        return stack.enter_context(running_pair(model, work_dir, head_map, packaged_baseline()))
 
 
 def _send(pair: Pair, plan: Plan, stages: Stages) -> Answers:

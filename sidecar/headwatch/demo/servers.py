@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwatch.demo.processes import Server, free_ports
+from headwatch.errors import CommandError
 from headwatch.secret_file import write_secret
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 SERVED_MODEL = "smollm2-135m-instruct"
 MAX_MODEL_TOKENS = 2048
 WINDOW_SECONDS = 10
+"""Nominal: the demo's windows close by count."""
+WINDOW_REQUESTS = 6
+"""Seven windows a phase."""
+INTERVAL_WINDOWS = 1000.0
+"""What the demo promises: one false alarm in so many windows, everything that is watched together."""
+CANARY_SECONDS = 20.0
+CONFIG_FILE = "headwatch.toml"
 VLLM_START_SECONDS = 600.0
 SIDECAR_START_SECONDS = 60.0
 
@@ -75,10 +84,12 @@ def config_text(addresses: Addresses, store: Path, head_map: Path | None, contro
         "capture": {"sample_rate": 1.0, "step_stride": 1, "budget_share": 1.0},
         "wire": {"endpoint": addresses.wire},
         "http": {"host": "127.0.0.1", "port": _port(addresses.sidecar)},
-        "window": {"seconds": WINDOW_SECONDS, "request_idle_seconds": 20},
+        "window": {"seconds": WINDOW_SECONDS, "requests": WINDOW_REQUESTS, "request_idle_seconds": 20},
         "grounding": {"head_map": str(head_map)} if head_map else {},
         "store": {"url": f"chdb://{store}"},
         "service": {"name": "headwatch-demo"},
+        "drift": {"interval_windows": INTERVAL_WINDOWS, "min_stratum_rows": 2.0},
+        "canary": {"endpoint": addresses.vllm, "interval_seconds": CANARY_SECONDS},
     }
     if control is not None:
         sections["wire"] |= {"control_endpoint": addresses.control, "control_secret_file": str(control.secret)}
@@ -107,18 +118,38 @@ class Control:
         return control
 
 
+def headwatch(work_dir: Path, *arguments: str) -> str:
+    """Run a command of headwatch on the demo's configuration and return what it prints.
+
+    Raises:
+        CommandError: It fails; the message is its own.
+    """
+    command = [sys.executable, "-m", "headwatch.cli.main", *arguments]
+    done = subprocess.run(command, env=_environ(work_dir), capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    if done.returncode != 0:
+        raise CommandError(f"headwatch {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def _environ(work_dir: Path) -> dict[str, str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATCH_")}
+    return environ | {"HEADWATCH_CONFIG": str(work_dir / CONFIG_FILE)}
+
+
 @contextmanager
-def running_pair(model: Path, work_dir: Path, head_map: Path | None) -> Iterator[Pair]:
+def running_pair(model: Path, work_dir: Path, head_map: Path | None, baseline: Path | None = None) -> Iterator[Pair]:
     """Start both servers, hand them over once they answer, and end them whatever happens.
+
+    *baseline* is a recording of healthy windows, which is pinned before the sidecar starts.
 
     Raises:
         CommandError: A server does not start; the message shows the end of its log.
     """
     addresses = Addresses.free()
-    config = work_dir / "headwatch.toml"
-    config.write_text(config_text(addresses, work_dir / "store", head_map, Control.made(work_dir)))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATCH_")}
-    environ["HEADWATCH_CONFIG"] = str(config)
+    (work_dir / CONFIG_FILE).write_text(config_text(addresses, work_dir / "store", head_map, Control.made(work_dir)))
+    environ = _environ(work_dir)
+    if baseline is not None:
+        headwatch(work_dir, "baseline", "pin", str(baseline))
     sidecar_command = [sys.executable, "-m", "headwatch.cli.main", "sidecar"]
     with (
         Server("the sidecar", sidecar_command, work_dir / "sidecar.log", environ) as sidecar,

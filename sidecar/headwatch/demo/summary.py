@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from headwatch.client import request_field
-from headwatch.demo.servers import SERVED_MODEL
+from headwatch.demo.servers import INTERVAL_WINDOWS, SERVED_MODEL, WINDOW_REQUESTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,24 @@ def print_result(result: DemoResult, output: Console) -> None:
                  f"{result.prometheus_samples} Prometheus samples")  # fmt: skip
 
 
+def print_incidents(result: DemoResult, output: Console) -> None:
+    """Print what was opened, and in which phase."""
+    table = Table(title="What headwatch paged", title_justify="left")
+    for name in ("phase", "class", "cause"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("windows", justify="right", no_wrap=True)
+    table.add_column("incident", no_wrap=True)
+    for incident in result.incidents:
+        table.add_row(
+            incident.phase.replace("_", " "), incident.drift_class, incident.cause.replace("_", " "),
+            str(incident.opened_after_windows), incident.id,
+        )  # fmt: skip
+    output.print()
+    output.print(table if result.incidents else "headwatch paged nobody.")
+    output.print(f"Windows of {WINDOW_REQUESTS} requests, counted from the start of the phase; promised: one false page in "
+                 f"{INTERVAL_WINDOWS:,.0f} windows.", soft_wrap=True)  # fmt: skip
+
+
 def print_invitation(output: Console, addresses: Addresses, work_dir: Path) -> None:
     """Print what to open and what to ask while the servers stay up."""
     lines = [
@@ -53,6 +71,7 @@ def print_invitation(output: Console, addresses: Addresses, work_dir: Path) -> N
         f"         {addresses.sidecar}/api/v1/arms",
         f"         {addresses.sidecar}/api/v1/requests?limit=5",
         f"         {addresses.sidecar}/api/v1/heads?arm=healthy&feature=lookback",
+        f"         {addresses.sidecar}/api/v1/incidents",
         f"  logs   {work_dir}/vllm.log and {work_dir}/sidecar.log",
         f"  change headwatch control off --config {work_dir}/headwatch.toml   (then show, on, audit)",
         "",
