@@ -13,7 +13,7 @@ from headwatch.console.static import StaticView
 from headwatch.findings import Exhibits
 from headwatch.incident.book import Book
 
-from .incidents import event, status, verdict
+from .incidents import OPENED_NS, event, status, verdict
 from .sidecars import health, reporting
 
 if TYPE_CHECKING:
@@ -132,3 +132,43 @@ def test_a_sidecar_without_drift_detection_says_so():
         answer = client.get("/api/v1/incidents")
         assert answer.status_code == 409
         assert answer.json() == {"error": "this sidecar keeps no incidents (drift.enabled = false)"}
+
+
+def test_the_page_shows_what_is_not_resolved_and_how_near_a_page_is(client: httpx.Client, book: Book, opened: str):
+    page = client.get("/").text
+    assert "Documents of route support are given and not read." in page
+    assert opened in page
+    assert "The clock shows 10^2.5 and pages at 10^4.6." in page
+    book.resolve(opened, "ada", "true")
+    assert opened not in client.get("/").text
+
+
+def test_the_page_escapes_what_others_wrote(client: httpx.Client, book: Book):
+    book.open(event(), verdict(sentence="<script>alert(1)</script>"), Exhibits())
+    page = client.get("/").text
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_page_is_there_also_where_the_file_of_incidents_is_not(book: Book, opened: str):
+    """It says what is wrong instead of what it cannot know."""
+    broken = Book(book._ledger.path)
+    broken.close()
+    for client in serve(StaticView(health(reporting()), incidents=broken)):
+        answer = client.get("/")
+        assert answer.status_code == 200
+        assert "cannot be read" in answer.text
+        assert client.get("/api/v1/incidents").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"state": "warming_up", "pages_from_ns": OPENED_NS}, "pages from 2027-01-15 08:00 UTC"),
+        ({"state": "warming_up"}, "the baseline is too short."),
+        ({"state": "shadow", "clock": float("-inf")}, "nothing is sent. The clock shows 10^0.0"),
+    ],
+)
+def test_the_page_says_what_detection_does(changes: dict[str, object], text: str):
+    for client in serve(StaticView(health(), drift_status=status(**changes))):
+        assert text in client.get("/").text

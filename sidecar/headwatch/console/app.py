@@ -21,9 +21,9 @@ from headwatch.console.canary import canary_routes
 from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
 from headwatch.console.incidents import incident_routes
-from headwatch.console.page import render_page
+from headwatch.console.page import MAX_INCIDENTS, render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
-from headwatch.errors import HeadwatchError
+from headwatch.errors import HeadwatchError, IncidentError
 from headwatch.model import HEAD_FEATURES
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def create_app(
         return _json(await run_in_threadpool(view.health))
 
     async def index(_: Request) -> Response:
-        page = await run_in_threadpool(lambda: render_page(view.health(), view.readiness()))
+        page = await run_in_threadpool(_index, view)
         return Response(page, headers={**HEADERS, "Content-Type": "text/html; charset=utf-8"})
 
     routes = [
@@ -119,6 +119,15 @@ def _stored(
             return _json({"error": str(error)}, 503)
 
     return endpoint
+
+
+def _index(view: SidecarView) -> bytes:
+    try:
+        incidents = view.incidents.list("live", MAX_INCIDENTS) if view.incidents is not None else ()
+        reasons = view.readiness()
+    except IncidentError as error:  # a page that cannot show incidents still shows the rest, and says so
+        incidents, reasons = (), [*view.readiness(), str(error)]
+    return render_page(view.health(), reasons, view.drift(), incidents)
 
 
 def _json(document: Any, code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -5,14 +5,14 @@ A run takes seconds and a pin longer, so an order is only taken: ``ordered`` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from headwatch.console.control import check_token, read_body
+from headwatch.console.change import body_of
 from headwatch.console.parameters import Parameters
 from headwatch.errors import CanaryError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from headwatch.console.view import CanaryView
 
 _CODES = {"invalid": 400, "none": 404}
-_Kind = TypeVar("_Kind", bound=msgspec.Struct)
 
 
 class RunOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,11 +57,11 @@ def canary_routes(canary: CanaryView | None, token: bytes, answer: Callable[[Any
         return answer(msgspec.Raw(await _asked(there().fingerprint)))
 
     async def run(request: Request) -> Response:
-        await _given(request, token, RunOrder)
+        await body_of(request, token, RunOrder)
         return answer(await _asked(there().order_run))
 
     async def pin(request: Request) -> Response:
-        given = await _given(request, token, PinOrder)
+        given = await body_of(request, token, PinOrder)
         return answer(await _asked(lambda: there().order_pin(given.runs, given.note)))
 
     return [
@@ -78,13 +77,3 @@ async def _asked(ask: Callable[[], Any]) -> Any:
         return await run_in_threadpool(ask)
     except CanaryError as error:
         raise HTTPException(_CODES.get(error.reason, 503), str(error)) from error
-
-
-async def _given(request: Request, token: bytes, kind: type[_Kind]) -> _Kind:
-    Parameters(request.query_params, ())
-    check_token(request.headers.get("authorization", ""), token)
-    body = await read_body(request)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise HTTPException(400, f"the order cannot be read: {error}") from error

@@ -1,18 +1,14 @@
-"""Live control over HTTP: reading is open as all reading is, changing needs the bearer token.
-
-A page in a browser cannot change anything: the token travels in a header that a page of another origin may not set without
-asking first, and asking (OPTIONS) is never answered.
-"""
+"""Live control over HTTP: reading is open as all reading is, changing needs the bearer token."""
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from headwatch.console.change import check_token, read_body
 from headwatch.console.parameters import Parameters
 from headwatch.errors import ControlError
 
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
 
     from headwatch.console.view import Control, SidecarView
 
-MAX_BODY_BYTES = 64 * 1024
-_SCHEME = "bearer "
 _CODES = {"invalid": 400, "off": 409, "unrecorded": 503}
 
 
@@ -61,32 +55,3 @@ def control_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Resp
         Route("/api/v1/control", change, methods=["POST"]),
         Route("/api/v1/control/audit", audit, methods=["GET"]),
     ]
-
-
-def check_token(header: str, token: bytes) -> None:
-    """Return if *header* (``Authorization``) carries *token*.
-
-    Raises:
-        HTTPException: 403 where there is no token to carry, 401 where it is not this one.
-    """
-    if not token:
-        raise HTTPException(403, "nothing can be changed through HTTP: http.token_file names no token (docs/control.md)")
-    given = header[len(_SCHEME) :].strip() if header[: len(_SCHEME)].lower() == _SCHEME else ""
-    if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token):
-        raise HTTPException(401, "the bearer token is missing or wrong (http.token_file)", {"WWW-Authenticate": "Bearer"})
-
-
-async def read_body(request: Request) -> bytes:
-    """Return the JSON body of a change, not decoded.
-
-    Raises:
-        HTTPException: 415 where it does not say that it is JSON, 413 where it is too long.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "send the change as application/json")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"a change has at most {MAX_BODY_BYTES} bytes")
-    return bytes(body)

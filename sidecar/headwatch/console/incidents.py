@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from headwatch.console.control import check_token, read_body
+from headwatch.console.change import body_of
 from headwatch.console.parameters import Parameters
 from headwatch.errors import IncidentError
 from headwatch.findings import Ruling
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 STATES = ("", "live", "open", "acknowledged", "resolved")
 _CODES = {"unknown": 404, "state": 409, "file": 503}
 
-_Kind = TypeVar("_Kind", bound=msgspec.Struct)
 Who = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Note = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -69,11 +68,11 @@ def incident_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Res
         return answer(await _asked(lambda: incidents().get(request.path_params["id"])))
 
     async def ack(request: Request) -> Response:
-        given = await _given(request, token, Acknowledgement)
+        given = await body_of(request, token, Acknowledgement)
         return answer(await _asked(lambda: incidents().ack(request.path_params["id"], given.who, given.note)))
 
     async def resolve(request: Request) -> Response:
-        given = await _given(request, token, Resolution)
+        given = await body_of(request, token, Resolution)
         return answer(
             await _asked(lambda: incidents().resolve(request.path_params["id"], given.who, given.ruling, given.note))
         )
@@ -92,14 +91,3 @@ async def _asked(ask: Callable[[], Any]) -> Any:
         return await run_in_threadpool(ask)
     except IncidentError as error:
         raise HTTPException(_CODES.get(error.reason, 400), str(error)) from error
-
-
-async def _given(request: Request, token: bytes, kind: type[_Kind]) -> _Kind:
-    """Return the body of a change, once the token is right."""
-    Parameters(request.query_params, ())
-    check_token(request.headers.get("authorization", ""), token)
-    body = await read_body(request)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise HTTPException(400, f"the body is no {kind.__name__.lower()}: {error}") from error
