@@ -59,7 +59,10 @@ def shift_of(streams: Streams, labels: NDArray[np.float64]) -> Shift:
     weights, present = streams.weights, streams.present
     projected = (labels * weights) @ streams.basis
     y = np.where(present, labels - projected @ streams.basis.T, 0.0)
-    information = (weights * y**2).sum(axis=1)
+    weighted = weights * y
+    squared = weighted * weighted
+    cubed = squared * y
+    information = (weighted * y).sum(axis=1)
     usable = information > _SMALLEST_INFORMATION
     inverse = np.divide(1.0, information, out=np.zeros_like(information), where=usable)
     units = int(present.sum())
@@ -70,13 +73,13 @@ def shift_of(streams: Streams, labels: NDArray[np.float64]) -> Shift:
 
     e = streams.residuals
     square = e * e
-    score = _single(weights * y) @ e
+    score = _single(weighted) @ e
     b = score * _single(inverse)[:, None]
     pooled = (_single(weights) @ square)[None, :] - b * score  # [P, K] Σ w (e - b y)²
     robust = (
-        _single(weights**2 * y**2) @ square
-        - 2.0 * b * (_single(weights**2 * y**3) @ e)
-        + b * b * _single((weights**2 * y**4).sum(axis=1))[:, None]
+        _single(squared) @ square
+        - 2.0 * b * (_single(cubed) @ e)
+        + b * b * _single((cubed * y).sum(axis=1))[:, None]
     )  # fmt: skip
     variance = (
         _single(share * information / freedom)[:, None] * pooled

@@ -73,17 +73,17 @@ def test_a_small_shift_of_all_heads_is_seen_though_no_head_shows_it():
 
 
 def test_a_shift_of_the_stated_size_is_found_about_as_often_as_stated():
-    """Twenty pairs with the shift that should be found in 80 % of them, within 3 standard errors."""
+    """Twelve pairs with the shift that should be found in 80 % of them, within 3 standard errors."""
     quick = Settings(labellings=499)
     stated = {power.feature: power for power in held(settings=quick).power}
     size = np.median([power.all_heads for power in stated.values()])
 
 
     def found(shift):
-        pairs = [(Scene(seed=seed), Scene(seed=seed + 1, shift=shift)) for seed in range(600, 640, 2)]
+        pairs = [(Scene(seed=seed), Scene(seed=seed + 1, shift=shift)) for seed in range(600, 624, 2)]
         return np.mean([compared(side(one), side(other), quick, triage).families["pattern"] <= 0.02 for one, other in pairs])
 
-    assert found(size) >= 0.8 - 3 * 0.09, "all six features shift here, so that more is found than for one"
+    assert found(size) >= 0.8 - 3 * 0.115, "all six features shift here, so that more is found than for one"
     assert found(size / 4) < 0.5
 
 
