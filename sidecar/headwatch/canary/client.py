@@ -86,22 +86,33 @@ class CanaryClient:
         Raises:
             CanaryError: ``unreachable`` or ``refused``.
         """
+        answer = self._ask(prompt, model, 1, captured=True)
+        if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+            raise CanaryError("refused", f"{mask_url(self._url)} answered without a request id")
+        return str(answer["id"])
+
+    def fill(self, prompt: CanaryPrompt, model: str, tokens: int) -> None:
+        """Send *prompt*, which is not captured, and have *tokens* generated: company for a canary.
+
+        Raises:
+            CanaryError: ``unreachable`` or ``refused``.
+        """
+        self._ask(prompt, model, tokens, captured=False)
+
+    def _ask(self, prompt: CanaryPrompt, model: str, tokens: int, *, captured: bool) -> Any:
+        documents = [{"id": item.id, "text": item.text} for item in prompt.documents]
         body = {
             "model": model,
             "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
-            "max_tokens": 1,
+            "max_tokens": tokens,
             "temperature": 0,
             "stream": False,
             "cache_salt": secrets.token_hex(16),
             "vllm_xargs": request_field(
-                canary=prompt.name, capture="full", route=ROUTE,
-                documents=[{"id": item.id, "text": item.text} for item in prompt.documents],
+                canary=prompt.name, capture="full" if captured else False, route=ROUTE, documents=documents
             ),
-        }  # fmt: skip
-        answer = self._call("POST", "/v1/chat/completions", body)
-        if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
-            raise CanaryError("refused", f"{mask_url(self._url)} answered without a request id")
-        return str(answer["id"])
+        }
+        return self._call("POST", "/v1/chat/completions", body)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         where = f"{mask_url(self._url)}{path}"

@@ -76,7 +76,7 @@ class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs: int
     prompts: tuple[PromptPrint, ...]
     noise: Noise | None = None
-    """None where all pinned runs of a float32 engine were the same but for rounding."""
+    """None where all pinned runs were the same but for rounding, of a float32 engine or of another in enough company."""
     note: str = ""
 
     def shape(self, prompt: PromptPrint) -> tuple[int, int, int, int]:
@@ -108,8 +108,8 @@ def learn(runs: Sequence[Run], prompts: PromptSet, created_ns: int, note: str = 
     names = [item.name for item in prompts.prompt]
     readings = [np.stack([run.signatures[name].values for run in runs]) for name in names]  # each [N, R, L, H, F]
     spans = [_span(item) for item in readings]
-    exact = worker.dtype == EXACT_DTYPE and max(spans) <= ROUNDING / 4  # a quarter is for other loads and machines
-    if not exact and len(runs) < MIN_RUNS:
+    exact = max(spans) <= ROUNDING / 4  # a quarter: the rest is for other loads and machines
+    if not (exact and worker.dtype == EXACT_DTYPE) and len(runs) < MIN_RUNS:
         raise CanaryError("few_runs", f"{len(runs)} runs say too little of noise in {worker.dtype}: pin at least {MIN_RUNS}")
     found = runs[0].signatures
     return Fingerprint(

@@ -1,8 +1,8 @@
 """How far the same model strays from its own fingerprint, learned from the pinned runs, and what of a run is more than that.
 
-Two cases.  Where all pinned runs agree bit for bit on a float32 engine, any difference above :data:`ROUNDING` is a change:
-rounding alone (another batch, another number of threads, another CPU) moves a feature by some 1e-6, the smallest change
-worth a name by 1e-4.
+Two cases.  Where all pinned runs agree, any difference above :data:`ROUNDING` is a change: rounding alone (another batch,
+another number of threads, another CPU) moves a feature of a float32 engine by some 1e-6, the smallest change worth a name by
+1e-4.
 
 Otherwise noise is measured.  Each element's spread is pooled over runs, prompts and rows, which leaves a scale for every layer,
 head and feature; the statistic of a layer is the root mean square of the scaled deviations of all prompts, each clipped at

@@ -1,9 +1,9 @@
 """When enough runs have been seen to pin a model's fingerprint.
 
-Three runs that agree are enough on a float32 engine: such an engine repeats itself bit for bit, measured idle and under load.
-Elsewhere noise has to be learned, and it depends on what shares a batch with the prompt: so twenty runs, at the pace of
-ordinary ones, under whatever load there is.  A run that is incomplete does not count; runs of two models or templates start
-anew.
+Three runs that agree are enough on a float32 engine: such an engine repeats itself to rounding, measured idle and under load.
+Elsewhere noise has to be learned, and it depends on what shares a batch with a prompt: so twenty runs, every second one in
+company (:mod:`headwatch.canary.companions`).  A run that is incomplete does not
+count; runs of two models or templates start anew.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ class Pinning:
         """Return whether the next run need not wait for its time."""
         return self._wanted is not None or len(self._runs) < EXACT_RUNS
 
+    @property
+    def in_company(self) -> bool:
+        """Return whether companions should run beside the next run."""
+        worker = self._runs[0].worker if self._runs else None
+        return worker is not None and worker.dtype != EXACT_DTYPE and len(self._runs) % 2 == 1
+
     def add(self, run: Run, now_ns: int) -> Fingerprint | None:
         """Take *run* and return the fingerprint, once there is one.
 
@@ -62,5 +68,7 @@ class Pinning:
                 return None  # float32, but not exact: noise has to be learned after all
             self._runs = [run] if error.reason == "mixed" else []
             raise
-        settled = found.noise is None or self._wanted is not None or len(self._runs) >= NOISY_RUNS
+        settled = self._wanted is not None or len(self._runs) >= NOISY_RUNS or (
+            found.noise is None and found.dtype == EXACT_DTYPE
+        )
         return found if settled else None

@@ -1,8 +1,8 @@
 """The thread that sends canaries at an interval and holds each run against the pinned fingerprint.
 
 A failure (the server is away, rows did not arrive, the fingerprint cannot be read) is counted and shown, and is no drift.
-Where no fingerprint is pinned, the first runs pin one, with a line in the log.  Where noise was measured, a run that departs is
-repeated at once, and only two in a row count: the statistic is normal in theory, and a page is not the place to find out.
+Where no fingerprint is pinned, the first runs pin one, with a line in the log.  In a dtype of 16 bits a run that departs is
+repeated at once, and only two in a row count: what is rare in theory happens, and a page is not the place to find out.
 
 Cost: one run's requests an interval; between runs the thread sleeps.  It holds no lock while it waits for the server.
 """
@@ -19,7 +19,9 @@ import msgspec
 
 from headwatch.addresses import mask_url
 from headwatch.canary.client import CanaryClient
+from headwatch.canary.companions import COMPANIONS
 from headwatch.canary.compare import Comparison, compare
+from headwatch.canary.fingerprint import EXACT_DTYPE
 from headwatch.canary.pinning import MAX_RUNS, Pinning
 from headwatch.canary.prompts import load_prompts
 from headwatch.canary.send import send_all
@@ -199,14 +201,14 @@ class CanaryRunner:
             if fingerprint is None and self._pinning is None:
                 self._pinning, self._by_itself = Pinning(self._prompts, "pinned by itself"), True
             pinning = self._pinning
-        run = self._send()
+        run = self._send(COMPANIONS if pinning is not None and pinning.in_company else 0)
         if pinning is not None:
             self._pin(pinning, run, order)
             return
         assert fingerprint is not None
         found = compare(fingerprint, run)
-        if found.failed and not found.exact:
-            again = compare(fingerprint, self._send())
+        if found.failed and (not found.exact or fingerprint.dtype != EXACT_DTYPE):
+            again = compare(fingerprint, self._send(0))
             found = again if again.failed else msgspec.structs.replace(again, note="departed once and not when repeated")
         with self._changed:
             self._latest, self._error = found, "; ".join(f"{name}: {why}" for name, why in found.incomplete.items())
@@ -217,8 +219,10 @@ class CanaryRunner:
         self._on_result(found)
         self._finish(order)
 
-    def _send(self) -> Run:
-        run = send_all(self._client, self._collector, self._prompts, self._now_ns, stopped=lambda: self._stopped)
+    def _send(self, company: int) -> Run:
+        run = send_all(
+            self._client, self._collector, self._prompts, self._now_ns, company=company, stopped=lambda: self._stopped
+        )
         with self._changed:
             self._runs += 1
             self._last_ns = run.time_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch.canary.companions import Companions
 from headwatch.canary.signature import Run, Signature
 from headwatch.errors import CanaryError
 
@@ -19,13 +20,13 @@ ROWS_SECONDS = 10.0
 
 
 def send_all(
-    client: CanaryClient, collector: Collector, prompts: PromptSet, now_ns: Callable[[], int], *,
+    client: CanaryClient, collector: Collector, prompts: PromptSet, now_ns: Callable[[], int], *, company: int = 0,
     rows_seconds: float = ROWS_SECONDS, stopped: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Return what one run of *prompts* saw; a prompt that could not be sent or read is among its failures.
 
-    One prompt after the other: headwatch alone never makes a batch of two.  Where one finds the server away, the rest is
-    not tried.
+    One prompt after the other: headwatch alone never makes a batch of two, but in *company*: that of so many companions.
+    Where one finds the server away, the rest is not tried.
     """
     signatures: dict[str, Signature] = {}
     failures: dict[str, str] = {}
@@ -33,21 +34,22 @@ def send_all(
         model = client.model()
     except CanaryError as error:
         return Run(now_ns(), {}, {item.name: str(error) for item in prompts.prompt})
-    for prompt in prompts.prompt:
-        if stopped():
-            failures[prompt.name] = "stopped"
-            continue
-        try:
-            request_id = client.send(prompt, model)
-        except CanaryError as error:
-            failures[prompt.name] = str(error)
-            if error.reason == "unreachable":
-                failures |= {item.name: str(error) for item in prompts.prompt if item.name not in signatures}
-                break
-            continue
-        found = collector.take(request_id, rows_seconds)
-        if isinstance(found, Signature):
-            signatures[prompt.name] = found
-        else:
-            failures[prompt.name] = found
+    with Companions(client, model, now_ns(), company):
+        for prompt in prompts.prompt:
+            if stopped():
+                failures[prompt.name] = "stopped"
+                continue
+            try:
+                request_id = client.send(prompt, model)
+            except CanaryError as error:
+                failures[prompt.name] = str(error)
+                if error.reason == "unreachable":
+                    failures |= {item.name: str(error) for item in prompts.prompt if item.name not in signatures}
+                    break
+                continue
+            found = collector.take(request_id, rows_seconds)
+            if isinstance(found, Signature):
+                signatures[prompt.name] = found
+            else:
+                failures[prompt.name] = found
     return Run(now_ns(), signatures, failures)

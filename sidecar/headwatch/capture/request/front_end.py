@@ -117,7 +117,7 @@ class FrontEnd:
             params.extra_args = {key: value for key, value in extra.items() if key != FIELD_KEY}
         settings = self.control.settings
         head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
-        if head.canary and not self._admit_canary(params):
+        if head.canary and not self._admit_canary(params, sampled=head.capture is not False):
             return
         if head.capture is False or not settings.enabled:
             return
@@ -147,15 +147,15 @@ class FrontEnd:
         params.extra_args = {**(params.extra_args or {}), CONTEXT_KEY: msgspec.json.encode(context).decode()}
         self.sampled += 1
 
-    def _admit_canary(self, params: Any) -> bool:
-        """Return whether a request that calls itself a canary is sampled; the rates of the prefix cache never see it.
+    def _admit_canary(self, params: Any, *, sampled: bool) -> bool:
+        """Return whether a request that calls itself a canary may be *sampled*; the rates of the prefix cache never see it.
 
         Source: vLLM 0.32 ``KVCacheManager.record_prefix_cache_stats`` counts neither a query nor a hit of a request with
         ``skip_reading_prefix_cache``; nor does the scheduler ask a KV connector for it.
         """
         params.skip_reading_prefix_cache = True
-        if self.canaries.take():
-            return True
+        if not sampled or self.canaries.take():
+            return sampled
         self.errors["canary_limit"] += 1
         return False
 
