@@ -234,7 +234,7 @@ class Book(Shelf):
 
     def _silence(self, event: DriftEvent, verdict: Verdict) -> str:
         for one in self.calendar.silences():
-            if one.matches(event, verdict):
+            if one.matches(event, verdict, self._now()):
                 return f"silence {one.number} by {one.who}" + (f": {one.why}" if one.why else "")
         return ""
 

@@ -94,12 +94,14 @@ def _evidence(incident: Incident, events: Sequence[DriftEvent], paint: Paint) ->
         return
     yield paint(f"{'EVIDENCE':42}{'before':>9}{'now':>9}{'effect':>9}{'log10 M':>9}", "dim")
     for one in found[:_EVIDENCE]:
-        place = one.stratum.partition("|")[2] if one.stratum else one.route
+        place = one.stratum.partition("|")[2] if one.stratum and one.kind == "heads" else one.route
         name = f"{one.kind} {clean(one.name)}"
         label = f"{name} {cut(clean(place), max(0, 40 - len(name)))}" if place else name
         strength = f"{one.log10_evidence:.1f}" if one.log10_evidence else "-"
         before, after = (figure(one.name, value) for value in (one.before, one.after))
         yield f"{cut(label, 41):42}{before:>9}{after:>9}{_effect(one):>9}{strength:>9}"
+    for note in dict.fromkeys(one.note for one in found[:_EVIDENCE] if one.note):
+        yield from (paint(line, "dim") for line in wrapped(clean(note), 2))
     if len(found) > _EVIDENCE:
         yield paint(f"… and {len(found) - _EVIDENCE} more", "dim")
     if len(events) > 1:

@@ -104,11 +104,14 @@ def _value(evidence: Evidence, window: ObservedWindow) -> float | None:
 
 
 def _signal(evidence: Evidence, window: ObservedWindow) -> float | None:
-    """Return the mean over the scopes of the evidence's model and route, by their requests."""
+    """Return the mean over the scope of the evidence, or over all of its model and route, by their requests."""
     total = weight = 0.0
     for scope, signals in window.signals.items():
         held = signals.get(evidence.name)
-        if held is not None and scope.model == evidence.model and evidence.route in {"", scope.route}:
+        if held is not None and (
+            scope.label == evidence.stratum if evidence.stratum
+            else scope.model == evidence.model and evidence.route in {"", scope.route}
+        ):  # fmt: skip
             total, weight = total + held.mean * held.requests, weight + held.requests
     return total / weight if weight > 0 else None
 

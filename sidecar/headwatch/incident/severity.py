@@ -8,12 +8,14 @@ from headwatch.findings import Severity
 from headwatch.incident.triage import SUPPORTED
 
 if TYPE_CHECKING:
-    from headwatch.findings import DriftEvent, Verdict
+    from headwatch.findings import DriftEvent, Evidence, Verdict
 
 _CRITICAL_CAUSES = frozenset({"injection", "forbidden_documents", "other_tenant", "system_prompt", "documents_absent"})
 """What hurts a user at once, whatever the size."""
 _LARGE_EFFECT = 4.0
 """Standard deviations of the baseline's windows: what nobody could miss on a plot."""
+_LARGE_DEVIATION = 0.05
+"""Of a fixed prompt, in the unit of the features: beyond what another precision does on average."""
 
 
 def pages(verdict: Verdict) -> bool:
@@ -25,8 +27,8 @@ def severity(verdict: Verdict, event: DriftEvent) -> Severity:
     """Return how severe it is.
 
     ``info``: traffic, and a change of sampling, which somebody ordered.  ``critical``: an injection, documents that must not be
-    there or are not there at all, a vanished system prompt; and a model that is surely another one and moved heads of real
-    traffic, or retrieval that is surely broken, by a large effect.  ``warning``: the rest.
+    there or are not there at all, a vanished system prompt; and a model that is rather surely another one, or retrieval that is
+    rather surely broken, by a large effect.  ``warning``: the rest.
     """
     if verdict.drift_class == "traffic" or verdict.cause == "sampling_changed":
         return "info"
@@ -34,7 +36,7 @@ def severity(verdict: Verdict, event: DriftEvent) -> Severity:
         return "warning"
     if verdict.cause in _CRITICAL_CAUSES:
         return "critical"
-    if verdict.drift_class in {"model", "retrieval"} and _largest_effect(event) >= _LARGE_EFFECT:
+    if verdict.drift_class in {"model", "retrieval"} and any(map(_large, event.evidence)):
         return "critical"
     return "warning"
 
@@ -44,5 +46,8 @@ def louder(one: Severity, other: Severity) -> Severity:
     return min(one, other, key=get_args(Severity).index)
 
 
-def _largest_effect(event: DriftEvent) -> float:
-    return max((abs(one.effect) for one in event.evidence if one.kind in {"heads", "signal", "canary"}), default=0.0)
+def _large(one: Evidence) -> bool:
+    """Return whether *one* is large; of a canary the deviation counts, since what is allowed may be next to nothing."""
+    if one.kind == "canary":
+        return abs(one.after - one.before) >= _LARGE_DEVIATION
+    return one.kind in {"heads", "signal"} and abs(one.effect) >= _LARGE_EFFECT

@@ -37,11 +37,11 @@ class Silence(msgspec.Struct, frozen=True):
     who: str
     why: str
 
-    def matches(self, event: DriftEvent, verdict: Verdict) -> bool:
-        """Return whether *event* is to be silent: every route that it is about must be silenced."""
+    def matches(self, event: DriftEvent, verdict: Verdict, now_ns: int) -> bool:
+        """Return whether a page of *event* that would be sent now is not: every route that it is about must be silenced."""
         routes = {one.route for one in event.evidence} or {event.route}
         return (
-            self.from_ns <= event.time_ns < self.until_ns
+            self.from_ns <= now_ns < self.until_ns
             and self.drift_class in {"", verdict.drift_class}
             and self.model in {"", event.model}
             and (not self.route or routes == {self.route})

@@ -101,8 +101,6 @@ ROWS: tuple[Row, ...] = (
     # ── telemetry: what is measured wrong explains everything that is measured ──────────────────────────────────────────
     Row("telemetry", "capture_down", 0.95, lambda f: f.telemetry("capture_up", -1),
         "capture is off or has failed in part of the fleet (up: {before} before, {after} now)"),
-    Row("telemetry", "capture_down", 0.80, lambda f: f.telemetry("workers", -1),
-        "fewer workers report than before ({before} before, {after} now)"),
     Row("telemetry", "layers_refused", 0.90, lambda f: f.telemetry("refused_layers", 1),
         "layers are refused by the self-check, so means are over other heads than before ({before} before, {after} now)"),
     Row("telemetry", "frames_lost", 0.90, lambda f: f.telemetry("frames_missing_share", 1),
@@ -210,8 +208,9 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 DOUBTS: tuple[Doubt, ...] = (
-    Doubt("telemetry", frozenset({"frames_lost", "clock_skew", "sampling_changed"}), 0.5, lambda f: f.canary == "failed",
-          "lost rows and clocks do not bend a fixed prompt, and one failed"),
+    Doubt("telemetry", frozenset({"capture_down", "frames_lost", "clock_skew", "sampling_changed"}), 0.5,
+          lambda f: f.canary == "failed",
+          "an outage, lost rows, a clock or a rate do not bend a fixed prompt, and one failed"),
     Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves heads by itself"),
     Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,

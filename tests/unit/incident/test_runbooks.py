@@ -39,7 +39,7 @@ def test_every_cause_that_a_page_can_name_is_in_its_runbook(drift_class):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_actions_that_are_named_exist(page):
     text = (DOCS / page).read_text()
-    for command, action in re.findall(r"headwatch ([a-z][a-z-]+)(?: ([a-z]+))?", text):
+    for command, action in re.findall(r"(?:`|^\$ )headwatch ([a-z][a-z-]+)(?: ([a-z]+))?", text, re.MULTILINE):
         assert command in COMMANDS, command
         if command == "incident" and action:
             assert action in ACTIONS, action

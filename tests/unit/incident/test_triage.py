@@ -90,6 +90,11 @@ def test_lost_frames_do_not_excuse_a_failed_canary():
     assert told.drift_class == "model"
 
 
+def test_an_outage_that_came_with_a_new_engine_does_not_hide_that_it_computes_otherwise():
+    told = triage(case(heads(), run=FAILED, telemetry=(telemetry("capture_up", 1, 0),)))
+    assert (told.drift_class, told.runner_up) == ("model", "telemetry")
+
+
 def test_refused_layers_do_excuse_it_since_they_change_what_a_canary_compares():
     told = triage(case(heads(), run=FAILED, telemetry=(telemetry("refused_layers", 0, 3),)))
     assert (told.drift_class, told.runner_up) == ("telemetry", "model")
@@ -208,5 +213,7 @@ def test_severity_grows_with_class_and_effect():
     small, large = signal("document_mass", 0.3, 0.25, -1.5), signal("document_mass", 0.3, 0.1, -6.0)
     assert severity(triage(case(small, run=PASSED)), event(small)) == "warning"
     assert severity(triage(case(large, run=PASSED)), event(large)) == "critical"
+    bent = [evidence("canary", "needle", 0.0, deviation, deviation / 1e-5, route="") for deviation in (0.004, 0.4)]
+    assert [severity(triage(case(one, run=FAILED)), event(one)) for one in bent] == ["warning", "critical"]
     assert severity(triage(case(traffic("load", 1, 9))), event()) == "info"
     assert louder("warning", "critical") == louder("critical", "info") == "critical"
