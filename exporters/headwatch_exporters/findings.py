@@ -60,7 +60,9 @@ class Findings:
             self._canaries.pop(next(iter(self._canaries)))
         found = [*self._canary_values(delivery.time_ns), *_pagers(delivery.health.pagers)]
         if delivery.drift is not None:
-            found += [*self._drift(delivery.drift, delivery.time_ns), *_incidents(delivery)]
+            found += self._drift(delivery.drift, delivery.time_ns)
+        if delivery.page_route:  # also before the first window of this life
+            found += _incidents(delivery)
         return [value for value in found if isfinite(value[2])]
 
     def _drift(self, status: DriftStatus, now_ns: int) -> Iterator[Value]:

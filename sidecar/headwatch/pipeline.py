@@ -175,10 +175,14 @@ class Sidecar:
 
     def readiness(self) -> list[str]:
         """Return why the sidecar is not ready; empty where it is."""
+        state = self.health()
         reasons = [
-            f"exporter {name}: {health.last_error or 'down'}"
-            for name, health in self.health().exporters.items()
-            if not health.up
+            f"exporter {name}: {health.last_error or 'down'}" for name, health in state.exporters.items() if not health.up
+        ]
+        reasons += [
+            f"pages by {name}: {pager.last_error or 'down'}"
+            for name, pager in state.pagers.items()
+            if pager.pages and not pager.up
         ]
         if not self._registry.health():
             reasons.append("no worker has reported yet")

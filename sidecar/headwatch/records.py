@@ -200,4 +200,5 @@ class Delivery:
     precision: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By class: pages ruled true, and all that were ruled."""
     page_route: str = ""
-    """``incident.route``: who pages for these incidents, so that whoever reads the store does not page as well."""
+    """``incident.route``: who pages for these incidents, so that whoever reads the store does not page as well.  Empty: drift
+    detection is off."""

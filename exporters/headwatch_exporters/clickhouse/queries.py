@@ -8,6 +8,7 @@ from typing import Any
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
 from headwatch_exporters.clickhouse.findings_reader import FindingsReader
+from headwatch_exporters.clickhouse.units import read_units
 
 _NORMAL_95 = 1.96
 
@@ -121,6 +122,13 @@ class StoreReader(FindingsReader):
             {"arm": arm, "limit": limit},
         )
         return [{**row, "share_mean": _defined(row["share_mean"])} for row in rows]
+
+    def units(
+        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
+    ) -> dict[str, Any]:
+        """Return the requests of *arm* as units of *length* requests: see :mod:`headwatch_exporters.clickhouse.units`."""
+        return read_units(self._connection, arm, feature=feature, length=length, limit=limit, since_ns=since_ns,
+                          until_ns=until_ns)  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Return how many rows the store holds."""
