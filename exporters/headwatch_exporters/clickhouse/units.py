@@ -84,7 +84,7 @@ def read_units(
 
 def _figures(connection: Connection, given: dict[str, Any]) -> list[dict[str, Any]]:
     columns = ", ".join(
-        f"avgWeightedIf(assumeNotNull({of}), weight, isNotNull({of})) AS {name}, countIf(isNotNull({of})) AS {name}_requests"
+        f"avgWeightedIf(assumeNotNull({of}), weight, isNotNull({of})) AS mean_{name}, countIf(isNotNull({of})) AS count_{name}"
         for name, of in _FIGURES.items()
     )
     rows = connection.query(
@@ -104,7 +104,9 @@ def _figures(connection: Connection, given: dict[str, Any]) -> list[dict[str, An
             "first_ns": int(row["first_ns"]),
             "last_ns": int(row["last_ns"]),
             "templates": {digest: int(count) for digest, count in row["templates"].items() if digest},
-            "figures": {name: [float(row[name]), int(row[f"{name}_requests"])] for name in _FIGURES if row[f"{name}_requests"]},
+            "figures": {
+                name: [float(row[f"mean_{name}"]), int(row[f"count_{name}"])] for name in _FIGURES if row[f"count_{name}"]
+            },
         }
         for row in rows
     ]

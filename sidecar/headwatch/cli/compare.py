@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwatch.cli.output import print_json
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from headwatch.compare.side import Source
 
 SAME, DIFFERENT = 0, 1
+ARM = "arm:"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,28 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _source(text: str, namespace: argparse.Namespace) -> Source:
-    from headwatch.compare.recorded import Recorded, parse_range
+    from headwatch.compare.arms import Arm
+    from headwatch.compare.recorded import Recorded, parse_range, parse_times
 
+    if text.startswith(ARM):
+        return Arm(*parse_times(text.removeprefix(ARM)), reader=_Api(namespace.url))
     return Recorded(parse_range(text), namespace.model, namespace.revision, text)
+
+
+class _Api:
+    """The sidecar's API, as a reader of arms."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def units(
+        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
+    ) -> dict[str, Any]:
+        """Return what ``/api/v1/units`` answers."""
+        from urllib.parse import urlencode
+
+        from headwatch.cli.api import call
+
+        asked = {"arm": arm, "length": length, "limit": limit, "since_ns": since_ns, "until_ns": until_ns}
+        found: dict[str, Any] = call(self._url, f"/api/v1/units?{urlencode(asked | ({'feature': feature} if feature else {}))}")
+        return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RUN_UNITS = 8
 """Units that are taken together from a long history: enough to see how much one window says of the next."""
 _NS = 1_000_000_000
+_LAST_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,7 @@ def parse_range(text: str) -> Range:
     """
     if Path(text).exists() or "@" not in text:
         return Range(Path(text))
-    path, _, part = text.rpartition("@")
-    ends = part.split("..")
-    if len(ends) != 2 or not any(ends):  # noqa: PLR2004 - from and to
-        raise ConfigError(f"{text!r}: a range is PATH@FROM..TO, with window numbers or times; one end may be left out")
+    path, ends = _ends(text)
     if all(end.isdigit() or not end for end in ends):
         first, last = (int(end) if end else None for end in ends)
         timed = False
@@ -58,6 +56,29 @@ def parse_range(text: str) -> Range:
     if first is not None and last is not None and first > last:
         raise ConfigError(f"{text!r}: the range ends before it begins")
     return Range(Path(path), first, last, timed)
+
+
+def parse_times(text: str) -> tuple[str, int, int]:
+    """Return what ``NAME``, ``NAME@FROM..TO`` or ``NAME@FROM..`` names: name, from and until (ns); times are ISO times (UTC).
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if "@" not in text:
+        return text, 0, _LAST_NS
+    name, (start, end) = _ends(text)
+    since, until = _time_ns(start, text) if start else 0, _time_ns(end, text) if end else _LAST_NS
+    if since > until:
+        raise ConfigError(f"{text!r}: the range ends before it begins")
+    return name, since, until
+
+
+def _ends(text: str) -> tuple[str, tuple[str, str]]:
+    name, _, part = text.rpartition("@")
+    ends = part.split("..")
+    if len(ends) != 2 or not any(ends):  # noqa: PLR2004 - from and to
+        raise ConfigError(f"{text!r}: a range is @FROM..TO, with window numbers or times; one end may be left out")
+    return name, (ends[0], ends[1])
 
 
 class Recorded:
@@ -114,7 +135,7 @@ def chosen_runs(count: int, length: int, most: int) -> list[slice]:
 def _numbers(history: History, chosen: Range) -> list[int]:
     given: dict[str, Any] = {}
     if chosen.timed:
-        return history.between(chosen.first or 0, chosen.last if chosen.last is not None else 2**63 - 1)
+        return history.between(chosen.first or 0, chosen.last if chosen.last is not None else _LAST_NS)
     if chosen.first is not None:
         given["first"] = chosen.first
     if chosen.last is not None:

@@ -122,9 +122,7 @@ def compare(first: Source, second: Source, settings: Settings, judge: Callable[[
     return compared(first.read(length, MOST_UNITS), second.read(length, MOST_UNITS), settings, judge)
 
 
-def compared(
-    first: Side, second: Side, settings: Settings, judge: Callable[[Case], Verdict], *, one_model: bool = False
-) -> Comparison:
+def compared(first: Side, second: Side, settings: Settings, judge: Callable[[Case], Verdict]) -> Comparison:
     """Return what differs between two sides that have been read, with units of the same length.
 
     Raises:
@@ -144,7 +142,7 @@ def compared(
     )  # fmt: skip
     found = Found(
         pair, alpha=alpha, features=features, heads=heads, signals=signals, traffic=traffic, telemetry=telemetry,
-        canaries=canaries, templates=templates, one_model=one_model,
+        canaries=canaries, templates=templates, one_model=_one_model(first, second),
     )  # fmt: skip
     verdict = judge(found.case()) if found.anything else None
     return Comparison(
@@ -172,6 +170,11 @@ def compared(
     )
 
 
+def _one_model(first: Side, second: Side) -> bool:
+    """Return whether both sides are arms that one deployment served: then no difference is the model's."""
+    return first.unit == second.unit == "requests" and (first.models, first.revisions) == (second.models, second.revisions)
+
+
 def _summary(side: Side) -> SideSummary:
     return SideSummary(side.name, side.models, side.revisions, side.unit, side.members, side.units, side.length, side.first_ns,
                        side.last_ns)  # fmt: skip
@@ -188,7 +191,7 @@ def _warnings(pair: Pair) -> list[str]:
     if pair.dependence.largest > _CORRELATED:
         warnings.append(f"units depend strongly on each other (lag-1 correlation {pair.dependence.largest:.2f}); only a longer "
                         "range says more")  # fmt: skip
-    if not (pair.first.canaries and pair.second.canaries):
+    if not (pair.first.canaries and pair.second.canaries) and not _one_model(pair.first, pair.second):
         warnings.append("no canary ran on both sides: a change of the model and of what is asked look alike in the heads")
     return warnings
 

@@ -96,6 +96,11 @@ _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] =
     "heads": (("arm", "feature"),
               lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", HEAD_FEATURES, "lookback"))),
     "documents": (("arm", "limit"), lambda reader, given: reader.documents(given.text("arm"), given.limit())),
+    "units": (("arm", "feature", "length", "limit", "since_ns", "until_ns"),
+              lambda reader, given: reader.units(
+                  given.text("arm"), given.choice("feature", ("", *HEAD_FEATURES), ""), given.integer("length", 1, 1, 1000),
+                  given.integer("limit", 96, 1, 256), given.integer("since_ns", 0, 0, MAX_TIME_NS),
+                  given.integer("until_ns", MAX_TIME_NS, 0, MAX_TIME_NS))),
     "counts": ((), lambda reader, _: reader.counts()),
     "evidence": (("since_ns", "name", "limit"),
                  lambda reader, given: reader.evidence(given.integer("since_ns", 0, 0, MAX_TIME_NS), given.text("name"),

@@ -20,6 +20,7 @@ class StaticReader:
     head_table: dict[str, Any] = field(default_factory=dict)
     document_rows: list[dict[str, Any]] = field(default_factory=list)
     row_counts: dict[str, int] = field(default_factory=dict)
+    unit_table: dict[str, Any] = field(default_factory=dict)
     evidence_rows: list[dict[str, Any]] = field(default_factory=list)
     canary_rows: list[dict[str, Any]] = field(default_factory=list)
     deploy_rows: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +54,13 @@ class StaticReader:
     def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
         """Return the releases."""
         return self.deploy_rows[:limit]
+
+    def units(
+        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
+    ) -> dict[str, Any]:
+        """Return the given units, with what was asked for."""
+        asked = {"arm": arm, "feature": feature, "length": length, "limit": limit, "since_ns": since_ns, "until_ns": until_ns}
+        return {**self.unit_table, "asked": asked}
 
     def counts(self) -> dict[str, int]:
         """Return the counts."""

@@ -42,6 +42,12 @@ class Reader(Protocol):
         """Return the latest releases that were marked, newest first."""
         ...
 
+    def units(
+        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
+    ) -> dict[str, Any]:
+        """Return the requests of *arm* as units of *length* requests, for ``headwatch compare``."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Return how many rows the store holds."""
         ...
