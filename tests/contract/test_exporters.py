@@ -17,6 +17,7 @@ from headwatch_exporters.memory import MemoryExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
+from ..unit.incidents import found
 from .deliveries import contents, empty, full, undefined
 from .otlp_receiver import free_ports, receiver
 
@@ -153,6 +154,17 @@ def test_undefined_values_are_no_error_and_no_zero(subject: Subject):
     seen = subject.seen()
     assert not any("grounding_ratio" in str(name) or "grounding.ratio" in str(name) for name in seen)
     assert all(value == value for value in seen.values())  # noqa: PLR0124 - NaN is the number that is not itself
+
+
+def test_what_was_found_is_exported_once(subject: Subject):
+    """Drift, incidents, canaries and pagers go wherever the rest goes, and a retry doubles none of it."""
+    delivery = found(full(time.time_ns()))
+    whole = contents(delivery)
+    subject.export(delivery)
+    before = subject.seen()
+    subject.export(delivery)
+    assert subject.seen() == before
+    assert contents(delivery) == whole
 
 
 def test_a_delivery_belongs_to_every_exporter(subject: Subject):

@@ -22,6 +22,7 @@ from headwatch_exporters.otlp import OtlpExporter
 
 from ..contract.deliveries import DOCUMENT_MASS, DOCUMENT_SHARES, RATIOS, RETRIEVAL_RATIOS, carried, full
 from ..contract.otlp_receiver import ReceivedPoint, receiver
+from ..unit.incidents import found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def received(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("receiver")
     with receiver(request.getfixturevalue("rotel_binary"), folder) as running:
         exporter = OtlpExporter(running.config(request.param))
-        points = running.points(exporter.export(full(NOW_NS)))
+        points = running.points(exporter.export(found(full(NOW_NS))))
         exporter.close()
         yield points
 

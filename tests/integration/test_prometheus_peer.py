@@ -17,6 +17,7 @@ from headwatch_exporters.prometheus import PrometheusExporter
 from ..peers import peer
 from ..programs import free_port, running, wait_for
 from ..traffic import EMPTY, delivery, worker
+from ..unit.incidents import found
 
 pytestmark = pytest.mark.peer
 
@@ -52,7 +53,7 @@ def exporter():
     for number in (0, 1):
         made.export(delivery(number))
     both = delivery(2, identity=worker("engine-2"), route='it\'s "quoted"\\\n')
-    made.export(both)
+    made.export(found(both))
     yield made
     made.close()
 
@@ -140,6 +141,16 @@ def test_health_of_every_part_is_there(prometheus):
     assert len(prometheus("query", query="headwatch_exporter_duration_seconds")["result"]) == 2
     (worker_up,) = prometheus("query", query="headwatch_capture_up")["result"]
     assert worker_up["metric"]["service_instance_id"] == "engine-2"
+
+
+def test_incidents_can_be_paged_from_and_pagers_watched(prometheus):
+    """An incident that nobody silenced, and a mirror that is away."""
+    open_now = prometheus("query", query="sum by (headwatch_incident_class) (headwatch_incident_open) > 0")["result"]
+    assert [(row["metric"]["headwatch_incident_class"], row["value"][1]) for row in open_now] == [("retrieval", "1")]
+    near = prometheus("query", query="headwatch_drift_clock / headwatch_drift_threshold")["result"]
+    assert [float(row["value"][1]) for row in near] == [pytest.approx(2.5 / 4.6)]
+    down = prometheus("query", query="headwatch_pager_up == 0")["result"]
+    assert [row["metric"]["headwatch_pager"] for row in down] == ["grafana"]
 
 
 def test_a_part_that_fails_does_not_fail_the_scrape(exporter, prometheus, monkeypatch):

@@ -110,7 +110,8 @@ class Lane:
         self._refreshed_ns = now_ns
         pages = [self._page("updated", f"{incident.id}:open", incident) for incident in self._open_incidents()
                  if not self._pages or _wakes(incident)]  # fmt: skip
-        self._attempt(lambda: self._sender.refresh(pages))
+        if pages:
+            self._attempt(lambda: self._sender.refresh(pages))
 
     def _deliver(self, entry: Entry) -> None:
         page = self._page(entry.kind, entry.key, entry.incident)

@@ -220,7 +220,7 @@ def test_a_peer_that_forgets_is_reminded_of_what_is_open(outbox: Outbox, book: B
     clock.sleep(1)
     book.resolve(paged.id, "ada", "true")
     lane.refresh()
-    assert sender.reminded[1:] == [[] if pages else [traffic.id]]
+    assert sender.reminded[1:] == ([] if pages else [[traffic.id]]), "nothing open is nothing to say"
 
 
 KILLED = """
