@@ -201,7 +201,11 @@ def _print_one_silence(asked: argparse.Namespace, silence: Silence, what: str) -
 def _report(asked: argparse.Namespace, config: Config, book: Book) -> None:
     from headwatch.cli.output import print_json
     from headwatch.errors import CommandError
-    from headwatch.incident.report import render
+
+    try:
+        from headwatch.incident.report import render
+    except ImportError as error:
+        raise CommandError(f"a report needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
     from headwatch.incident.series import read_series
     from headwatch.incident.trail import runbook_of
     from headwatch.places import drift_folder

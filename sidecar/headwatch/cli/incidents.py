@@ -49,5 +49,5 @@ def this_person() -> str:
     """Return who is at the terminal, as the system knows them."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
         return "somebody"

@@ -215,6 +215,8 @@ DOUBTS: tuple[Doubt, ...] = (
           "length or language of the requests changed as well, which moves heads by itself"),
     Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,
           "figures of the documents moved with the heads, which explains them"),
+    Doubt("traffic", frozenset({"length"}), 0.3, lambda f: f.signal("documents_absent", 1) or f.signal("document_count", -1),
+          "prompts are shorter because documents are missing from them"),
     Doubt("retrieval", SOFT, 0.5, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves grounding a little by itself"),
     Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,

@@ -138,6 +138,13 @@ def test_a_little_less_grounding_with_another_language_is_traffic():
     assert told.runner_up == "retrieval"
 
 
+def test_prompts_that_are_shorter_for_want_of_documents_are_no_traffic():
+    gone = (signal("documents_absent", 0.0, 1.0), signal("document_count", 3.0, 0.0))
+    told = triage(case(*gone, run=PASSED, traffic=(traffic("length", 480, 63),)))
+    assert told.drift_class == "retrieval"
+    assert told.confidence > 0.9
+
+
 def test_reading_that_moves_from_the_first_to_the_last_place_is_the_ranking():
     told = triage(case(signal("rank_first_share", 1.4, 0.7), signal("rank_last_share", 0.7, 1.4), run=PASSED))
     assert (told.drift_class, told.cause) == ("retrieval", "rank_order")
