@@ -162,7 +162,7 @@ def _ordered(namespace: argparse.Namespace, path: str, body: dict[str, Any]) -> 
     number, deadline = state["ordered"], time.monotonic() + namespace.wait
     while state["done"] < number:
         if time.monotonic() > deadline:
-            raise CommandError(f"{url}: not done within {namespace.wait:g} s (--wait); `headwatch canary explain` shows the last run")
+            raise CommandError(f"{url}: not done within {namespace.wait:g} s (--wait); see `headwatch canary explain`")
         time.sleep(0.2)
         state = call(url, "/api/v1/canary")
     fresh = state["latest"] is not None and state["latest"]["incomplete"]  # then the error tells what is missing

@@ -1,0 +1,227 @@
+"""The runner: it pins by itself, finds a change in one run, and a server that is away is no drift."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pytest
+
+from headwatch.canary.client import CanaryClient
+from headwatch.canary.collector import Collector
+from headwatch.canary.companions import COMPANIONS
+from headwatch.canary.pinning import EXACT_RUNS, NOISY_RUNS
+from headwatch.canary.prompts import BUILT_IN
+from headwatch.canary.runner import CanaryRunner
+from headwatch.canary.send import send_all
+from headwatch.config import CanaryConfig
+from headwatch.console.app import create_app
+from headwatch.console.server import HttpServer
+from headwatch.console.static import StaticView
+from headwatch.errors import CanaryError, ConfigError
+
+from ...programs import wait_for
+from ..sidecars import health
+from .models import PROMPTS, ServedModel, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from headwatch.canary.compare import Comparison
+
+TOKEN = b"a-token-of-32-characters-or-more"
+FILE = "".join(
+    f'[[prompt]]\nname = "{item.name}"\nmessages = [{{ role = "user", content = "{item.name}" }}]\n' for item in PROMPTS.prompt
+)
+
+
+class Watched:
+    """A runner over a served model, with what it reported."""
+
+    def __init__(self, model: ServedModel, folder: Path, **settings: object) -> None:
+        prompts = folder / "prompts.toml"
+        prompts.write_text('version = "test-1"\n' + FILE)
+        self.results: list[Comparison] = []
+        self.model = model
+        given: dict[str, object] = {"endpoint": model.url, "interval_seconds": 0.02, "prompts": str(prompts)}
+        config = CanaryConfig(**(given | settings))  # type: ignore[arg-type]
+        self.runner = CanaryRunner(config, model.collector, folder / "fingerprints", lambda: 7, on_result=self.results.append)
+
+
+@contextmanager
+def watched(folder: Path, dtype: str = "float32", **settings: object) -> Iterator[Watched]:
+    with serving(ServedModel(Collector(), dtype=dtype)) as model:
+        found = Watched(model, folder, **settings)
+        found.runner.start()
+        try:
+            yield found
+        finally:
+            found.runner.stop()
+
+
+def test_it_pins_by_itself_says_so_and_then_finds_a_change_in_one_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "headwatch.canary")
+    with watched(tmp_path) as seen:
+        wait_for(lambda: len(seen.results) >= 2, "two comparisons")
+        assert [record.message for record in caplog.records if "pinned by itself" in record.message]
+        assert not any(result.failed for result in seen.results)
+        state = seen.runner.health()
+        assert (state.state, state.failures, state.fingerprint and state.fingerprint.runs) == ("watching", 0, EXACT_RUNS)
+        assert state.deviation == {"one": 0.0, "two": 0.0, "three": 0.0}
+        change = np.zeros((8, 6, 4, 6))
+        change[:, 3:] = 1e-3
+        before = len(seen.results)
+        seen.model.change = change
+        wait_for(lambda: any(result.failed for result in seen.results), "the change")
+        first = next(number for number, result in enumerate(seen.results) if result.failed)
+        assert first <= before + 1, "the first whole run with it, at most one after the run that was under way"
+        assert (seen.results[-1].hint, seen.results[-1].earliest_layer) == ("weights", 3)
+        assert seen.runner.health().departures >= 1
+
+
+def test_a_server_that_is_away_or_a_worker_that_is_silent_is_a_failure_and_no_drift(tmp_path: Path) -> None:
+    with watched(tmp_path) as seen:
+        wait_for(lambda: bool(seen.results), "a comparison")
+        seen.model.status = 503
+        wait_for(lambda: seen.runner.health().state == "failing", "the failure")
+        assert "503" in seen.runner.health().error
+        seen.model.status = 200
+        wait_for(lambda: seen.runner.health().state == "watching", "the server to be back")
+        assert seen.runner.health().failures >= 1
+        assert not any(result.failed for result in seen.results)
+
+
+def test_in_16_bits_it_pins_from_twenty_runs_half_of_them_in_company_and_believes_no_single_run(tmp_path: Path) -> None:
+    with watched(tmp_path, dtype="bfloat16") as seen:
+        wait_for(lambda: bool(seen.results), "a comparison", 60)
+        pinned = json.loads(seen.runner.fingerprint())
+        assert (pinned["runs"], pinned["noise"]) == (NOISY_RUNS, None), "a model without noise shows none in company either"
+        fillers = [body for body in seen.model.bodies if json.loads(body["vllm_xargs"]["headwatch"])["capture"] is False]
+        assert len(fillers) >= COMPANIONS * NOISY_RUNS / 4
+        assert all(json.loads(body["vllm_xargs"]["headwatch"])["canary"] for body in fillers), "marked: they count nowhere"
+        seen.model.glitches, seen.model.change = len(PROMPTS.prompt), 0.01
+        wait_for(lambda: any(result.note for result in seen.results), "a run that departs alone")
+        assert not any(result.failed for result in seen.results), "it was repeated first"
+        seen.model.glitches = None
+        wait_for(lambda: seen.results[-1].failed, "a change that stays")
+
+
+def test_an_order_pins_anew_and_a_change_is_the_model_then(tmp_path: Path) -> None:
+    with watched(tmp_path, interval_seconds=3600.0) as seen:
+        runner = seen.runner
+        assert runner.order_pin(2, "release 5")["ordered"] == 1
+        wait_for(lambda: runner.show()["done"] >= 1, "the first pin")
+        seen.model.change = 0.1
+        runner.order_run()
+        wait_for(lambda: runner.show()["done"] >= 2, "a run")
+        assert runner.latest is not None
+        assert runner.latest.failed
+        runner.order_pin(1, "release 6")
+        wait_for(lambda: runner.show()["done"] >= 3, "the second pin")
+        assert runner.ask()
+        wait_for(lambda: runner.show()["done"] >= 4, "a run")
+        assert runner.latest is not None
+        assert not runner.latest.failed
+        facts = runner.health().fingerprint
+        assert facts is not None
+        assert (facts.note, facts.runs) == ("release 6", 1)
+        with pytest.raises(CanaryError, match="give 1 to"):
+            runner.order_pin(0, "")
+
+
+def test_an_order_that_fails_leaves_the_fingerprint_in_force(tmp_path: Path) -> None:
+    with watched(tmp_path, interval_seconds=3600.0) as seen:
+        runner = seen.runner
+        runner.order_pin(1, "good")
+        wait_for(lambda: runner.show()["done"] >= 1, "the pin")
+        seen.model.status = 500
+        number = runner.order_pin(3, "bad")["ordered"]
+        wait_for(lambda: runner.show()["done"] >= number, "the failure")
+        assert runner.health().state == "failing"
+        seen.model.status = 200
+        number = runner.order_run()["ordered"]
+        wait_for(lambda: runner.show()["done"] >= number, "a run")
+        assert runner.health().state == "watching"
+        assert json.loads(runner.fingerprint())["note"] == "good"
+
+
+def test_over_http_reading_is_open_and_orders_need_the_token(tmp_path: Path) -> None:
+    with watched(tmp_path, interval_seconds=3600.0) as seen:
+        server = HttpServer(create_app(StaticView(health()), token=TOKEN, canary=seen.runner), "127.0.0.1", 0)
+        server.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+                assert client.get("/api/v1/canary").json()["health"]["endpoint"] == seen.model.url
+                assert client.post("/api/v1/canary/run", json={}).status_code == 401
+                bearer = {"Authorization": f"Bearer {TOKEN.decode()}"}
+                assert client.post("/api/v1/canary/pin", json={"runs": 0}, headers=bearer).status_code == 400
+                assert client.post("/api/v1/canary/pin", json={"rums": 1}, headers=bearer).status_code == 400
+                assert client.post("/api/v1/canary/pin", json={"runs": 1, "note": "n"}, headers=bearer).json()["ordered"] == 1
+                wait_for(lambda: client.get("/api/v1/canary").json()["done"] >= 1, "the pin")
+                assert client.get("/api/v1/canary/fingerprint").json()["note"] == "n"
+                assert client.post("/api/v1/canary/run", json={}, headers=bearer).json()["ordered"] == 2
+                wait_for(lambda: client.get("/api/v1/canary").json()["done"] >= 2, "the run")
+                assert client.get("/api/v1/canary").json()["latest"]["failed"] is False
+        finally:
+            server.stop()
+
+
+def test_a_sidecar_without_canaries_says_so() -> None:
+    server = HttpServer(create_app(StaticView(health()), token=TOKEN), "127.0.0.1", 0)
+    server.start()
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/api/v1/canary")
+        assert (answer.status_code, "canary.endpoint" in answer.text) == (409, True)
+    finally:
+        server.stop()
+
+
+def test_a_request_is_what_a_user_would_send_marked_greedy_salted_and_short() -> None:
+    with serving(ServedModel(Collector())) as model, CanaryClient(CanaryConfig(endpoint=model.url)) as client:
+        assert client.model() == "served"
+        for _ in range(2):
+            client.send(BUILT_IN.prompt[2], "served")
+        first, second = model.bodies
+        assert (first["max_tokens"], first["temperature"], first["model"]) == (1, 0, "served")
+        assert first["cache_salt"] != second["cache_salt"]
+        field = json.loads(first["vllm_xargs"]["headwatch"])
+        assert (field["canary"], field["capture"], field["route"]) == ("document", "full", "headwatch.canary")
+        assert field["documents"][0]["id"] == "ferry"
+        assert field["documents"][0]["text"] in first["messages"][1]["content"]
+
+
+def test_the_key_of_the_server_is_sent_and_shown_nowhere(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-a-secret-key-of-the-server")
+    key.chmod(0o600)
+    with serving(ServedModel(Collector(), status=401)) as model:
+        config = CanaryConfig(endpoint=model.url, api_key_file=str(key))
+        with CanaryClient(config) as client, pytest.raises(CanaryError) as raised:
+            client.send(BUILT_IN.prompt[0], "served")
+        assert model.headers[0]["Authorization"] == "Bearer sk-a-secret-key-of-the-server"
+    assert "sk-a-secret" not in str(raised.value) + repr(config) + repr(client)
+
+
+@pytest.mark.parametrize("endpoint", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://model.example.org"])
+def test_an_endpoint_that_is_none_or_leaves_loopback_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"canary\.endpoint"):
+        CanaryClient(CanaryConfig(endpoint=endpoint))
+
+
+def test_a_server_that_is_not_there_is_asked_once_and_not_for_every_prompt() -> None:
+    with CanaryClient(CanaryConfig(endpoint="http://127.0.0.1:9", model="m")) as client:
+        found = send_all(client, Collector(), PROMPTS, lambda: 5)
+    assert (found.signatures, set(found.failures)) == ({}, {"one", "two", "three"})
+    assert "ConnectError" in found.failures["three"]
+
+
+def test_rows_that_do_not_arrive_are_a_failure_of_their_prompt() -> None:
+    collector = Collector()
+    with serving(ServedModel(collector, silent=True)) as model, CanaryClient(CanaryConfig(endpoint=model.url)) as client:
+        found = send_all(client, collector, PROMPTS, lambda: 5, rows_seconds=0.01)
+    assert "no rows" in found.failures["one"]
