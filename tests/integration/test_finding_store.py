@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
+from headwatch.errors import ExportError
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
 from ..traffic import delivery
@@ -67,6 +68,21 @@ def test_an_incident_is_read_back_as_it_last_was(store: ClickHouseExporter):
     assert reader.stored_incidents(state="open") == [other]
     assert reader.stored_incidents(state="acknowledged") == []
     assert reader.stored_incidents(limit=1) == [closed]
+
+
+def test_an_incident_of_a_delivery_that_was_given_up_comes_with_the_next(store: ClickHouseExporter):
+    """The store was away for as long as a delivery is tried; the incident does not change again, and must still arrive."""
+    store._connection.command("RENAME TABLE headwatch_incidents TO moved")
+    closed = resolved(1, opened_ns=NOW_NS, resolved_ns=NOW_NS + SECOND, updated_ns=NOW_NS + SECOND)
+    with pytest.raises(ExportError):
+        store.export(at(0, incidents=(incident(1, opened_ns=NOW_NS, updated_ns=NOW_NS),)))
+    with pytest.raises(ExportError):
+        store.export(at(1, incidents=(closed,)))
+    store._connection.command("RENAME TABLE moved TO headwatch_incidents")
+    store.export(at(2, incidents=()))
+    assert store.reader().stored_incidents() == [closed]
+    store.export(at(3, incidents=()))
+    assert rows(store, "SELECT count() AS n FROM headwatch_incidents") == [{"n": 1}]
 
 
 def test_the_columns_of_an_incident_say_what_its_document_says(store: ClickHouseExporter):

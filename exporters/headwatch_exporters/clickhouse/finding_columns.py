@@ -21,12 +21,17 @@ MAX_HEADS = 50
 _U16 = 2**16 - 1
 
 
-def finding_batches(delivery: Delivery, drift: DriftStatus | None) -> Iterator[tuple[str, Columns, str]]:
-    """Yield table, columns and token of what *delivery* found; *drift* is its status where that is of a new window."""
+def finding_batches(
+    delivery: Delivery, drift: DriftStatus | None, incidents: Sequence[Incident]
+) -> Iterator[tuple[str, Columns, str]]:
+    """Yield table, columns and token of what *delivery* found.
+
+    *drift* is its status where that is of a new window, *incidents* are those that the store does not have as they are now.
+    """
     service = delivery.service
-    if delivery.incidents:
-        token = ",".join(f"{incident.id}@{incident.updated_ns}" for incident in delivery.incidents)
-        yield "headwatch_incidents", incident_columns(delivery.incidents, service, delivery.page_route), f"{service}:{token}"
+    if incidents:
+        token = ",".join(f"{incident.id}@{incident.updated_ns}" for incident in incidents)
+        yield "headwatch_incidents", incident_columns(incidents, service, delivery.page_route), f"{service}:{token}"
     if drift is not None and drift.evidence:
         token = f"{service}:{drift.window}:{drift.time_ns}"
         yield "headwatch_drift_evidence", evidence_columns(drift, service), token
