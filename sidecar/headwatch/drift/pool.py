@@ -21,7 +21,7 @@ Cost: three array operations a window and scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["level", "energy"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-SCALES = (1, 8, 64)
-"""Windows in a block."""
+SCALES: dict[int, tuple[Kind, ...]] = {1: ("level", "energy"), 8: ("energy",), 64: ("energy",)}
+"""Windows in a block, and what is pooled over them.
+
+A shift of levels is gathered window by window and nothing is lost; squares of sums say more than sums of squares.
+"""
 
 _STATE = ("level", "total", "seen", "rarity", "doubt", "windows")
 _MOST_MISSING = 1024
@@ -125,10 +127,23 @@ class Pool:
         self.block = int(saved["block"])
 
 
-def bias(scale: int, windows: float) -> float:
-    """Return by how much energy may be higher after the baseline than in it although nothing changed.
+def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return standard deviation over mean of the cubes of *energy* [N, F, streams] in single windows, [F, streams]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        known = ~np.isnan(energy)
+        count = np.maximum(known.sum(axis=0), 1)
+        cubes = np.where(known, energy, 0.0) ** 3
+        mean = cubes.sum(axis=0) / count
+        deviation = np.sqrt(np.maximum((cubes**2).sum(axis=0) / count - mean**2, 0.0))
+        return np.nan_to_num(deviation / mean, posinf=0.0)
 
-    The heads' means are estimates from *windows* windows: a head that is off by two standard errors adds 4 / windows to
-    each window's square, a block of *scale* windows *scale* times that.  A third of it shows in the cube root.
+
+def bias(scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much energy may be higher after the baseline than in it although nothing changed, as *relative*.
+
+    The heads' means are estimates from *windows* windows, which adds 1 / windows to the mean of their squares, and a block of
+    *scale* windows makes it *scale* times that.  How much that varies from baseline to baseline is told by *relative*, the
+    standard deviation over the mean of energy's cube in single windows; two of those are added.  A third of it shows in the
+    cube root.
     """
-    return 4.0 * (scale + 2) / windows / 3.0
+    return np.asarray((scale + 2) / windows * (1.0 + 2.0 * relative) / 3.0)

@@ -84,8 +84,11 @@ class SlowNoise:
 class Filter:
     """Foresees the slow part of F x K streams, window by window."""
 
-    def __init__(self, phi: NDArray[np.float64], share: NDArray[np.float64], streams: int) -> None:
-        """*phi* and *share* are [F]; *streams* is K."""
+    def __init__(
+        self, phi: NDArray[np.float64], share: NDArray[np.float64], streams: int, reach: float = CLIP
+    ) -> None:
+        """*phi* and *share* are [F]; *streams* is K; innovations are clipped at *reach* standard deviations."""
+        self._reach = reach
         self._phi = phi[:, None]
         self._share = share[:, None]
         shape = (len(phi), streams)
@@ -101,10 +104,10 @@ class Filter:
         """
         total = self.variance + (1.0 - self._share) * dilution
         with np.errstate(invalid="ignore", divide="ignore"):
-            innovation: NDArray[np.float64] = np.clip((y - self.state) / np.sqrt(total), -CLIP, CLIP)
+            innovation: NDArray[np.float64] = np.clip((y - self.state) / np.sqrt(total), -self._reach, self._reach)
         seen = ~np.isnan(innovation)
         gain = np.where(seen & (total > 0), self.variance / np.where(total > 0, total, 1.0), 0.0)
-        self.state = self._phi * (self.state + gain * np.where(seen, innovation, 0.0) * np.sqrt(total))
+        self.state = self._phi * (self.state + gain * np.where(seen, np.clip(innovation, -CLIP, CLIP), 0.0) * np.sqrt(total))
         self.variance = self._phi**2 * self.variance * (1.0 - gain) + (1.0 - self._phi**2) * self._share
         return innovation
 

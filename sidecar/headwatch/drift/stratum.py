@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_POOL_BLOCKS = 30
+_POOL_BLOCKS = 20
 """Blocks that the baseline of a pool needs."""
+_POOL_REACH = 8.0
+"""Standard deviations at which a pool's innovations are clipped: what single heads may add is clipped already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,25 @@ def learn_stratum(
     times = numbers.astype(np.float64) * window_seconds
     periods = cycle.known_periods(float(times[-1] - times[0]))
     heads, levels, w = learn(values, rows, _causes(times, periods, covariates))
-    pools = {}
-    for scale in pool.SCALES:
+    pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
+    sure = np.ones(len(features))
+    uneven = np.zeros(0)
+    for scale, kinds in pool.SCALES.items():
         collector = pool.Pool(scale, layer, len(features))
         blocks: list[pool.Block] = []
-        sure = np.ones(len(features))
         for number, level, innovation, count in zip(numbers.tolist(), levels, w, rows, strict=True):
             blocks += collector.step(number, level, innovation, count, sure)
         if len(blocks) < _POOL_BLOCKS:
             continue
-        for kind in pool.KINDS:
+        for kind in kinds:
             series, pooled_rows = (np.stack(parts) for parts in zip(*(block.of(kind) for block in blocks), strict=True))
-            shape = series.shape[1:]
+            if kind == "energy" and scale == 1:
+                uneven = pool.unevenness(series)
             pools[kind, scale], _, _ = learn(
                 series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
                 evalue.ENERGY if kind == "energy" else evalue.MEAN,
-                np.full(shape, pool.bias(scale, float(np.median(heads.windows)))) if kind == "energy" else None,
+                pool.bias(scale, float(np.median(heads.windows)), uneven) if kind == "energy" else None,
+                reach=_POOL_REACH,
             )
     return StratumBaseline(features, layer, window_seconds, periods, heads, pools)
 
@@ -79,9 +84,8 @@ class StratumMonitor:
         self.number = -1
         """The last window that was taken."""
         self.heads = StreamMonitor(baseline.heads, spread=True)
-        self.collectors = {
-            scale: pool.Pool(scale, baseline.layer, len(baseline.features)) for _, scale in baseline.pools
-        }
+        scales = sorted({scale for _, scale in baseline.pools})
+        self.collectors = {scale: pool.Pool(scale, baseline.layer, len(baseline.features)) for scale in scales}
         self.pools = {key: StreamMonitor(known, spread=False) for key, known in baseline.pools.items()}
 
     def step(
@@ -100,7 +104,7 @@ class StratumMonitor:
         seen = self.heads.step(values, rows, causes)
         for scale, collector in self.collectors.items():
             for block in collector.step(number, seen.level, seen.w, rows, seen.doubt):
-                for kind in pool.KINDS:
+                for kind in pool.SCALES[scale]:
                     doubt = block.doubt if kind == "energy" else None
                     self.pools[kind, scale].step(*block.of(kind), np.zeros(0), elapsed=scale, doubt=doubt)
 

@@ -52,12 +52,14 @@ class StreamBaseline:
     psi_mean: NDArray[np.float64]  # [bets, F, K]
     psi_spread: NDArray[np.float64]  # [bets, F, K]
     windows: NDArray[np.float64]  # [F, K] windows that were seen
-    allowance: NDArray[np.float64]  # [F, K] what a known bias of the baseline adds to two standard errors of the mean
+    reach: float  # standard deviations at which innovations are clipped
+    allowance: NDArray[np.float64]  # [F, K] by how much later innovations may be off besides, though nothing changed
 
 
 def learn(
     series: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64],
     bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None, floor: NDArray[np.float64] | None = None,
+    reach: float = slow_noise.CLIP,
 ) -> tuple[StreamBaseline, NDArray[np.float64], NDArray[np.float64]]:
     """Return the baseline of *series* [N, F, K], its standardised levels and its innovations, [N, F, K] each.
 
@@ -79,20 +81,20 @@ def learn(
     noise = slow_noise.fit(np.where(raised, np.nan, standard), ratio)
     constant = raised.all(axis=1)  # nothing was seen that could be foreseen
     noise = replace(noise, phi=np.where(constant, 0.0, noise.phi), share=np.where(constant, 0.0, noise.share))
-    foreseen = slow_noise.Filter(noise.phi, noise.share, series.shape[2])
+    foreseen = slow_noise.Filter(noise.phi, noise.share, series.shape[2], reach)
     dilution, _ = noise.dilution(ratio)
     innovations = np.stack([foreseen.step(y, at[:, None]) for y, at in zip(standard, dilution, strict=True)])
     with np.errstate(invalid="ignore"):
         centre = np.nan_to_num(np.nanmean(innovations, axis=0))
     spread = _long_run_deviation(innovations - centre)
     spread = np.where(raised, np.maximum(spread, 1.0), spread)  # or the floor would be taken back here
-    w = np.clip((innovations - centre) / spread, -slow_noise.CLIP, slow_noise.CLIP)
+    w = np.clip((innovations - centre) / spread, -reach, reach)
     windows = (~np.isnan(w)).sum(axis=0).astype(np.float64)
     return (
         StreamBaseline(
             mean=mean, scale=scale, rows=typical, regression=known, noise=noise, centre=centre,
             spread=spread, bets=bets, psi_mean=evalue.costs(bets, w), psi_spread=evalue.costs(evalue.SPREAD, w**2 - 1.0),
-            windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale,
+            windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale, reach=reach,
         ),
         noise.held(standard, dilution),
         w,
@@ -114,10 +116,12 @@ class StreamMonitor:
     def __init__(self, baseline: StreamBaseline, *, spread: bool) -> None:
         """Begin with no evidence; *spread*: whether changes of spread are looked for as well."""
         self.baseline = baseline
-        self.filter = slow_noise.Filter(baseline.noise.phi, baseline.noise.share, baseline.mean.shape[1])
+        self.filter = slow_noise.Filter(
+            baseline.noise.phi, baseline.noise.share, baseline.mean.shape[1], baseline.reach
+        )
         self.mean = ShiryaevRoberts((len(baseline.bets.lambdas), *baseline.mean.shape))
         self.spread = ShiryaevRoberts((len(evalue.SPREAD.lambdas), *baseline.mean.shape)) if spread else None
-        self._allowed_mean = evalue.allowance(baseline.bets, baseline.windows) + baseline.allowance
+        self._allowed_mean = evalue.allowance(baseline.bets, baseline.windows, baseline.allowance)
         self._allowed_spread = evalue.allowance(evalue.SPREAD, baseline.windows)
 
     def step(
@@ -133,7 +137,7 @@ class StreamMonitor:
         dilution, own_doubt = base.noise.dilution(base.rows / np.maximum(rows, 1.0))
         level = (x - expected) / base.scale
         innovation = self.filter.step(level, dilution[:, None])
-        w = np.clip((innovation - base.centre) / base.spread, -slow_noise.CLIP, slow_noise.CLIP)
+        w = np.clip((innovation - base.centre) / base.spread, -base.reach, base.reach)
         seen = ~np.isnan(w)
         found = evalue.log_e(base.bets, w, base.psi_mean, self._allowed_mean)
         self.mean.step(found if doubt is None else _no_steadier(base.bets, found, doubt), seen, elapsed)

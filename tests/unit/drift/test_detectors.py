@@ -34,7 +34,7 @@ def evidence(monitor: StratumMonitor) -> np.ndarray:
 
 def test_a_short_baseline_has_no_family_that_it_cannot_know(learned) -> None:
     """480 windows hold 60 blocks of 8 and 7 of 64, which are too few for a scale of their own."""
-    assert learned.families == ("heads.mean", "heads.spread", "level.1", "energy.1", "level.8", "energy.8")
+    assert learned.families == ("heads.mean", "heads.spread", "level.1", "energy.1", "energy.8")
 
 
 def test_healthy_windows_gather_little_evidence(learned) -> None:

@@ -6,6 +6,7 @@ paging; it pages where that reaches 1.  Everybody gets the same streams, drawn f
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,11 +15,12 @@ import numpy as np
 from headwatch.bench.drift.streams import source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from headwatch.bench.drift.streams import Block
+    from headwatch.bench.drift.shifts import Applied
+    from headwatch.bench.drift.streams import Block, Source
 
 _AT_ONCE = 360
 """Windows drawn at a time."""
@@ -47,44 +49,67 @@ class Watch:
     heads: int
     seed: int
 
+    def begin(self, contestant: Contestant) -> Source:
+        """Let *contestant* learn the baseline; return the stream as it goes on."""
+        stream = source(self.family, self.replicas, self.heads, np.random.default_rng(self.seed))
+        contestant.learn(stream.take(0, self.baseline))
+        return stream
+
+
+def windows_of(
+    stream: Source, first: int, count: int
+) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield number, values [R, K] and rows [R] of *count* windows from the one numbered *first*."""
+    for start in range(first, first + count, _AT_ONCE):
+        block = stream.take(start, min(_AT_ONCE, first + count - start))
+        yield from zip(range(start, start + len(block.values)), block.values, block.rows, strict=True)
+
 
 def false_alarms(watch: Watch, windows: int, contestant: Contestant) -> NDArray[np.int64]:
     """Return how often each replica paged in *windows* windows in which nothing changed, [R]."""
-    stream = source(watch.family, watch.replicas, watch.heads, np.random.default_rng(watch.seed))
-    contestant.learn(stream.take(0, watch.baseline))
+    stream = watch.begin(contestant)
     pages = np.zeros(watch.replicas, np.int64)
-    for first in range(watch.baseline, watch.baseline + windows, _AT_ONCE):
-        block = stream.take(first, min(_AT_ONCE, watch.baseline + windows - first))
-        for number, (values, rows) in enumerate(zip(block.values, block.rows, strict=True), first):
-            paged = contestant.step(number, values, rows) >= 1.0
-            if paged.any():
-                pages += paged
-                contestant.reset(paged)
+    for number, values, rows in windows_of(stream, watch.baseline, windows):
+        paged = contestant.step(number, values, rows) >= 1.0
+        if paged.any():
+            pages += paged
+            contestant.reset(paged)
     return pages
 
 
+def closeness(watch: Watch, windows: int, contestant: Contestant) -> NDArray[np.float64]:
+    """Return how close each replica was to a page in each of *windows* windows if it never starts again, [N, R]."""
+    stream = watch.begin(contestant)
+    return np.stack([contestant.step(*window) for window in windows_of(stream, watch.baseline, windows)])
+
+
 def delays(
-    watch: Watch, run_in: int, most: int, change: Callable[[int, NDArray[np.float64]], NDArray[np.float64]],
-    contestant: Contestant,
-) -> NDArray[np.float64]:
-    """Return after how many windows each replica paged, [R]; infinite where it had not after *most*.
+    watch: Watch, run_in: int, most: int, changes: list[Applied], contestant: Contestant, give_up: list[int] | None = None
+) -> list[NDArray[np.float64]]:
+    """Return for each of *changes* after how many windows each replica paged, [R]; infinite where it had not after *most*.
 
     Nothing changes in the first *run_in* windows after the baseline (false alarms there start the detector again); from then on
-    ``change(n, values)`` is what is seen in the n-th window (from 0).
+    each change meets a copy of the detector as it is then, on the same windows.  *give_up*: windows for each change after
+    which it is not looked at any longer.
     """
-    stream = source(watch.family, watch.replicas, watch.heads, np.random.default_rng(watch.seed))
-    contestant.learn(stream.take(0, watch.baseline))
+    stream = watch.begin(contestant)
+    for number, values, rows in windows_of(stream, watch.baseline, run_in):
+        paged = contestant.step(number, values, rows) >= 1.0
+        if paged.any():
+            contestant.reset(paged)
     start = watch.baseline + run_in
-    found = np.full(watch.replicas, np.inf)
-    for first in range(watch.baseline, start + most, _AT_ONCE):
-        block = stream.take(first, min(_AT_ONCE, start + most - first))
-        for number, (values, rows) in enumerate(zip(block.values, block.rows, strict=True), first):
-            seen = change(number - start, values) if number >= start else values
-            paged = contestant.step(number, seen, rows) >= 1.0
-            if number >= start:
-                found[paged & np.isinf(found)] = number - start + 1
-                if np.isfinite(found).all():
-                    return found
-            elif paged.any():
-                contestant.reset(paged)
+    block = stream.take(start, most)
+    return [
+        _delay(deepcopy(contestant), start, block, change, most if give_up is None else min(most, give_up[number]))
+        for number, change in enumerate(changes)
+    ]
+
+
+def _delay(contestant: Contestant, start: int, block: Block, change: Applied, most: int) -> NDArray[np.float64]:
+    found = np.full(block.values.shape[1], np.inf)
+    for since, (values, rows) in enumerate(zip(block.values[:most], block.rows[:most], strict=True)):
+        paged = contestant.step(start + since, change(since, values), rows) >= 1.0
+        found[paged & np.isinf(found)] = since + 1
+        if np.isfinite(found).all():
+            break
     return found
