@@ -109,6 +109,28 @@ def test_an_incident_goes_everywhere_and_a_person_closes_it(running: Running):
     assert rows == [{"page_route": "webhook", "ruling": "true"}]
 
 
+def test_what_a_command_closed_while_no_sidecar_ran_reaches_the_store(tmp_path: Path):
+    """Else Grafana's rule, which reads the store, would go on firing."""
+    with receiving() as receiver:
+        first = Running(tmp_path, receiver)
+        opened = first.book.open(happened(), verdict(), Exhibits()).incident
+        first.sidecar.tick(everything=True)
+        reader = first.sidecar._reader
+        assert reader is not None
+        wait_for(lambda: [one.state for one in reader.stored_incidents()] == ["open"], "the store to have it")
+        first.close()
+        between = Book(tmp_path / "drift" / FILE_NAME, routes=routes_of(first.config.incident))
+        between.resolve(opened.id, "ada", "false_page")
+        between.close()
+        second = Running(tmp_path, receiver)
+        wait_for(lambda: second.told() == ["opened", "resolved"], "the end to be told")
+        second.sidecar.tick(everything=True)
+        again = second.sidecar._reader
+        assert again is not None
+        wait_for(lambda: [one.ruling for one in again.stored_incidents()] == ["false_page"], "the store to have the end")
+        second.close()
+
+
 def test_a_sidecar_that_cannot_page_is_not_ready_and_says_why(running: Running):
     running.receiver.answer = lambda _: Answer(503)
     running.book.open(happened(), verdict(), Exhibits())

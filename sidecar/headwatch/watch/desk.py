@@ -20,6 +20,7 @@ from headwatch.canary.runner import CanaryRunner
 from headwatch.drift.observe import Observer
 from headwatch.drift.signals import DocumentBook
 from headwatch.errors import HeadwatchError
+from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import Outbox
 from headwatch.observed import DRIFT_FEATURES
 from headwatch.places import drift_folder
@@ -44,6 +45,7 @@ _DOCUMENTS = "documents.json"
 FINGERPRINTS = "fingerprints"
 _MOST_OPEN = 200
 _MOST_RUNS = 1000
+_TOLD_AGAIN_NS = 30 * 24 * 3600 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Desk:
             if config.canary.endpoint else None
         )  # fmt: skip
         self._watch = self._opened()
-        self._outbox = Outbox(self._folder / "incidents.db", now)
+        self._outbox = Outbox(self._folder / FILE_NAME, now)
         self._pager = Pager(config, self._outbox, self._open_incidents)
         window_ns = int(config.window.seconds * 1e9)
         self._observer = Observer(
@@ -90,6 +92,7 @@ class Desk:
         self._told = max((entry.number for entry in self.book.changes(0)), default=0)
         self._deployed = max((number for number, _ in self.book.calendar.deploys_after(0)), default=0)
         self._failure = ""
+        self._is_new = True
 
     @property
     def first_number(self) -> int:
@@ -157,14 +160,29 @@ class Desk:
         with self._lock:
             canaries, self._canaries = tuple(self._canaries), []
             deploys, self._deploys = tuple(self._deploys), []
-        changed: dict[str, Incident] = {}
-        for entry in self.book.changes(self._told):
-            self._told = entry.number
-            changed[entry.incident] = self.book.get(entry.incident)
-        return News(
-            self._status, tuple(changed.values()), tuple(self.book.open_incidents()[:_MOST_OPEN]), canaries, deploys,
-            self.book.precision(),
-        )  # fmt: skip
+        try:
+            changed, live, precision = self._changed(), tuple(self.book.open_incidents()[:_MOST_OPEN]), self.book.precision()
+        except HeadwatchError as error:  # the rest of the delivery goes out, and what changed comes with a later one
+            logger.warning("incidents cannot be told of: %s", error)
+            changed, live, precision = (), (), {}
+        return News(self._status, changed, live, canaries, deploys, precision)
+
+    def _changed(self) -> tuple[Incident, ...]:
+        """Return the incidents that changed since the last call; at first what an earlier life may not have told.
+
+        A command may have closed one while no sidecar ran, and a kill kept another from the store; whoever has them already
+        takes them once.
+        """
+        found: dict[str, Incident] = {}
+        if self._is_new:
+            recent = self.book.resolved_since(self._now() - _TOLD_AGAIN_NS)
+            found = {one.id: one for one in (*self.book.open_incidents(), *recent)[:_MOST_OPEN]}
+        told = self._told
+        for entry in self.book.changes(told):
+            told = entry.number
+            found[entry.incident] = self.book.get(entry.incident)
+        self._told, self._is_new = told, False
+        return tuple(found.values())
 
     def _opened(self) -> Watch:
         return Watch(self._config, self._folder, self._now, self._ask_canary, self._pin_canary)
