@@ -22,6 +22,7 @@ from headwatch.findings import Case, DriftEvent
 from headwatch.history.file import History
 from headwatch.incident.book import Book
 from headwatch.incident.exhibits import exhibits_of
+from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import routes_of
 from headwatch.incident.triage import triage
 from headwatch.places import DRIFT_STATE, HISTORY
@@ -81,7 +82,7 @@ class Watch:
         self._keeper = Keeper(folder / DRIFT_STATE)
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
         self.book = Book(
-            folder / "incidents.db", now, routes=routes_of(config.incident), reopen_seconds=config.incident.reopen_seconds
+            folder / FILE_NAME, now, routes=routes_of(config.incident), reopen_seconds=config.incident.reopen_seconds
         )
         before = self.engine.window
         self._recent = Recent(self.history.read(max(before - WINDOWS, 0), before), self.engine.usual)
