@@ -20,12 +20,17 @@ from headwatch.doctor.report import examine
 
 from .doctors import SOUND, with_settings
 from .frames import worker
+from .incidents import pager
 from .sidecars import COUNTERS, exporter, health, reporting, serving
 
 if TYPE_CHECKING:
 
-    from headwatch.health import Health
+    from headwatch.health import Health, PagerHealth
     from headwatch.model import WorkerIdentity
+
+
+def paging(**pagers: PagerHealth) -> Health:
+    return replace(health(), pagers=pagers)
 
 
 def test_a_sound_pair_has_nothing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -99,6 +104,11 @@ def engine(version: str) -> WorkerIdentity:
         (pair.worker_errors, health(reporting(errors={"malformed_json": 2})), "warn", "malformed_json 2", "request-field"),
         (pair.exporters, health(reporting(), otlp=exporter(up=False, last_error="refused")), "fail", "otlp: refused", "peer"),
         (pair.exporters, health(reporting(), otlp=exporter(errors=2)), "warn", "otlp: 2 errors", "log"),
+        (pair.pages, paging(webhook=pager(up=False, last_error="503")), "fail", "do not go out: webhook: 503", "reachable"),
+        (pair.pages, paging(webhook=pager(), grafana=pager(up=False, pages=False)), "warn", "grafana: down", "mirror"),
+        (pair.pages, paging(webhook=pager(), grafana=pager(pages=False)), "ok", "pages go out by webhook", ""),
+        (pair.pages, paging(grafana=pager(pages=False)), "ok", "nobody is paged", ""),
+        (pair.pages, health(), "ok", "nobody is paged", ""),
         (pair.engine_versions, health(reporting(worker=engine("0.29.0"))), "warn", "0.29.0", "0.31"),
         (pair.engine_versions, health(reporting(), reporting(worker=engine("0.33.0"))), "warn", "different", "one version"),
     ],

@@ -154,6 +154,22 @@ def exporters(health: Health) -> Finding | None:
     return Finding("exporters", "ok", f"delivering: {', '.join(sorted(health.exporters)) or 'none configured'}")
 
 
+def pages(health: Health) -> Finding:
+    """Do pages go out, and do their mirrors follow."""
+    if not health.pagers:
+        return Finding("pages", "ok", "nobody is paged: incident.route is none, and no mirror is configured")
+    down = {name: pager for name, pager in health.pagers.items() if not pager.up}
+    told = _names(f"{name}: {pager.last_error or 'down'}" for name, pager in down.items())
+    if any(pager.pages for pager in down.values()):
+        return Finding("pages", "fail", f"pages do not go out: {told}",
+                       "is the receiver reachable from the sidecar, and its secret the one in [incident]?  Pages are kept and "
+                       "tried again; docs/paging.md")
+    if down:
+        return Finding("pages", "warn", f"a mirror does not follow: {told}", "pages go out; what a mirror is: docs/paging.md")
+    by = [name for name, pager in health.pagers.items() if pager.pages]
+    return Finding("pages", "ok", f"pages go out by {by[0]}" if by else "nobody is paged: incident.route is none")
+
+
 def engine_versions(health: Health) -> Finding | None:
     """Do the engines run a vLLM that capture supports."""
     if not health.workers:
@@ -182,7 +198,7 @@ def sidecar_version(context: Context) -> Finding | None:
 
 HEALTH_CHECKS: tuple[Callable[[Health], Finding | None], ...] = (
     workers_seen, workers_up, layers_refused, engine_versions, clocks, rows_sampled, frames_lost, frames_rejected,
-    worker_errors, exporters,
+    worker_errors, exporters, pages,
 )  # fmt: skip
 
 
