@@ -27,7 +27,7 @@ PASSED, FAILED = canary(failed=False), canary(failed=True, hint="weights")
         (signal("source_share.wiki", 1.1, 0.4), "source_broken"),
         (signal("source_presence.wiki", 0.9, 0.1), "source_broken"),
         (signal("document_count", 5, 2), "fewer_documents"),
-        (signal("tokens_per_document", 300, 100), "truncated_documents"),
+        (signal("document_wholeness", 1.0, 0.35), "truncated_documents"),
         (signal("grounding_ratio_retrieval", 0.6, 0.4), "wrong_documents"),
         (signal("document_mass", 0.3, 0.2), "documents_ignored"),
         (signal("other_tenant_mass", 0.0, 0.1), "other_tenant"),
@@ -136,6 +136,33 @@ def test_a_little_less_grounding_with_another_language_is_traffic():
     told = triage(case(heads(), signal("grounding_ratio", 0.6, 0.52), run=PASSED, traffic=(traffic("language:de", 0.0, 0.7),)))
     assert told.drift_class == "traffic"
     assert told.runner_up == "retrieval"
+
+
+def test_shorter_documents_that_are_whole_are_other_documents():
+    """Measured: questions about short notes; their documents are read rather better."""
+    seen = (signal("tokens_per_document", 133, 87, -5.7), signal("grounding_ratio_retrieval", 0.246, 0.311, 1.8))
+    told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 344),)))
+    assert (told.drift_class, told.runner_up) == ("traffic", "retrieval")
+
+
+def test_a_long_mail_above_the_question_moves_every_share_and_is_traffic():
+    """Measured: people paste a mail; shares move from the first place to the last as if the ranking were upside down."""
+    seen = (
+        signal("document_mass", 0.359, 0.255, -6.5), signal("top_document_share", 0.563, 0.425, -3.3),
+        signal("rank_first_share", 1.614, 1.141, -2.9), signal("rank_last_share", 0.624, 0.929, 2.5),
+        signal("grounding_ratio", 0.124, 0.102, -2.0), signal("instruction_focus", 0.696, 0.79, 2.3),
+    )  # fmt: skip
+    told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 694),)))
+    assert (told.drift_class, told.cause) == ("traffic", "length")
+
+
+def test_the_same_documents_cut_short_are_retrieval_though_prompts_are_shorter():
+    """Measured: the first third of every document."""
+    seen = (signal("document_wholeness", 1.0, 0.35), signal("tokens_per_document", 133, 46, -10.9),
+            signal("document_mass", 0.359, 0.247, -7.1))  # fmt: skip
+    told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 218),)))
+    assert (told.drift_class, told.cause) == ("retrieval", "truncated_documents")
+    assert told.confidence > 0.8
 
 
 def test_prompts_that_are_shorter_for_want_of_documents_are_no_traffic():
