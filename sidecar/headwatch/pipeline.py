@@ -87,7 +87,8 @@ class Sidecar:
         self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
         self._receiver = Receiver(config.wire, self._registry, self._consume)
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
-        self._http = HttpServer(create_app(self, config.http.host, token), config.http.host, config.http.port)
+        runner = self._desk.runner if self._desk is not None else None
+        self._http = HttpServer(create_app(self, config.http.host, token, runner), config.http.host, config.http.port)
         self._last_delivery = 0.0
 
     @property

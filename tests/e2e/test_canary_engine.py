@@ -1,4 +1,4 @@
-"""Canaries through a real vLLM server on a tiny model: the same bit for bit, a change found in one run, no trace in its rates."""
+"""Canaries through a real vLLM server on a tiny model: the same bit for bit, a change found in one run, no trace in rates."""
 
 from __future__ import annotations
 

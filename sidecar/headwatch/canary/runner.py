@@ -131,16 +131,6 @@ class CanaryRunner:
             raise CanaryError("none", "no fingerprint is pinned yet")
         return msgspec.json.encode(found)
 
-    def ask(self) -> bool:
-        """Have a run sent soon; return whether it will be."""
-        self.order_run()
-        return not self._stopped
-
-    def pin_anew(self) -> None:
-        """Have what the model gives now pinned, as after a release that was planned; nothing where a file is configured."""
-        if self._shelf.configured is None:
-            self.order_pin(None, "pinned after a release")
-
     def order_run(self) -> dict[str, Any]:
         """Have a run sent now; return what :meth:`show` does."""
         with self._changed:
@@ -176,6 +166,8 @@ class CanaryRunner:
                 self._failed(error)
                 self._finish(order)
             except Exception:
+                if self._stopped:  # the connection was closed under a prompt that took too long
+                    return
                 logger.exception("a canary run failed; the next one goes on")
                 self._failed(CanaryError("unexpected", "unexpected error; the log has the details"))
                 self._finish(order)

@@ -123,7 +123,7 @@ def test_an_order_pins_anew_and_a_change_is_the_model_then(tmp_path: Path) -> No
         assert runner.latest.failed
         runner.order_pin(1, "release 6")
         wait_for(lambda: runner.show()["done"] >= 3, "the second pin")
-        assert runner.ask()
+        runner.order_run()
         wait_for(lambda: runner.show()["done"] >= 4, "a run")
         assert runner.latest is not None
         assert not runner.latest.failed
