@@ -42,11 +42,14 @@ class Scope:
     adapter: str
     route: str
     language: str = ""
+    band: str = ""
+    """Band of the prompt's tokens that are no document's, for signals that move with it; empty for the others."""
 
     @property
     def label(self) -> str:
-        """Return one string: the fields joined by ``|``."""
-        return f"{self.model}|{self.adapter}|{self.route}|{self.language}"
+        """Return one string: the fields joined by ``|``, the band only where there is one."""
+        label = f"{self.model}|{self.adapter}|{self.route}|{self.language}"
+        return f"{label}|{self.band}" if self.band else label
 
 
 class SignalValue(msgspec.Struct, frozen=True, array_like=True):

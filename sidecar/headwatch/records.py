@@ -88,7 +88,9 @@ class Reading:
     history: NDArray[np.float32]  # [HISTORY_AGES] over generated rows: earlier turns by age, the last one everything older
     document_share: NDArray[np.float32]  # [documents] over generated rows, of the mass of all documents
     instruction_focus: float | None
-    """Mass on system and user text over that on system, user, document and tool, as the answer begins."""
+    """Mass on system and user text over that on system, user, document and tool, at the last row of the prompt."""
+    prompt_end_share: NDArray[np.float32] | None = None
+    """[documents] at the last row of the prompt, of the mass of all documents."""
 
 
 @dataclass(frozen=True, slots=True)

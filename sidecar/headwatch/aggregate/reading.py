@@ -5,9 +5,10 @@ is taken out first: it says nothing of what is read, and on many models it is mo
 ``SINK_SATURATED`` there is left out.  (A learned sink counts as sink mass but lies in no span; the span that holds position 0
 is then understated.)
 
-Instruction focus follows Attention Tracker (Hung et al., arXiv 2411.00348): where the answer begins, mass on what instructs
-(system and user) over mass on what instructs or informs (document and tool as well).  Looked at are the last row of the prompt
-and the first ``FIRST_ROWS`` generated ones, later rows being busy with the answer itself.
+Instruction focus follows Attention Tracker (Hung et al., arXiv 2411.00348): at the last token of the prompt, before anything is
+answered, mass on what instructs (system and user) over mass on what instructs or informs (document and tool as well).  Rows of
+the answer are left out, as in the paper: they read documents as they should.  With them an injection moves the mean by 0.6
+standard deviations of a request, without them by 2.9 (docs/signals.md).
 
 Cost: one product of [quantities, heads] with [heads, 2] a row, and two vectors of about 20 + documents numbers a request; no
 array here grows with the heads of the model, but for the two masks.
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from headwatch.aggregate.values import RowValues
     from headwatch.model import RequestContext
 
-FIRST_ROWS = 4
 _SINK = FEATURES.index("sink_mass")
 _KINDS = slice(len(REQUEST_FEATURES), len(REQUEST_FEATURES) + len(SPAN_KINDS))
 _INSTRUCTING = [SPAN_KINDS.index("system"), SPAN_KINDS.index("user")]
@@ -70,10 +70,9 @@ class ReadingSums:
         self._ages = _ages(context)
         self._informed = any(span.kind in {"document", "tool"} for span in context.spans)
         count = len(groups)
-        self._prompt_end = _Mean(count, len(SPAN_KINDS))
+        self._prompt_end = _Mean(count, len(SPAN_KINDS) + len(context.documents) + 1)  # the last is instruction focus
         ages = 0 if self._ages is None else HISTORY_AGES
         self._generated = _Mean(count, len(SPAN_KINDS) + len(context.documents) + ages)
-        self._focus = _Mean(count, 1)
         self._documents = len(context.documents)
         self._seen = False
 
@@ -91,12 +90,10 @@ class ReadingSums:
                 kinds[self._first_kind] = np.maximum(kinds[self._first_kind] - sink, 0.0)
             kinds /= rest
         flat = kinds.reshape(len(kinds), -1)
-        if position < self._prompt_tokens + FIRST_ROWS and self._informed:
-            self._focus.add(_focus(flat), members, weight)
-        if position < self._prompt_tokens:
-            self._prompt_end.add(flat, members, weight)
-            return
         parts = [flat, values.share.reshape(self._documents, flat.shape[1])]
+        if position < self._prompt_tokens:
+            self._prompt_end.add(np.concatenate([*parts, self._focus(flat)]), members, weight)
+            return
         if self._ages is not None:
             mass = values.mass.copy()
             if self._first_span >= 0:
@@ -117,24 +114,25 @@ class ReadingSums:
         return self._result(0), self._result(1) if self._calibrated else None
 
     def _result(self, group: int) -> Reading:
-        generated = self._generated.of(group)
+        generated, prompt_end = self._generated.of(group), self._prompt_end.of(group)
         after = len(SPAN_KINDS) + self._documents
-        focus = float(self._focus.of(group)[0])
+        focus = float(prompt_end[-1])
         return Reading(
-            prompt_end=self._prompt_end.of(group),
+            prompt_end=prompt_end[: len(SPAN_KINDS)],
             generated=generated[: len(SPAN_KINDS)],
             history=generated[after:] if self._ages is not None else np.full(HISTORY_AGES, np.nan, np.float32),
             document_share=generated[len(SPAN_KINDS) : after],
             instruction_focus=None if np.isnan(focus) else focus,
+            prompt_end_share=prompt_end[len(SPAN_KINDS) : after],
         )
 
-
-def _focus(kinds: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return instruction focus [1, heads] from masses by kind; NaN for a head that looks at neither."""
-    instructing = np.nan_to_num(kinds[_INSTRUCTING]).sum(0)
-    together = instructing + np.nan_to_num(kinds[_INFORMING]).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(together > 1.0 - SINK_SATURATED, instructing / together, np.nan), np.float32)[None]
+    def _focus(self, kinds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return instruction focus [1, heads] from masses by kind; NaN for a head that looks at neither."""
+        instructing = np.nan_to_num(kinds[_INSTRUCTING]).sum(0)
+        together = instructing + np.nan_to_num(kinds[_INFORMING]).sum(0)
+        defined = (together > 1.0 - SINK_SATURATED) & self._informed
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(defined, instructing / together, np.nan), np.float32)[None]
 
 
 def _ages(context: RequestContext) -> NDArray[np.float32] | None:

@@ -74,7 +74,10 @@ def encode(window: ObservedWindow) -> bytes:
             )
             for stratum, seen in window.strata.items()
         ],
-        [([scope.model, scope.adapter, scope.route, scope.language], values) for scope, values in window.signals.items()],
+        [
+            ([scope.model, scope.adapter, scope.route, scope.language, scope.band], values)
+            for scope, values in window.signals.items()
+        ],
         window.traffic, window.telemetry, list(window.requests), list(window.canaries), list(window.deploys),
     )  # fmt: skip
     return bytes([VERSION]) + zlib.compress(msgspec.msgpack.encode(plain), _LEVEL)

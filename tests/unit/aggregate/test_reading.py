@@ -45,11 +45,14 @@ def test_masses_are_parts_of_what_is_not_on_the_sink() -> None:
     assert np.isnan(by_kind["tool"]), "a kind that is not there is undefined, not 0"
 
 
-def test_instruction_focus_is_of_the_rows_where_the_answer_begins() -> None:
-    early, late = [0.5, 0.1, 0.1, 0.2, 0.1], [0.2, 0.4, 0.4, 0.0, 0.0]
-    expected = (0.3 + 0.2) / (0.3 + 0.2 + 0.2)
-    assert reading_of((9, VALUES, early), (40, VALUES, late)).instruction_focus == pytest.approx(expected)
-    assert reading_of((40, VALUES, late)).instruction_focus is None
+def test_instruction_focus_is_of_the_last_row_of_the_prompt() -> None:
+    """Rows of the answer read documents as they should."""
+    early, late = [0.5, 0.1, 0.2, 0.2, 0.0], [0.2, 0.4, 0.4, 0.0, 0.0]
+    reading = reading_of((9, VALUES, early), (10, VALUES, late))
+    assert reading.instruction_focus == pytest.approx((0.3 + 0.2) / (0.3 + 0.2 + 0.3))
+    assert reading.prompt_end_share is not None
+    assert reading.prompt_end_share.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert reading_of((10, VALUES, late)).instruction_focus is None
 
 
 def test_without_anything_that_informs_there_is_no_instruction_focus() -> None:

@@ -26,7 +26,8 @@ def reading(
     masses = np.full(len(SPAN_KINDS), np.nan, np.float32)
     for kind, mass in (kinds or {}).items():
         masses[SPAN_KINDS.index(kind)] = mass  # type: ignore[arg-type]
-    return Reading(masses, masses, np.full(HISTORY_AGES, np.nan, np.float32), np.array(shares, np.float32), focus)
+    drawn = np.array(shares, np.float32)
+    return Reading(masses, masses, np.full(HISTORY_AGES, np.nan, np.float32), drawn, focus, drawn)
 
 
 def record(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headwatch.drift.signals import SIGNALS, DocumentBook, definition_of, signals_of
+from headwatch.drift.signals import SIGNALS, DocumentBook, definition_of, signals_of, wholeness
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.scopes import MAX_SCOPES, values_of
 from headwatch.drift.signals.sources import MAX_SOURCES, SourceBook
@@ -57,6 +57,37 @@ def test_shares_by_rank_are_held_against_the_tokens_of_each_document() -> None:
     assert made["rank_last_share"] == pytest.approx(1.0)
     assert made["capture_by_document"] == pytest.approx(1.0), "log2 of twice the median"
     assert made["top_document_share"] == pytest.approx(0.6)
+
+
+def test_a_document_that_is_cut_is_held_against_itself_and_another_short_one_is_not() -> None:
+    book = DocumentBook(sources=SourceBook(needed=1))
+    first = [Document("a", source="wiki", version="1"), Document("b", source="wiki", version="1")]
+    assert values(record(first, (100, 60)), book)["document_wholeness"] == 1.0
+    assert values(record(first, (35, 60)), book)["document_wholeness"] == pytest.approx((0.35 + 1.0) / 2)
+    assert values(record([Document("c", version="1")], (10,)), book)["document_wholeness"] == 1.0, "another document"
+    newer = [Document("a", source="wiki", version="2")]
+    assert values(record(newer, (20,)), book)["document_wholeness"] == 1.0, "another version may be shorter"
+    assert "document_wholeness" not in values(record(), book)
+
+
+def test_a_long_page_of_an_error_does_not_become_the_length_of_a_document() -> None:
+    book = DocumentBook(sources=SourceBook(needed=1))
+    document = [Document("a", source="wiki", version="1")]
+    for tokens in (100, 100, 100, 240, 241):
+        assert values(record(document, (tokens,)), book)["document_wholeness"] == 1.0
+    assert values(record(document, (100,)), book)["document_wholeness"] == 1.0, "healthy again"
+    for tokens in range(20, 30):
+        assert values(record(document, (tokens,)), book)["document_wholeness"] == tokens / 100
+
+
+def test_lengths_are_kept_of_so_many_documents_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wholeness, "MAX_DOCUMENTS", 2)
+    book = wholeness.LengthBook()
+    for name in ("a", "b", "a", "c"):
+        book.learn(Document(name), 10)
+    assert len(book.seen) == 2
+    assert book.whole(Document("b"), 1) == 1.0, "the least recently seen is forgotten"
+    assert book.whole(Document("a"), 5) == 0.5
 
 
 def test_context_that_draws_less_than_a_quarter_of_its_share_is_not_read() -> None:
@@ -162,11 +193,38 @@ def test_a_window_s_signal_is_the_weighted_mean_of_the_requests_that_define_it()
         record(name="r-4", route="handbook"),
     ]
     made = signals_of(records)
-    scope = Scope("model", "", "support")
-    assert made[scope]["grounding_ratio"].mean == pytest.approx(0.3)
-    assert made[scope]["grounding_ratio"].requests == pytest.approx(16 / 10), "(3 + 1)² / (3² + 1²)"
+    scope, banded = Scope("model", "", "support"), Scope("model", "", "support", band="<64")
+    assert made[banded]["grounding_ratio"].mean == pytest.approx(0.3)
+    assert made[banded]["grounding_ratio"].requests == pytest.approx(16 / 10), "(3 + 1)² / (3² + 1²)"
     assert made[scope]["documents_absent"].mean == pytest.approx(1 / 5)
     assert made[Scope("model", "", "handbook")]["documents_absent"].mean == 1.0
+
+
+def test_requests_are_compared_by_the_length_of_what_is_no_document() -> None:
+    short = record(THREE, (500, 10, 10), (0.4, 0.3, 0.3))
+    pasted = record(THREE, (10, 10, 10), (0.4, 0.3, 0.3), prompt_tokens=230, name="r-2")
+    made = signals_of([short, pasted])
+    bands = {scope.band: by_name for scope, by_name in made.items()}
+    assert bands.keys() == {"", "<64", "128-256"}
+    assert {"documents_absent", "document_count", "source_presence.wiki"} <= bands[""].keys(), "these do not move with it"
+    assert bands["<64"].keys() == bands["128-256"].keys() == {name for name in made_names(short) if definition_of(name).banded}
+    assert Scope("m", "", "r", band="<64").label == "m||r||<64"
+
+
+def made_names(made: object) -> set[str]:
+    return set(values(made))
+
+
+def test_a_source_is_there_when_any_request_of_the_window_has_it() -> None:
+    """How many requests need it is a matter of what is asked."""
+    book = DocumentBook(sources=SourceBook(needed=1))
+    first = signals_of([record(THREE, (10, 10, 10), (0.4, 0.3, 0.3))], book)[Scope("model", "", "support")]
+    assert first["source_presence.archive"].mean == 1.0
+    some = [record([THREE[0]], (10,), (1.0,), name=f"r-{number}") for number in range(9)]
+    rare = signals_of([*some, record(THREE, (10, 10, 10), (0.4, 0.3, 0.3))], book)[Scope("model", "", "support")]
+    assert (rare["source_presence.archive"].mean, rare["source_presence.archive"].requests) == (1.0, 10.0)
+    gone = signals_of(some, book)[Scope("model", "", "support")]
+    assert gone["source_presence.archive"].mean == 0.0
 
 
 def test_scopes_of_a_window_are_bounded() -> None:

@@ -25,3 +25,7 @@ class SignalDefinition:
     """What it cannot tell."""
     source: str = ""
     """Where the idea is from."""
+    of_window: bool = False
+    """Whether it is the largest of the window's requests instead of their mean."""
+    banded: bool = False
+    """Whether it is compared only among requests whose instructions and question are of about the same length."""

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 DEFINITIONS = (
     SignalDefinition(
         "instruction_focus", 0.01, -1, "1",
-        "Mass on system and user text over mass on system, user, document and tool, at the last row of the prompt and the "
-        "first four generated rows, averaged over rows and calibrated heads (all heads where none are calibrated); of "
-        "requests that have a document or a tool's result.",
-        "An injection from longer documents or a shorter question: both lower it. Calibrated heads are those that read "
-        "documents, not those that the paper selects.",
-        "Attention Tracker, arXiv 2411.00348",
+        "Mass on system and user text over mass on system, user, document and tool, at the last row of the prompt, averaged "
+        "over the calibrated heads (all heads where none are calibrated); of requests that have a document or a tool's result.",
+        "An injection from longer documents, which lower it as well, or from a page that tells its reader what to do, such as "
+        "one that asks to sign in. Calibrated heads are those that read documents, not those that the paper selects.",
+        "Attention Tracker, arXiv 2411.00348", banded=True,
     ),
 )
 

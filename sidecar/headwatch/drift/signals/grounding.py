@@ -22,22 +22,24 @@ DEFINITIONS = (
         "averaged over generated rows and all heads.",
         "Right documents from wrong ones, for most heads; and it falls with the length of the documents and moves with that of "
         "the answer.",
-        _LOOKBACK,
+        _LOOKBACK, banded=True,
     ),
     SignalDefinition(
         "grounding_ratio_retrieval", 0.01, -1, "1", "The same over the calibrated retrieval heads.",
         "Whether what was read is true; and as for length, the same as above. Needs a head map of the model.",
-        f"{_LOOKBACK}; retrieval heads: arXiv 2404.15574",
+        f"{_LOOKBACK}; retrieval heads: arXiv 2404.15574", banded=True,
     ),
     SignalDefinition(
         "document_mass", 0.01, -1, "1",
         "Mass on the documents over all mass that is not on the sink, averaged over generated rows and all heads.",
         "Reading from the mere size of the documents: more tokens draw more mass.",
+        banded=True,
     ),
     SignalDefinition(
         "history_mass", 0.02, 1, "1",
         "Mass on earlier turns over mass on earlier turns and documents, of requests that have both.",
         "Whether history and documents contradict each other: a longer conversation draws more mass as well.",
+        banded=True,
     ),
 )
 

@@ -7,7 +7,7 @@ other heads look at is mostly a matter of position.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from headwatch.observed import Scope
 if TYPE_CHECKING:
     from headwatch.model import Document
     from headwatch.records import Reading, RequestRecord
+
+
+_LEAST_BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class ReadDocument:
     """Of the mass of all documents; NaN where no generated row defines it."""
     per_token: float
     """The share over the part of the documents' tokens that are this one's: 1 is a fair share."""
+    first_per_token: float
+    """The same at the last row of the prompt, before anything is answered; NaN where that row is not there."""
 
 
 class ReadRequest:
@@ -40,10 +45,16 @@ class ReadRequest:
         self.record = record
         self.context = record.context
 
-    @property
+    @cached_property
     def scope(self) -> Scope:
         """Return whose retrieval this is about."""
         return Scope(self.record.worker.model, self.context.adapter, self.context.route, self.context.language)
+
+    @cached_property
+    def banded(self) -> Scope:
+        """Return the same for signals that move with the length of what is not a document."""
+        documents = sum(span.end - span.start for span in self.context.spans if span.kind == "document")
+        return replace(self.scope, band=_band(self.context.prompt_tokens - documents))
 
     @property
     def weight(self) -> float:
@@ -73,9 +84,15 @@ class ReadRequest:
             if span.kind == "document" and 0 <= span.document < len(tokens):
                 tokens[span.document] += max(span.end - span.start, 0)
         total = sum(tokens)
-        shares = self.reading.document_share.tolist() if self.reading is not None else [math.nan] * len(tokens)
+        unknown = [math.nan] * len(tokens)
+        shares = self.reading.document_share.tolist() if self.reading is not None else unknown
+        first = self.reading.prompt_end_share if self.reading is not None else None
+        begun = unknown if first is None else first.tolist()
         return tuple(
-            ReadDocument(document, rank, tokens[rank], shares[rank], shares[rank] * total / tokens[rank])
+            ReadDocument(
+                document, rank, tokens[rank], shares[rank],
+                per_token=shares[rank] * total / tokens[rank], first_per_token=begun[rank] * total / tokens[rank],
+            )
             for rank, document in enumerate(self.context.documents)
             if document.kind == "document" and tokens[rank] > 0
         )
@@ -91,3 +108,11 @@ class ReadRequest:
         if known <= 0.0:
             return None
         return sum(document.share for document in self.read if chosen.get(document.rank, False)) / known
+
+
+def _band(tokens: int) -> str:
+    """Return the band of so many tokens: bounds are powers of two from 64 on."""
+    high = _LEAST_BAND
+    while tokens >= high:
+        high *= 2
+    return f"{high // 2}-{high}" if high > _LEAST_BAND else f"<{high}"

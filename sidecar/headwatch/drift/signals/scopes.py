@@ -1,20 +1,27 @@
 """From the requests of a window to its signals, scope by scope: weighted means over the requests that define each.
 
-A request counts as often as it stands for.  ``SignalValue.requests`` is the effective number of requests, (sum w)² / sum w²
+A request counts as often as it stands for.  Signals that move with the length of what is asked are held apart by band of the
+tokens that are no document's (:attr:`Scope.band`): a pasted mail above the question moves the mass on documents by two
+standard deviations of a request, and is no fault of retrieval.  Bands of the whole prompt would not do, since what retrieval
+breaks changes the length of documents, and the requests would leave the scope that should tell.
+  ``SignalValue.requests`` is the effective number of requests, (sum w)² / sum w²
 (Kish, *Survey Sampling*, 1965): that many equally weighted requests would give a mean of the same variance.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from headwatch.drift.signals import focus, grounding, labels, presence, shares, sources, staleness
+from headwatch.drift.signals import focus, grounding, labels, presence, shares, sources, staleness, wholeness
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.sources import SourceBook
 from headwatch.drift.signals.versions import VersionBook
+from headwatch.drift.signals.wholeness import LengthBook
 from headwatch.observed import Scope, SignalValue
 
 if TYPE_CHECKING:
@@ -28,17 +35,18 @@ MAX_SCOPES = 256
 
 SIGNALS: dict[str, SignalDefinition] = {
     definition.name.removesuffix("."): definition
-    for module in (presence, grounding, shares, sources, staleness, labels, focus)
+    for module in (presence, wholeness, grounding, shares, sources, staleness, labels, focus)
     for definition in module.DEFINITIONS
 }
 """Every signal by name; families, such as ``source_share``, by the part before the dot."""
 
 
 class DocumentBook(msgspec.Struct):
-    """What earlier requests told of documents: versions and sources.  Bounded; plain JSON by msgspec."""
+    """What earlier requests told of documents: versions, lengths and sources.  Bounded; plain JSON by msgspec."""
 
     versions: VersionBook = msgspec.field(default_factory=VersionBook)
     sources: SourceBook = msgspec.field(default_factory=SourceBook)
+    lengths: LengthBook = msgspec.field(default_factory=LengthBook)
 
     def learn(self, request: ReadRequest) -> None:
         """Note the documents of *request*."""
@@ -46,6 +54,7 @@ class DocumentBook(msgspec.Struct):
         for item in request.documents:
             document = item.document
             self.versions.learn(document.source, document.id, document.version, document.retrieved_at)
+            self.lengths.learn(document, item.tokens)
 
 
 def definition_of(name: str) -> SignalDefinition:
@@ -57,6 +66,7 @@ def values_of(request: ReadRequest, book: DocumentBook) -> dict[str, float]:
     """Return every signal that *request* defines."""
     return {
         **presence.values(request),
+        **wholeness.values(request, book.lengths),
         **grounding.values(request),
         **shares.values(request),
         **sources.values(request, book.sources),
@@ -77,18 +87,31 @@ def signals_of(records: Sequence[RequestRecord], book: DocumentBook | None = Non
     requests = [ReadRequest(record) for record in records]
     for request in requests:
         book.learn(request)
-    sums: dict[Scope, dict[str, list[float]]] = defaultdict(dict)
+    sums: dict[Scope, dict[str, _Sum]] = defaultdict(dict)
     for request in requests:
-        scope = request.scope
-        if scope not in sums and len(sums) >= MAX_SCOPES:
-            scope = Scope(scope.model, "", "other")
-        held = sums[scope]
         for name, value in values_of(request, book).items():
-            total = held.setdefault(name, [0.0, 0.0, 0.0])
-            total[0] += request.weight * value
-            total[1] += request.weight
-            total[2] += request.weight**2
-    return {
-        scope: {name: SignalValue(value / weight, weight**2 / squares) for name, (value, weight, squares) in held.items()}
-        for scope, held in sums.items()
-    }
+            scope = request.banded if definition_of(name).banded else request.scope
+            if scope not in sums and len(sums) >= MAX_SCOPES:
+                scope = Scope(scope.model, "", "other")
+            sums[scope].setdefault(name, _Sum()).add(value, request.weight)
+    return {scope: {name: held.value(name) for name, held in by_name.items()} for scope, by_name in sums.items()}
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Running sums of one signal of one scope."""
+
+    total: float = 0.0
+    weight: float = 0.0
+    squares: float = 0.0
+    largest: float = -math.inf
+
+    def add(self, value: float, weight: float) -> None:
+        self.total += weight * value
+        self.weight += weight
+        self.squares += weight**2
+        self.largest = max(self.largest, value)
+
+    def value(self, name: str) -> SignalValue:
+        mean = self.largest if definition_of(name).of_window else self.total / self.weight
+        return SignalValue(mean, self.weight**2 / self.squares)

@@ -28,11 +28,14 @@ DEFINITIONS = (
         "Share of mass on the documents of one source over their fair share by tokens (1: fair), of requests with documents of "
         "two sources or more.",
         "A source that is ignored from one whose documents are beside the point; a source that comes alone is not compared.",
+        banded=True,
     ),
     SignalDefinition(
-        "source_presence.", 0.05, -1, "1",
-        "1 where a document of the source was found in the prompt, else 0, of requests that name any.",
-        "A source that is down from one that has nothing to say to these questions.",
+        "source_presence.", 0.25, -1, "1",
+        "1 where a document of the source was found in the prompt of any request of the window, else 0. How many requests it "
+        "is in moves with the questions and is left alone.",
+        "A source that is down from one that nobody's question needed; a source that returns half of what it has.",
+        of_window=True,
     ),
 )
 
