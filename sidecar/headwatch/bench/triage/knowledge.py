@@ -36,7 +36,7 @@ _COMPANY_DOCUMENTS = 22
 _SUPPORT_DOCUMENTS = 11
 """And so many of these are about its products."""
 _ASKED_EVERY = 2
-"""Every so many documents one is asked about; the others only stand beside.  Fewer bundles are quicker to read for an engine."""
+"""Of so many documents one is asked about; the others only stand beside it.  An engine reads fewer bundles sooner."""
 _PAGE_WORDS = 88
 """Words of a page about another topic: as long, in tokens, as a document of the knowledge base."""
 
@@ -76,7 +76,8 @@ def company() -> tuple[Bundle, ...]:
 @cache
 def elsewhere() -> tuple[Bundle, ...]:
     """Return bundles about other topics: small news, as long as what the company writes."""
-    return _invented(_pages([*load_split("calibration")[_COMPANY_DOCUMENTS:], *load_split("held_out")[:40]], _PAGE_WORDS))[::_ASKED_EVERY]
+    small = [*load_split("calibration")[_COMPANY_DOCUMENTS:], *load_split("held_out")[:40]]
+    return _invented(_pages(small, _PAGE_WORDS), _ASKED_EVERY)
 
 
 @cache
@@ -98,13 +99,13 @@ def german() -> tuple[Bundle, ...]:
     )  # fmt: skip
 
 
-def _invented(pages: list[tuple[CorpusDocument, str]]) -> tuple[Bundle, ...]:
+def _invented(pages: list[tuple[CorpusDocument, str]], every: int = 1) -> tuple[Bundle, ...]:
     documents = [page for page, _ in pages]
     asked = {page.id: question for page, question in pages}
     return tuple(
         Bundle("support" if number % 2 else "handbook", answer.title, found,
                dict.fromkeys(("baseline", "development", "report"), asked[answer.id]))
-        for number, (answer, found) in enumerate(_bundled(documents, asked))
+        for number, (answer, found) in enumerate(_bundled(documents, asked)[::every])
     )  # fmt: skip
 
 
