@@ -32,7 +32,7 @@ LEAST: dict[str, Least] = {
     "document_tokens": Least(effect=2.0, relative=0.25),
     "document_wholeness": Least(effect=2.0, change=0.10),
     "tokens_per_document": Least(effect=2.0, relative=0.25),
-    "source_share.": Least(effect=2.0, change=0.25),
+    "source_share.": Least(effect=1.5, change=0.25),
     "source_presence.": Least(effect=2.0, change=0.25, relative=0.80),
     "stale_age_days": Least(effect=2.0, change=1.0, relative=0.25),
     "stale_mass": Least(effect=2.0, change=0.05),
@@ -51,8 +51,8 @@ LEAST: dict[str, Least] = {
     "history_mass": Least(effect=1.5, relative=0.20),
     "unread_share": Least(effect=1.5, relative=0.15),
     # injection
-    "instruction_focus": Least(effect=1.5, relative=0.06),
-    "capture_by_document": Least(effect=1.5, change=0.5),  # log2: 1.4 times
+    "instruction_focus": Least(effect=3.0, relative=0.06),
+    "capture_by_document": Least(effect=2.0, change=0.3),  # log2: 1.23 times
     # traffic: differences of shares; length and load as a part of the larger figure
     "template:": Least(change=0.50),
     "language:": Least(change=0.20),
@@ -93,8 +93,8 @@ def _heads_with(canary: str) -> Callable[[Facts], bool]:
     return lambda facts: bool(facts.heads) and facts.canary == canary
 
 
-SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "injection"})
-"""Causes that are read from attention alone, so that another language or length may pass for them."""
+SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "shorter_documents", "injection"})
+"""Causes that another language or length may pass for: they are read from attention alone, or from lengths."""
 UNTOLD = "unexplained"
 """The cause where heads moved and nothing says why."""
 
@@ -141,9 +141,9 @@ ROWS: tuple[Row, ...] = (
     Row("model", UNTOLD, 0.65, lambda f: bool(f.heads) and f.canary in {"none", "older"} and bool(f.case.deploys),
         "heads moved near a release, and no fixed prompt has been sent since"),
     # ── injection: text that is read as data takes the place of instructions ────────────────────────────────────────────
-    Row("injection", "injection", 0.75, lambda f: f.signal("instruction_focus", -1),
+    Row("injection", "injection", 0.80, lambda f: f.signal("instruction_focus", -1),
         "system and user text hold less of the attention than before ({before} before, {after} now): a document draws it"),
-    Row("injection", "injection", 0.60, lambda f: f.signal("capture_by_document", 1),
+    Row("injection", "injection", 0.40, lambda f: f.signal("capture_by_document", 1),
         "single documents capture the attention (2^{after} times the median one, 2^{before} before)"),
     # ── retrieval ───────────────────────────────────────────────────────────────────────────────────────────────────────
     Row("retrieval", "other_tenant", 0.95, lambda f: f.signal("other_tenant_mass", 1),
@@ -156,7 +156,7 @@ ROWS: tuple[Row, ...] = (
         "documents are named whose text is not in the prompt ({after} of requests, {before} before)"),
     Row("retrieval", "truncated_documents", 0.92, lambda f: f.signal("document_wholeness", -1),
         "the same documents come cut short (to {after} of their length, {before} before)"),
-    Row("retrieval", "truncated_documents", 0.35, lambda f: f.signal("tokens_per_document", -1),
+    Row("retrieval", "shorter_documents", 0.35, lambda f: f.signal("tokens_per_document", -1),
         "documents are shorter than before: cut, or other ones ({before} tokens each before, {after} now)"),
     Row("retrieval", "fewer_documents", 0.60, lambda f: f.signal("document_count", -1),
         "fewer documents are in the prompts ({before} before, {after} now)"),
@@ -223,6 +223,8 @@ DOUBTS: tuple[Doubt, ...] = (
           "prompts are shorter because documents are missing from them, or cut"),
     Doubt("retrieval", SOFT, 0.25, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves shares and grounding by itself"),
+    Doubt("injection", SOFT, 0.5, lambda f: f.signal("source_share.", -1),
+          "documents of one source are read less at the same time: its pages may tell a reader what to do, to sign in perhaps"),
     Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves attention by itself"),
 )  # fmt: skip
