@@ -165,7 +165,7 @@ def _incident_marks() -> Json:
         "datasource": {"type": "grafana", "uid": "-- Grafana --"},
         "enable": True,
         "iconColor": "red",
-        "target": {"type": "tags", "tags": [ANNOTATION_TAG], "matchAny": False, "limit": 100},
+        "target": {"type": "tags", "tags": [ANNOTATION_TAG], "matchAny": True, "limit": 100},
     }
 
 

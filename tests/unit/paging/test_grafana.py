@@ -1,6 +1,7 @@
 """Annotations through grafana-client, against a server that speaks Grafana's annotations API as its documentation has it.
 
-No Grafana server can be had here.  What is checked is what is sent: paths, methods, fields, units of time, the token.
+No Grafana server can be had here.  What is checked is what is sent: paths, methods, fields, units of time, the token; and that
+tags are found as Grafana's own store searches them (pkg/services/annotations/annotationsimpl/xorm_store.go).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Grafana:
             return _json(401, {"message": "Invalid API key"})
         if (asked.method, url.path) == ("GET", "/api/annotations"):
             wanted = parse_qs(url.query)
-            found = [{"id": number, **mark} for number, mark in self.marks.items() if set(wanted["tags"]) <= set(mark["tags"])]
+            found = [{"id": number, **mark} for number, mark in self.marks.items() if matches(wanted["tags"], mark["tags"])]
             return _json(200, found[: int(wanted["limit"][0])])
         if (asked.method, url.path) == ("POST", "/api/annotations"):
             self.marks[len(self.marks) + 1] = json.loads(asked.body)
@@ -52,6 +53,13 @@ class Grafana:
             self.marks[int(url.path.removeprefix("/api/annotations/"))].update(json.loads(asked.body))
             return _json(200, {"message": "Annotation updated"})
         return _json(404, {"message": "Not found"})
+
+
+def matches(wanted: list[str], tags: list[str]) -> bool:
+    """Return whether a search for all of *wanted* finds *tags*, as Grafana counts: a key without a value hits any value."""
+    pairs = [(key, value) for key, _, value in (tag.partition(":") for tag in wanted)]
+    kept = [(key, value) for key, _, value in (tag.partition(":") for tag in tags)]
+    return sum(any(key == name and text in {"", value} for name, text in pairs) for key, value in kept) == len(pairs)
 
 
 def _json(status: int, document: object) -> Answer:
@@ -82,7 +90,10 @@ def test_an_incident_is_marked_where_it_began(sender: GrafanaSender, grafana: Gr
     (mark,) = grafana.marks.values()
     began_ms = (OPENED_NS - 300 * SECOND) // 1_000_000
     assert (mark["time"], mark["timeEnd"]) == (began_ms, began_ms)
-    assert mark["tags"] == ["headwatch", "headwatch:hw-0000000001", "retrieval", "critical"]
+    assert mark["tags"] == ["headwatch", "incident:hw-0000000001", "retrieval", "critical"]
+    for wanted in (["headwatch"], ["headwatch", "retrieval"], ["incident:hw-0000000001"]):
+        assert matches(wanted, mark["tags"])
+    assert not matches(["incident:hw-0000000002"], mark["tags"])
     assert "<b>[critical] retrieval: Documents of route support are given and not read.</b>" in mark["text"]
     assert '<a href="https://runbooks/retrieval.md">runbook</a>' in mark["text"]
     assert "dashboardUID" not in mark, "seen by every dashboard that asks for the tag"
@@ -115,7 +126,7 @@ def test_a_path_before_the_api_is_kept(grafana: Grafana):
     with pytest.raises(ExportError):
         sender.send(page(incident()))
     sender.close()
-    assert grafana.receiver.received[0].path.startswith("/grafana/api/annotations?tags=headwatch%3Ahw-0000000001")
+    assert grafana.receiver.received[0].path.startswith("/grafana/api/annotations?tags=incident%3Ahw-0000000001")
 
 
 def test_what_others_wrote_is_no_markup(sender: GrafanaSender, grafana: Grafana):
