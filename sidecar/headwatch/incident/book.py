@@ -1,8 +1,8 @@
 """The book of incidents: opened once for one cause, told of once, and closed by a person or when the evidence is gone.
 
 Guarantees: an event that is handed in twice (after a kill, or late) changes nothing the second time; an incident and what is to
-be sent of it are written together; what was shown at the opening is never changed afterwards, later evidence is kept beside
-it; every change says who made it and when.  The sidecar and the commands may have the file open at the same time.
+be sent of it are written together; what a page has shown is never changed afterwards, later evidence is kept beside it; every
+change says who made it and when.  The sidecar and the commands may have the file open at the same time.
 
 Quiet by design: evidence of a cause that is known is added to its incident and sends nothing, unless the verdict changes.  A
 cause that comes back within ``reopen_seconds`` reopens its incident.  What resolves by itself does so only when drift detection
@@ -88,7 +88,7 @@ class Book(Shelf):
             silent = "shadow mode" if shadow else self._silence(event, verdict)
             for incident in self.open_incidents():
                 if belongs_to(incident, self.events(incident.id), event, verdict):
-                    return self._merge(file, incident, event, verdict, now_ns, silent)
+                    return self._merge(file, incident, event, verdict, exhibits, now_ns, silent)
             for incident in self.resolved_since(now_ns - self._reopen_ns):
                 if incident.ruling != "known_change" and same_cause(incident, event, verdict):
                     return self._reopen(file, incident, event, now_ns, silent)
@@ -187,9 +187,13 @@ class Book(Shelf):
         return Change("silenced" if silent else "opened", incident)
 
     def _merge(
-        self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, verdict: Verdict, now_ns: int, silent: str
-    ) -> Change:
-        """Add *event* to *incident*; its verdict takes over where it explains more, and a silence that has ended is over."""
+        self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, verdict: Verdict, exhibits: Exhibits,
+        now_ns: int, silent: str,
+    ) -> Change:  # fmt: skip
+        """Add *event* to *incident*; its verdict takes over where it explains more, and a silence that has ended is over.
+
+        Where nobody was to be told of it until now, the page shows what *event* found: it is frozen when it matters.
+        """
         self._add_event(file, incident, event)
         incident = msgspec.structs.replace(incident, updated_ns=now_ns)
         self._keep(file, incident, HEADWATCH, "merged", verdict.sentence)
@@ -197,6 +201,8 @@ class Book(Shelf):
         if woken:
             incident = msgspec.structs.replace(incident, silenced=False, silenced_why="")
         if _explains_more(verdict, incident.verdict):
+            if pages(verdict) and not pages(incident.verdict):
+                incident = msgspec.structs.replace(incident, event=event, exhibits=exhibits)
             return self._judged(file, incident, verdict, event, now_ns, "with later evidence")
         if woken:
             self._tell(file, incident, incident.verdict, "silence is over and the evidence is not")

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from headwatch.errors import IncidentError
+from headwatch.findings import Exhibits, RequestExhibit
 from headwatch.incident.book import Book, event_id
 from headwatch.incident.ledger import SCHEMA
 from headwatch.incident.outbox import Outbox
@@ -109,6 +110,16 @@ def test_traffic_that_turns_out_to_be_retrieval_pages_then(book, outbox):
     assert sent(outbox) == [("opened", "grafana", False)]
     book.open(later(1, heads(), ABSENT), verdict(), NOTHING)
     assert sent(outbox) == [("opened", "webhook", True), ("updated", "grafana", False)]
+
+
+def test_traffic_that_turns_out_to_be_retrieval_shows_what_was_found_then(book):
+    first = book.open(event(heads()), verdict("traffic", "topics", 0.7), NOTHING)
+    found = later(1, heads(), ABSENT)
+    shown = Exhibits(requests=(RequestExhibit("r-1", "r-1", "", START, "hr", "absent", None),))
+    second = book.open(found, verdict(), shown)
+    assert (second.incident.id, second.incident.event, second.incident.exhibits) == (first.incident.id, found, shown)
+    third = book.open(later(2, heads(), ABSENT), verdict("model", "weights", 0.95), NOTHING)
+    assert (third.action, third.incident.exhibits) == ("updated", shown), "what a page has shown stays"
 
 
 def test_the_same_cause_found_again_is_merged_and_pages_nobody(book, outbox):
