@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,3 +152,17 @@ def test_durations_are_read_with_their_unit(text, seconds):
 @pytest.mark.parametrize("text", ["", "0", "-1h", "1w", "h", "400d", "1.2.3m", "inf"])
 def test_what_is_no_duration_is_refused(text, capsys, folder):
     assert "give a duration" in refused(capsys, "incident", "silence", f"--for={text}")
+
+
+def test_commands_work_while_the_sidecar_has_the_file_open_and_it_sees_what_they_did(folder, opened, capsys):
+    """Two processes on one file: the sidecar's book here, the command in a process of its own."""
+    book = Book(folder / "incidents.db")
+    seen = book.changes(0)[-1].number
+    done = subprocess.run(
+        [sys.executable, "-m", "headwatch.cli.main", "incident", "resolve", opened, "--ruling", "known_change", "--json"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["ruling"] == "known_change"
+    assert [(line.what, line.who) for line in book.changes(seen)] == [("resolved", "ada")]
+    assert book.open_incidents() == []
+    book.close()
