@@ -1,4 +1,4 @@
-"""``headwatch bench``: what capture costs on this machine, and what other ways of getting the same numbers cost."""
+"""``headwatch bench``: what capture costs on this machine, how often drift detection is wrong, and how others fare."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ BENCHMARKS = {
     "capture": "the kernel against the engine's own attention, for the same rows",
     "overhead": "tokens a second, latency and memory of a server, with and without capture",
     "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
+    "drift": "false alarms of drift detection over those it promises, and its delays beside those of its peers; simulated",
+    "triage": "whether pages say what happened: scenarios recorded on a real model and server, judged by the product",
 }
+WITHOUT_MODEL = {"capture", "drift"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.description = "Time capture on this machine.  Nothing else should run meanwhile: docs/benchmarks.md."
-    benchmarks = parser.add_subparsers(dest="benchmark", metavar="{capture,overhead,peers}", required=True)
+    parser.description = "Measure on this machine.  Nothing else should run meanwhile: docs/benchmarks.md."
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="{" + ",".join(BENCHMARKS) + "}", required=True)
     for name, text in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=text, description=text)
         benchmark.add_argument("--quick", action="store_true", help="a few minutes instead of half an hour")
         benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-        if name != "capture":
+        if name not in WITHOUT_MODEL:
             benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
+    _add_triage_arguments(benchmarks.choices["triage"])
     benchmarks.choices["peers"].add_argument(
         "--spread", action="store_true", help="let a peer's client have the core that the engine leaves idle"
     )
+
+
+def _add_triage_arguments(triage: argparse.ArgumentParser) -> None:
+    triage.add_argument("--live", action="store_true", help="record anew, and judge that: about an hour")
+    triage.add_argument("--record", type=Path, metavar="DIR", help="record anew into DIR, and judge that")
+    triage.add_argument("--recordings", type=Path, metavar="DIR", help="judge the recordings in DIR (default: those that ship)")
+    triage.add_argument("--only", action="append", default=[], metavar="NAME", help="this scenario alone; may be repeated")
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -71,7 +82,31 @@ def _peers(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
-_RUNNERS = {"capture": _capture, "overhead": _overhead, "peers": _peers}
+def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench.drift.report import render
+    from headwatch.bench.drift.run import run as run_drift
+
+    report = run_drift(quick=namespace.quick, progress=_say)
+    return report, render(report)
+
+
+def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench.triage import run as triage
+    from headwatch.bench.triage.report import render
+    from headwatch.errors import CommandError
+
+    if namespace.quick and (namespace.live or namespace.record):
+        raise CommandError("--quick judges recordings; leave it out to record anew")
+    if namespace.record is not None:
+        report = triage.record_to(_model(namespace), namespace.record, namespace.only, progress=_say)
+    elif namespace.live:
+        report = triage.live(_model(namespace), namespace.only, progress=_say)
+    else:
+        report = triage.replay(namespace.recordings, namespace.only, progress=_say)
+    return report, render(report)
+
+
+_RUNNERS = {"capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "triage": _triage}
 
 
 def _model(namespace: argparse.Namespace) -> Path:
