@@ -212,4 +212,4 @@ class Incident(msgspec.Struct, frozen=True):
     """Whether it was opened without sending a page: a silence, a maintenance window or shadow mode."""
     silenced_why: str = ""
     paged: bool = False
-    """Whether a page was handed to the route that pages; then it is told of the end as well."""
+    """Whether the route that pages was handed a page since it was opened last; then it is told of the end as well."""

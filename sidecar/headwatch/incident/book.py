@@ -231,7 +231,7 @@ class Book(Shelf):
         page = pages(incident.verdict) and not silent
         incident = msgspec.structs.replace(
             incident, state="open", updated_ns=now_ns, resolved_ns=0, resolved_by="", ruling=None,
-            reopened=incident.reopened + 1, silenced=bool(silent), silenced_why=silent, paged=incident.paged or page,
+            reopened=incident.reopened + 1, silenced=bool(silent), silenced_why=silent, paged=page,
         )  # fmt: skip
         self._add_event(file, incident, event)
         self._keep(file, incident, HEADWATCH, "reopened", silent)

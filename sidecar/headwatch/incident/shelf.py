@@ -100,7 +100,7 @@ class Shelf:
         return self._audit("number > ?", after)
 
     def paged(self) -> dict[str, int]:
-        """Return how many incidents of each class have paged."""
+        """Return how many incidents of each class have paged at any time."""
         found = dict.fromkeys(CLASSES, 0)
         for row in self._ledger.read("SELECT drift_class, count(*) FROM incident WHERE paged GROUP BY drift_class"):
             found[row[0]] = row[1]
@@ -121,7 +121,7 @@ class Shelf:
         file.execute(
             "INSERT INTO incident (id, state, drift_class, model, opened_ns, updated_ns, resolved_ns, paged, ruling, body) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET "
-            "state = ?2, drift_class = ?3, updated_ns = ?6, resolved_ns = ?7, paged = ?8, ruling = ?9, body = ?10",
+            "state = ?2, drift_class = ?3, updated_ns = ?6, resolved_ns = ?7, paged = max(paged, ?8), ruling = ?9, body = ?10",
             (
                 incident.id, incident.state, incident.verdict.drift_class, incident.event.model, incident.opened_ns,
                 incident.updated_ns, incident.resolved_ns, incident.paged, incident.ruling or "", msgspec.json.encode(incident),
