@@ -2,15 +2,18 @@
 
 For labels y (0, 1) of the units, residualised on the causes, weights w and residuals e of a stream:
 
-    b = Σ w y e / Q,   Q = Σ w y²
-    V = λ s²/Q + (1 - λ) Σ w² y² (e - b y)² n/df / Q²,   s² = Σ w (e - b y)² / df,   λ = 10 / (10 + units of the smaller side)
+    b = Σ w y e / Q,   Q = Σ w y²,   r = e - b y,   s² = Σ w r² / df
+    V = λ (f₀ Q₀ + f₁ Q₁) s² / Q² + (1 - λ) Σ w² y² r² n/df / Q²,   λ = 10 / (10 + units of the smaller side)
 
-so t = b/√V is Welch's statistic where both sides have many units, and the one with a pooled variance where one has few, in
-which a variance of its own would be an accident (the shrinkage of limma: Smyth 2004).  A permutation test with a robustly
-studentised statistic has its level exactly where units are exchangeable, and asymptotically also where the spreads differ
-(Janssen 1997; Chung and Romano 2013; DiCiccio and Romano 2017 for regression with causes).
+with Q₀ and Q₁ the parts of Q on each side, and f₀ and f₁ the variance on that side over s², the mean over all heads.  Where both
+sides have many units, t = b/√V is Welch's statistic, which knows the spread of each head on each side.  Where one has few, a
+spread of its own would be an accident, and what one side is noisier than the other is taken from all heads together (the
+shrinkage of limma, Smyth 2004, towards a common ratio).
 
-All labellings at once: three products of [P, U] with [U, K].
+A permutation test with a robustly studentised statistic has its level exactly where units are exchangeable, and asymptotically
+also where the spreads differ (Janssen 1997; Chung and Romano 2013; DiCiccio and Romano 2017 for regression with causes).
+
+All labellings at once: five products of [P, U] with [U, K].
 """
 
 from __future__ import annotations
@@ -65,28 +68,39 @@ def shift_of(streams: Streams, labels: NDArray[np.float64]) -> Shift:
     information = (weighted * y).sum(axis=1)
     usable = information > _SMALLEST_INFORMATION
     inverse = np.divide(1.0, information, out=np.zeros_like(information), where=usable)
-    units = int(present.sum())
-    freedom = max(streams.freedom, 1)
-    second = (labels @ present.astype(np.float64))
-    smaller = np.minimum(second, units - second)
-    share = _PRIOR_UNITS / (_PRIOR_UNITS + smaller)
 
     e = streams.residuals
     square = e * e
     score = _single(weighted) @ e
     b = score * _single(inverse)[:, None]
-    pooled = (_single(weights) @ square)[None, :] - b * score  # [P, K] Σ w (e - b y)²
+    total = np.maximum((_single(weights) @ square)[None, :] - b * score, _SMALLEST_VARIANCE)  # [P, K] Σ w r²
     robust = (
-        _single(squared) @ square
-        - 2.0 * b * (_single(cubed) @ e)
-        + b * b * _single((cubed * y).sum(axis=1))[:, None]
-    )  # fmt: skip
-    variance = (
-        _single(share * information / freedom)[:, None] * pooled
-        + _single((1.0 - share) * units / freedom)[:, None] * robust
-    )  # fmt: skip
+        _single(squared) @ square - 2.0 * b * (_single(cubed) @ e) + b * b * _single((cubed * y).sum(axis=1))[:, None]
+    )
+    second = labels * weights
+    part = (  # [P, K] Σ w r² on the second side
+        _single(second) @ square - 2.0 * b * (_single(second * y) @ e) + b * b * _single((second * y * y).sum(axis=1))[:, None]
+    )
+
+    units, freedom = int(present.sum()), max(streams.freedom, 1)
+    counts = labels @ present.astype(np.float64)
+    share = _PRIOR_UNITS / (_PRIOR_UNITS + np.minimum(counts, units - counts))
+    on_second = (part / total).mean(axis=1, dtype=np.float64)  # of Σ w r²: what the second side has, over heads
+    spread = _spread(on_second, counts, units, freedom, streams.basis.shape[1])
+    held = (second * y * y).sum(axis=1)
+    common = spread[0] * (information - held) + spread[1] * held
+    variance = _single(share * common / freedom)[:, None] * total + _single((1.0 - share) * units / freedom)[:, None] * robust
     floor = _single(np.where(usable, information * _SMALLEST_VARIANCE, 1.0))[:, None]
     return Shift(np.where(usable[:, None], score, 0.0).astype(np.float32), np.maximum(variance, floor), information)
+
+
+def _spread(
+    on_second: NDArray[np.float64], counts: NDArray[np.float64], units: int, freedom: int, columns: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variance within the first and the second side over that of both, [P] each."""
+    second = np.maximum(counts - 1.0 - (columns - 1.0) * counts / units, 1.0)
+    first = np.maximum(units - counts - 1.0 - (columns - 1.0) * (units - counts) / units, 1.0)
+    return (1.0 - on_second) * freedom / first, on_second * freedom / second
 
 
 def _single(values: NDArray[np.floating]) -> NDArray[np.float32]:
