@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as one JSON document")
     parser.add_argument("--dir", type=Path, metavar="DIR",
                         help="folder for store, logs and report (default: ./headwatch-demo/<time>)")  # fmt: skip
+    parser.add_argument("--record-baseline", type=Path, metavar="FILE",
+                        help="show nothing; record into FILE what is normal for the demo's model and documents")  # fmt: skip
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -46,6 +48,12 @@ def run(namespace: argparse.Namespace) -> int:
                 raise CommandError(f"the demo needs {error.name}; run: pip install 'headwatch[sidecar,demo,vllm]'") from error
             for library in ("bm25s", "httpx"):  # a line for each index and request is noise; bm25s sets its level at import
                 logging.getLogger(library).setLevel(logging.WARNING)
+            if namespace.record_baseline is not None:
+                from headwatch.bench.demo_baseline import record_baseline
+
+                windows = record_baseline(namespace.record_baseline, work_dir, progress)
+                output.print(f"{windows} windows in {namespace.record_baseline}", soft_wrap=True)
+                return 0
             run_demo(DemoOptions(work_dir, exit_after=namespace.exit, json_file=namespace.json), progress, output)
     except Interrupted as interrupted:
         progress.print("interrupted; every process has ended")

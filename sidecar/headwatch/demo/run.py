@@ -70,7 +70,7 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
     Raises:
         CommandError: The model, a server or the store does not do what it should.
     """
-    work_dir = _make_work_dir(options.work_dir)
+    work_dir = make_work_dir(options.work_dir)
     stages = Stages(progress)
     head_map = packaged_head_map()
     with ExitStack() as stack:
@@ -128,7 +128,12 @@ def _stay(pair: Pair) -> None:
             time.sleep(_WATCH_SECONDS)
 
 
-def _make_work_dir(path: Path) -> Path:
+def make_work_dir(path: Path) -> Path:
+    """Return the absolute path of the folder *path*, made if need be.
+
+    Raises:
+        CommandError: It holds an earlier run, or cannot be made.
+    """
     path = path.absolute()
     if (path / "store").exists():
         raise CommandError(f"{path} holds the store of an earlier run; name another folder with --dir, or remove it")

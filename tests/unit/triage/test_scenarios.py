@@ -62,7 +62,7 @@ def test_the_same_run_asks_the_same_and_another_run_does_not():
 def test_splits_share_no_question():
     for bundle in company():
         assert len(set(bundle.questions.values())) == 3
-    texts = [set(bundle.questions[split] for bundle in company()) for split in ("baseline", "development", "report")]
+    texts = [{bundle.questions[split] for bundle in company()} for split in ("baseline", "development", "report")]
     assert not texts[0] & texts[1]
     assert not texts[1] & texts[2]
     for name in ("injections", "pasted"):
@@ -158,6 +158,7 @@ def test_a_rank_that_is_reversed_names_the_worst_first():
 
 
 def test_system_prompts_of_releases_differ_by_run():
-    prompts = {alterations.other_system_prompt(run)(first(1)[0], np.random.default_rng(0), "report").system for run in (1, 2, 3)}
+    random, asked = np.random.default_rng(0), first(1)[0]
+    prompts = {alterations.other_system_prompt(run)(asked, random, "report").system for run in (1, 2, 3)}
     assert len(prompts) == 3
     assert words()["system"]["usual"] not in prompts

@@ -17,7 +17,7 @@ from headwatch.wire import codec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from frames import summary, worker  # noqa: E402
+from frames import summary, worker
 
 
 def status() -> StatusFrame:
