@@ -71,7 +71,8 @@ def splits(windows: Sequence[ObservedWindow], count: int, settings: Settings) ->
     for _ in range(count):
         dealt = random.permutation(len(windows))
         halves = [sorted(dealt[part].tolist()) for part in (slice(0, len(windows) // 2), slice(len(windows) // 2, None))]
-        found = hold(*([windows[number] for number in half] for half in halves), settings)
+        first, second = ([windows[number] for number in half] for half in halves)
+        found = hold(first, second, settings)
         name = found.verdict.drift_class if found.verdict else "same"
         called[name] = called.get(name, 0) + 1
         p_values.append(round(found.p_value, 4))
@@ -151,8 +152,8 @@ def main() -> int:
 
 def _line(run: dict[str, Any]) -> str:
     found = f"{run['verdict']} {run['cause']}".rstrip()
-    return (f"{'ok   ' if run['right'] else 'WRONG'} {run['scenario']}-{run['run']} ({run['split']}): {found} for {run['expected']}, "
-            f"p = {run['p_value']}")  # fmt: skip
+    return (f"{'ok   ' if run['right'] else 'WRONG'} {run['scenario']}-{run['run']} ({run['split']}): {found} for "
+            f"{run['expected']}, p = {run['p_value']}")  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

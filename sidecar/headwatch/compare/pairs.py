@@ -61,8 +61,8 @@ class Pair:
     def inflations(self) -> tuple[NDArray[np.float64], float, float]:
         """Return by what dependence raises the variance: of heads by feature, of signals, of traffic.
 
-        A feature has its own correlation, or the mean of all where that is larger: heads of a feature move together, so its own is
-        an estimate from little more than one series.
+        A feature has its own correlation, or the mean of all where that is larger: heads of a feature move together, so its own
+        is an estimate from little more than one series.
         """
         usual = float(np.mean(self.dependence.features))
         features = np.array([inflation(max(correlation, usual)) for correlation in self.dependence.features])

@@ -5,9 +5,9 @@ For labels y (0, 1) of the units, residualised on the causes, weights w and resi
     b = Σ w y e / Q,   Q = Σ w y²,   r = e - b y,   s² = Σ w r² / df
     V = λ (f₀ Q₀ + f₁ Q₁) s² / Q² + (1 - λ) Σ w² y² r² n/df / Q²,   λ = 10 / (10 + units of the smaller side)
 
-with Q₀ and Q₁ the parts of Q on each side, and f₀ and f₁ the variance on that side over s², the mean over all heads.  Where both
-sides have many units, t = b/√V is Welch's statistic, which knows the spread of each head on each side.  Where one has few, a
-spread of its own would be an accident, and what one side is noisier than the other is taken from all heads together (the
+with Q₀ and Q₁ the parts of Q on each side, and f₀ and f₁ the variance on that side over s², the mean over all heads.  Where
+both sides have many units, t = b/√V is Welch's statistic, which knows the spread of each head on each side.  Where one has few,
+a spread of its own would be an accident, and what one side is noisier than the other is taken from all heads together (the
 shrinkage of limma, Smyth 2004, towards a common ratio).
 
 A permutation test with a robustly studentised statistic has its level exactly where units are exchangeable, and asymptotically
