@@ -34,6 +34,7 @@ COMMANDS = {
     "control": "change what is sampled while servers run: off switch, rates, strides, detail",
     "incident": "what was found, whose it is, how it ended: list, show, ack, resolve, silence, report",
     "deploy-event": "mark a release, so that what follows it is explained or expected",
+    "canary": "send fixed prompts and hold the model against its fingerprint",
     "config": "check the configuration, or show what is in force and where it comes from",
     "dashboards": "write the Grafana files, or check them",
     "version": "print the version",

@@ -54,6 +54,8 @@ class Course(msgspec.Struct):
     tried: int = -1
     """The window at which something was last learned, or found not to be good enough."""
     paged: int = -1
+    promoted: int = -1
+    """The window after which a person put a baseline in force."""
     candidates: dict[str, Candidate] = {}
 
     def note(self, number: int, seen: Iterable[Key], known: Collection[Key]) -> None:
@@ -94,7 +96,7 @@ def next_span(
     last = number - config.learning_lag_windows
     wanted = min(2 * entry.windows, config.max_baseline_windows)
     fresh = wanted if 2 * entry.windows > config.max_baseline_windows else wanted - entry.windows
-    if number < course.tried + max(fresh // 4, 1) or last - entry.last_window < fresh:
+    if number < course.tried + max(fresh // 4, 1) or last - max(entry.last_window, course.promoted) < fresh:
         return None
     if entry.origin != "learned" or 0 <= last <= course.paged:
         return None

@@ -133,6 +133,11 @@ class DriftEngine:
         """Return what traffic and telemetry were like in the baseline in force; empty baselines where none is."""
         return usual(self._entry.facts if self._entry is not None else {})
 
+    def begin(self, number: int) -> None:
+        """Leave aside what came before window *number*: nothing is learned from it or shown of it."""
+        self._course.since = max(self._course.since, number)
+        self._evidence_from = max(self._evidence_from, number)
+
     def missed(self) -> Iterator[ObservedWindow]:
         """Yield the windows that were kept in the history and not saved here: those to step first after a kill."""
         if self.window >= 0:
@@ -173,6 +178,7 @@ class DriftEngine:
         """Make the windows that were taken lasting, all or nothing."""
         facts = {
             "course": msgspec.to_builtins(self._course), "frozen": sorted(self._frozen), "evidence_from": self._evidence_from,
+            "status": msgspec.to_builtins(self._last.status) if self._last is not None else None,
         }  # fmt: skip
         states = {key.text: to_bytes(item.monitor.save()) for key, item in self._watched.items()}
         promotion, version = self._keeper.save(Changes(
@@ -226,6 +232,7 @@ class DriftEngine:
         promotion, version = self._keeper.in_force()
         if promotion != self._promotion:
             self._in_force(promotion, version)
+            self._course.promoted, self._evidence_from = self.window, self.window + 1
 
     def _in_force(self, promotion: int, version: int) -> None:
         self._promotion, self._version = promotion, version

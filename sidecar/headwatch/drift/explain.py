@@ -2,9 +2,9 @@
 
 The evidence was gathered stream by stream; a page is read by a person.  So for each feature or signal that speaks, the
 windows since its start are read back from the history, and what is shown are their means beside those of the baseline.  Heads
-are ranked by evidence, or by effect where no single head has any to speak of (many heads that moved a little together); no
-error is claimed for the ranking.  Signals whose means have moved are shown also where the clock did not need them: they tell
-classes apart.
+are ranked by evidence and effect together, since either alone names the wrong ones: evidence those that wandered before, effect
+those that wander by nature.  No error is claimed for the ranking.  Signals whose means have moved are shown also where the
+clock did not need them: they tell classes apart.
 
 Cost: reads at most :data:`LOOK_BACK` windows, once a page.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from headwatch.drift import naming, onset
 from headwatch.drift.clock import feature_evidence
 from headwatch.drift.parts import sources
+from headwatch.drift.short import SPREAD_WINDOWS
 from headwatch.drift.stratum import StratumMonitor
 from headwatch.findings import DriftEvent, Evidence, HeadFinding
 from headwatch.observed import DRIFT_FEATURES
@@ -43,10 +44,11 @@ _CONTRIBUTES = 0.01
 """Or of the clock."""
 _MOVED = 3.0
 """Standard errors of its mean since the start by which a signal must have moved to be shown."""
-_SINGLE = 10.0
-"""Evidence of a single head below which heads are ranked by effect."""
-_STARTS_TOGETHER = 8
-"""Windows: signals are looked at from the earliest start that is so much earlier than the leading one's at most."""
+_LEAST = 10.0
+"""Evidence that says nothing is not shown, however short the interval is."""
+_RECENT = 8
+"""Windows that tell which heads to date the start by."""
+_CLIP = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class _Candidate:
 
 def evidence_of(watched: Watched, families: Mapping[Kind, Mapping[str, float]]) -> NDArray[np.float64]:
     """Return the evidence of each feature or signal of a part, [F]; zero where all its families have no weight."""
-    found, weights = watched.monitor.evidence(), families[watched.part.kind]
+    weights = families[watched.part.kind]
+    known = set(watched.part.families) & weights.keys()
+    found = {name: value for name, value in watched.monitor.evidence().items() if name in known}
     if not sum(weights[name] for name in found):
         return np.zeros(len(watched.part.names))
     return feature_evidence(found, weights)
@@ -117,7 +121,7 @@ class Explainer:
             evidence = evidence_of(watched, self._families)
             for index, value in enumerate(evidence.tolist()):
                 share = watched.weight * value / len(evidence)
-                if value >= max(_SINGLE, _SPEAKS * self._interval) or share >= _CONTRIBUTES * clock:
+                if value >= max(_LEAST, _SPEAKS * self._interval) or share >= _CONTRIBUTES * clock:
                     candidates.append(_Candidate(watched, index, value, share))
         candidates.sort(key=lambda candidate: -candidate.contribution)
         heads = [item for item in candidates if item.watched.part.kind == "heads"][:_MOST_HEADS]
@@ -132,39 +136,36 @@ class Explainer:
         if not read.views:
             return None
         levels = part.levels(read.numbers, read.views)[:, index]  # [N, K]
-        order = self._ranked(candidate, levels)
-        start = onset.began(_spread_too(candidate, levels)[:, order[: onset.STREAMS]])
+        single = _single(candidate)
+        likely = naming.ranked(_score(single, levels[-_RECENT:]), onset.STREAMS)
+        spread = _of_spread(candidate)
+        start = onset.began((levels**2 - 1.0 if spread else levels)[:, likely])
         effect = _mean(levels[start:])
         after = _mean(np.stack([view.values[index] for view in read.views[start:]]))
         moved = _Moved(after - effect * part.streams.scale[index], after, effect)
         log10 = float(np.log10(max(candidate.evidence, 1.0)))
-        heads = self._heads(candidate, moved, order) if part.kind == "heads" else ()
+        order = naming.ranked(_score(single, levels[start:]), NAMED)
+        heads = self._heads(part, part.names[index], moved, order, single) if part.kind == "heads" else ()
         before, now, size, note = moved.in_short(part.known[index], heads)
+        if spread:
+            note = f"the spread changed, to {_spread(levels[start:]):.1f} times what it was{'; ' if note else ''}{note}"
         return Evidence(
             part.kind, part.names[index], part.model, part.route, part.label, log10, before, now, size, int(read.starts[start]),
             heads, note,
         )  # fmt: skip
 
-    def _heads(self, candidate: _Candidate, moved: _Moved, order: NDArray[np.int64]) -> tuple[HeadFinding, ...]:
-        part, single = candidate.watched.part, _single(candidate)
+    def _heads(
+        self, part: Part, feature: str, moved: _Moved, order: NDArray[np.int64], single: NDArray[np.float64]
+    ) -> tuple[HeadFinding, ...]:
         sure = set(naming.confident(single, 1.0 / self._interval).tolist())
-        if single.max(initial=0.0) < _SINGLE:
-            order = np.argsort(-np.nan_to_num(np.abs(moved.effect)), kind="stable")
         return tuple(
             HeadFinding(
-                int(part.chosen[k]) // part.heads, int(part.chosen[k]) % part.heads, part.names[candidate.index],
+                int(part.chosen[k]) // part.heads, int(part.chosen[k]) % part.heads, feature,
                 float(np.log10(max(single[k], 1.0))), float(moved.before[k]), float(moved.after[k]),
                 float(moved.effect[k]), k in sure,
             )
-            for k in order[:NAMED].tolist() if not np.isnan(moved.effect[k])
+            for k in order.tolist() if not np.isnan(moved.effect[k])
         )  # fmt: skip
-
-    def _ranked(self, candidate: _Candidate, levels: NDArray[np.float64]) -> NDArray[np.int64]:
-        single = _single(candidate)
-        if single.max(initial=0.0) >= _SINGLE:
-            return naming.ranked(single, len(single))
-        recent = np.abs(_mean(levels[-_STARTS_TOGETHER:]))
-        return np.argsort(-np.nan_to_num(recent), kind="stable")
 
     def _signals_that_moved(
         self, series: Mapping[Key, _Read], shown: set[tuple[str, str]], since_ns: int
@@ -235,25 +236,37 @@ def _read(windows: Windows, watched: list[Watched], first: int, last: int) -> di
     }  # fmt: skip
 
 
+def _score(single: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what heads are ranked by, [K]: log10 of the evidence of each, *single* [K], and of how likely its *levels* are."""
+    mean = np.clip(np.nan_to_num(_mean(levels)), -_CLIP, _CLIP)
+    score: NDArray[np.float64] = np.log10(np.maximum(single, 1.0)) + 0.5 * np.log10(np.e) * len(levels) * mean**2
+    return score
+
+
 def _single(candidate: _Candidate) -> NDArray[np.float64]:
     """Return the evidence of each head for a feature, [K], of level or spread, whichever is more."""
     monitor = candidate.watched.monitor
     streams = monitor.heads if isinstance(monitor, StratumMonitor) else monitor.streams
     mean: NDArray[np.float64] = streams.mean.mixture()[candidate.index]
-    return mean if streams.spread is None else np.maximum(mean, streams.spread.mixture()[candidate.index])
+    if streams.spread is None or candidate.watched.part.windows < SPREAD_WINDOWS:
+        return mean
+    larger: NDArray[np.float64] = np.maximum(mean, streams.spread.mixture()[candidate.index])
+    return larger
 
 
-def _spread_too(candidate: _Candidate, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return *levels*, or how far their squares lie from 1 where it is the spread that changed."""
+def _of_spread(candidate: _Candidate) -> bool:
+    """Return whether it is rather the spread that changed."""
     found = candidate.watched.monitor.evidence()
-    level = max((found[name][candidate.index] for name in found if not _of_spread(name)), default=0.0)
-    spread = max((found[name][candidate.index] for name in found if _of_spread(name)), default=0.0)
-    squares: NDArray[np.float64] = (levels**2 - 1.0) / np.sqrt(2.0)
-    return squares if spread > level and candidate.watched.part.kind == "signal" else levels
+    known = {name: float(found[name][candidate.index]) for name in candidate.watched.part.families}
+    leading = max(known, key=lambda name: known[name])
+    return leading.endswith("spread")
 
 
-def _of_spread(family: str) -> bool:
-    return family.endswith("spread")
+def _spread(levels: NDArray[np.float64]) -> float:
+    """Return the median over streams of the root mean square of *levels* [N, K]."""
+    known = ~np.isnan(levels)
+    squares = np.where(known, levels, 0.0) ** 2
+    return float(np.sqrt(np.median((squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))[known.any(axis=0)])))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -193,6 +193,16 @@ class Keeper:
         with self._whole():
             self._promote(version, time_ns, who)
 
+    def pin(self, version: int, note: str = "") -> None:
+        """Mark *version* as one that a person wants kept, with another *note* where one is given.
+
+        Raises:
+            DriftStateError: There is no such version.
+        """
+        self.baseline(version)
+        pinned = "UPDATE baseline SET origin = 'pinned', note = CASE WHEN ?1 = '' THEN note ELSE ?1 END WHERE version = ?2"
+        self._file.execute(pinned, (note, version))
+
     def rollback(self) -> int:
         """Put in force what was in force before; return it.
 

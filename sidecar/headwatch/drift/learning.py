@@ -18,6 +18,7 @@ import numpy as np
 
 from headwatch.drift.parts import MEMBER_ROWS, Key, Part, Source, sources, view_of
 from headwatch.drift.scope import learn_scope
+from headwatch.drift.short import charged
 from headwatch.drift.signals import definition_of
 from headwatch.drift.stratum import learn_stratum
 from headwatch.observed import DRIFT_FEATURES
@@ -225,7 +226,8 @@ def _learn_part(
     defined: NDArray[np.bool_] = np.asarray((~np.isnan(values)).sum(axis=0) >= needed)  # [F, W]
     chosen = np.flatnonzero(defined.any(axis=0))
     features = np.flatnonzero(2 * defined[:, chosen].sum(axis=1) >= max(len(chosen), 1))
-    if present.sum() < FEWEST_WINDOWS or not len(features):
+    count = int(present.sum())
+    if count < FEWEST_WINDOWS or not len(features):
         return None
     first = int(np.flatnonzero(present)[0])  # what came later than the baseline's first window is learned from there
     numbers, rows = numbers[first:], rows[first:, features]
@@ -248,7 +250,7 @@ def _learn_part(
         width=source.values.shape[1], chosen=chosen, known=known,
         centre=plan.centre[features] if plan.members else plan.centre,
         members={label: mean[features] for label, mean in plan.members.items()},
-        covariates=0 if caused is None else caused.shape[1], baseline=baseline,
+        covariates=0 if caused is None else caused.shape[1], windows=count, baseline=charged(baseline, count),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from headwatch.drift import cycle
 from headwatch.drift.scope import ScopeBaseline, ScopeMonitor
+from headwatch.drift.short import SPREAD_WINDOWS
 from headwatch.drift.stratum import StratumBaseline, StratumMonitor
 from headwatch.history.codec import rounded
 
@@ -123,6 +124,8 @@ class Part:
     """Of a pool: by label of stratum or scope its mean in the baseline, [F, W].  Empty for what is no pool."""
     covariates: int
     """How many covariates of a window count."""
+    windows: int
+    """Windows that it was learned from."""
     baseline: StratumBaseline | ScopeBaseline
 
     @property
@@ -134,6 +137,12 @@ class Part:
     def streams(self) -> StreamBaseline:
         """Return what was learned of the single heads or signals."""
         return self.baseline.heads if isinstance(self.baseline, StratumBaseline) else self.baseline.streams
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Return the families that the baseline is long enough for."""
+        known = self.baseline.families
+        return known if self.windows >= SPREAD_WINDOWS else tuple(name for name in known if not name.endswith("spread"))
 
     def monitor(self) -> Monitor:
         """Return a monitor without any evidence."""

@@ -5,9 +5,9 @@ they lie now on where the page had them::
 
     share = sum over heads of (level now x effect then) / sum of effect then squared
 
-1 is all of it, 0 is none; noise of single heads averages out.  A change is over when the share of each piece of evidence has
-been below a third in the mean of the last n windows (``drift.resolve_windows``) and no piece was missing from all of them.
-Below a third and not below one: what opened an incident must not open and close it in turn.
+1 is all of it, 0 is none; noise of single heads averages out.  A change is over when the mean share of each piece of evidence
+in the last n windows (``drift.resolve_windows``) is below a third, and no piece was missing from all of them.  Below a third
+and not below one: what opened an incident must not open and close it in turn.
 
 Cost: reads n windows.
 """

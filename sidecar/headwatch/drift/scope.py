@@ -36,6 +36,11 @@ class ScopeBaseline:
     periods: tuple[float, ...]  # seconds, of the cycles that are known
     streams: StreamBaseline
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Return the names of the families."""
+        return FAMILIES
+
 
 def learn_scope(
     names: tuple[str, ...], numbers: NDArray[np.int64], window_seconds: float, values: NDArray[np.float64],

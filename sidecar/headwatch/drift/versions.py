@@ -90,6 +90,19 @@ def read_parts(keeper: Keeper, version: int) -> tuple[dict[Key, Part], dict[Key,
     return {part.key: part for part, _ in kept}, {part.key: order for part, order in kept}
 
 
+def as_new(keeper: Keeper, version: int) -> NewBaseline:
+    """Return *version* as one that can be kept elsewhere, its newcomers as if they had been there from the start.
+
+    Raises:
+        DriftStateError: There is no such version.
+    """
+    entry = keeper.baseline(version)
+    parts = {key: content for key, (_, content) in keeper.parts(version).items()}
+    return NewBaseline(
+        entry.origin, entry.created_ns, entry.first_window, entry.last_window, entry.windows, parts, entry.note, entry.facts
+    )
+
+
 def differences(one: Mapping[Key, Part], other: Mapping[Key, Part]) -> list[Difference]:
     """Return how *other* differs from *one*, in what both have, the largest first."""
     found = [difference for key, part in one.items() if key in other for difference in _differences(part, other[key])]
