@@ -32,37 +32,53 @@ STATES = ("live", "open", "acknowledged", "resolved")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from headwatch.cli.durations import duration
-
     actions = parser.add_subparsers(dest="action", required=True, metavar="{" + ",".join(ACTIONS) + "}")
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
         action.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-        if name in {"show", "ack", "resolve", "report"}:
+        if name in {"ack", "resolve"}:
             action.add_argument("id", help="of the incident; the beginning is enough")
+            action.add_argument("--note", default="", help="for whoever reads it next")
         if name in {"ack", "resolve", "silence"}:
             action.add_argument("--who", help="who does it (default: you)")
-        if name in {"ack", "resolve"}:
-            action.add_argument("--note", default="", help="for whoever reads it next")
-        if name == "list":
-            action.add_argument("--state", choices=STATES, help="these alone (live: open and acknowledged)")
-            action.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
-        if name == "show":
-            action.add_argument("--color", choices=("auto", "always", "never"), default="auto",
-                                help="auto: on a terminal, unless NO_COLOR is set (default: auto)")  # fmt: skip
-        if name == "resolve":
-            action.add_argument("--ruling", choices=RULINGS, required=True,
-                                help="what the page was: it counts in the precision of pages")  # fmt: skip
-        if name == "silence":
-            action.add_argument("--for", type=duration, dest="seconds", metavar="DURATION", help="for example 30m, 2h, 1d")
-            action.add_argument("--class", choices=CLASSES, dest="drift_class", default="", help="this class alone")
-            action.add_argument("--model", default="", help="this served model alone")
-            action.add_argument("--route", default="", help="this route alone")
-            action.add_argument("--why", default="", help="for whoever wonders")
-            action.add_argument("--end", type=int, metavar="NUMBER", help="end a silence now")
-        if name == "report":
-            action.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: incident-<id>.html)")
+        if name in {"show", "report"}:
+            action.add_argument("id", nargs="?", help="as for ack (default: the latest that is open, else the latest)")
+        if name in _ADD:
+            _ADD[name](action)
+
+
+def _add_list(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--state", choices=STATES, help="these alone (live: open and acknowledged)")
+    action.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
+
+
+def _add_show(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--color", choices=("auto", "always", "never"), default="auto",
+                        help="auto: on a terminal, unless NO_COLOR is set (default: auto)")  # fmt: skip
+
+
+def _add_resolve(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--ruling", choices=RULINGS, required=True,
+                        help="what the page was: it counts in the precision of pages")  # fmt: skip
+
+
+def _add_silence(action: argparse.ArgumentParser) -> None:
+    from headwatch.cli.durations import duration
+
+    action.add_argument("--for", type=duration, dest="seconds", metavar="DURATION", help="for example 30m, 2h, 1d")
+    action.add_argument("--class", choices=CLASSES, dest="drift_class", default="", help="this class alone")
+    action.add_argument("--model", default="", help="this served model alone")
+    action.add_argument("--route", default="", help="this route alone")
+    action.add_argument("--why", default="", help="for whoever wonders")
+    action.add_argument("--end", type=int, metavar="NUMBER", help="end a silence now")
+
+
+def _add_report(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: incident-<id>.html)")
+
+
+_ADD = {"list": _add_list, "show": _add_show, "resolve": _add_resolve, "silence": _add_silence, "report": _add_report}
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -120,7 +136,7 @@ def _show(asked: argparse.Namespace, config: Config, book: Book) -> None:
     from headwatch.incident.screen import screen
     from headwatch.incident.trail import leads_of, runbook_of
 
-    incident = book.get(asked.id)
+    incident = _chosen(asked, book)
     events, history = book.events(incident.id), book.history(incident.id)
     runbook = runbook_of(incident, config.incident.runbook_url)
     if asked.json:
@@ -130,6 +146,17 @@ def _show(asked: argparse.Namespace, config: Config, book: Book) -> None:
         return
     colour = asked.color == "always" or (asked.color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     print(screen(incident, events, history, now_ns=time.time_ns(), runbook=runbook, colour=colour))
+
+
+def _chosen(asked: argparse.Namespace, book: Book) -> Incident:
+    from headwatch.errors import CommandError
+
+    if asked.id:
+        return book.get(asked.id)
+    found = book.list("live", 1) or book.list(None, 1)
+    if not found:
+        raise CommandError("no incident has been kept yet")
+    return found[0]
 
 
 def _ack(asked: argparse.Namespace, _: Config, book: Book) -> None:
@@ -208,13 +235,13 @@ def _report(asked: argparse.Namespace, config: Config, book: Book) -> None:
         raise CommandError(f"a report needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
     from headwatch.incident.series import read_series
     from headwatch.incident.trail import runbook_of
-    from headwatch.places import drift_folder
+    from headwatch.places import HISTORY, drift_folder
 
-    incident = book.get(asked.id)
+    incident = _chosen(asked, book)
     path = asked.out or Path(f"incident-{incident.id}.html")
     page = render(
         incident, book.events(incident.id), book.history(incident.id),
-        read_series(drift_folder(config) / "history.db", incident), runbook_of(incident, config.incident.runbook_url),
+        read_series(drift_folder(config) / HISTORY, incident), runbook_of(incident, config.incident.runbook_url),
     )  # fmt: skip
     try:
         path.write_text(page, encoding="utf-8")

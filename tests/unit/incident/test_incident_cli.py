@@ -73,6 +73,18 @@ def test_an_incident_is_listed_and_shown(opened, capsys):
     assert [line["what"] for line in shown["history"]] == ["opened"]
 
 
+def test_without_an_id_the_latest_that_is_open_is_shown(folder, opened, capsys):
+    other = event(signal("stale_age_days", 1, 90, route="legal"), windows=9)
+    with_book = Book(folder / "incidents.db")
+    later = with_book.open(other, verdict(cause="stale_documents"), Exhibits()).incident.id
+    assert answer(capsys, "incident", "show")["incident"]["id"] == later
+    with_book.resolve(later, "ada", "true")
+    assert answer(capsys, "incident", "show")["incident"]["id"] == opened
+    with_book.resolve(opened, "ada", "true")
+    assert answer(capsys, "incident", "show")["incident"]["id"] == later
+    with_book.close()
+
+
 def test_show_is_plain_into_a_pipe_and_coloured_where_that_is_asked_for(opened, capsys, monkeypatch):
     assert main(["incident", "show", opened]) == 0
     assert "\x1b[" not in capsys.readouterr().out
