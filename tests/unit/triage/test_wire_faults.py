@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,9 +14,7 @@ from headwatch.bench.triage.wire_faults import LOST_SHARE, SKEW_NS, Relay
 from headwatch.model import StatusFrame
 from headwatch.wire import codec
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from frames import summary, worker
+from ..frames import summary, worker
 
 
 def status() -> StatusFrame:
