@@ -16,7 +16,7 @@ ENGINE := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 LOCK := requirements/$(ENGINE).lock
 STAMP := $(VENV)/.installed-$(ENGINE)
 
-.PHONY: help install demo test test-unit test-long check fix bench dashboards peers clean
+.PHONY: help install demo test test-unit test-long check fix bench dashboards peers bench-peers clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,6 +39,11 @@ demo: install  ## real vLLM, real model, broken retrieval: watch the grounding f
 
 peers: $(STAMP)  ## fetch the real Prometheus and Alertmanager that the tests talk to
 	$(BIN)/python tests/peers.py
+
+bench-peers:  ## hold the peers of bench drift against river, evidently, nannyml and scipy, in an environment of their own
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --progress-bar off -r requirements/bench-peers.lock
+	PYTHONPATH=sidecar .venv-peers/bin/python -m pytest -p no:cacheprovider tests/unit/drift/test_peers.py
 
 test: install peers  ## everything but the long suite
 	$(BIN)/pytest -m "not long" $(TEST_ARGS)

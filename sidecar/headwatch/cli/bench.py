@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
         if name not in WITHOUT_MODEL:
             benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
+    benchmarks.choices["drift"].add_argument("--tune", action="store_true", help="find the limits of the peers anew first")
     _add_triage_arguments(benchmarks.choices["triage"])
     benchmarks.choices["peers"].add_argument(
         "--spread", action="store_true", help="let a peer's client have the core that the engine leaves idle"
@@ -86,7 +87,7 @@ def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.drift.report import render
     from headwatch.bench.drift.run import run as run_drift
 
-    report = run_drift(quick=namespace.quick, progress=_say)
+    report = run_drift(quick=namespace.quick, tune=namespace.tune, progress=_say)
     return report, render(report)
 
 

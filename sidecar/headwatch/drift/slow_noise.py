@@ -45,9 +45,9 @@ _PLAUSIBLE = 2.71
 _SETTLED = 200
 """Windows after which the filter's gain no longer changes."""
 _FIT_STREAMS = 8
-_FIT_VALUES = 32 * 1440
+_FIT_VALUES = 16 * 1440
 """Streams of a feature that the fit looks at, or more while those have fewer values: parameters are pooled over heads."""
-_COARSE_WINDOWS = 1440
+_COARSE_WINDOWS = 720
 """Windows that the coarse grid looks at, the last ones."""
 _SAMPLED = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _SHARE_ODDS = np.exp2(np.array([-1.5, -0.7, 0.0, 0.7, 1.5]))

@@ -28,12 +28,12 @@ class Stratum:
         self._stream: Source = source(family, replicas * FEATURES, heads, np.random.default_rng(seed))
         self._monitor: StratumMonitor | None = None
 
-    def learn(self, first: int) -> None:
-        """Learn from the day that begins with window *first*."""
-        block = self._stream.take(first, DAY_WINDOWS)
+    def learn(self, first: int, windows: int) -> None:
+        """Learn from the *windows* windows that begin with number *first*."""
+        block = self._stream.take(first, windows)
         names = tuple(f"replica {replica}, {feature}" for replica in range(self._replicas) for feature in range(FEATURES))
         layer = np.arange(self._heads) // HEADS_IN_LAYER
-        numbers = np.arange(first, first + DAY_WINDOWS)
+        numbers = np.arange(first, first + windows)
         self._monitor = StratumMonitor(learn_stratum(names, layer, numbers, WINDOW_SECONDS, block.values, block.rows))
 
     def step(self, number: int) -> NDArray[np.float64]:
@@ -59,8 +59,9 @@ class TenStrata:
     name: ClassVar[str] = "ten strata, six features"
     late: ClassVar[int] = 0
 
-    def __init__(self, replicas: int, heads: int, interval: float, seed: int) -> None:
-        self._replicas, self._interval = replicas, interval
+    def __init__(self, replicas: int, heads: int, interval: float, seed: int, baseline: int = DAY_WINDOWS) -> None:
+        """*interval* is promised between two false alarms, in windows; *baseline* windows are learned from."""
+        self._replicas, self._interval, self._baseline = replicas, interval, baseline
         families = [name for name in FAMILIES if name != "daily cycle"]
         self._strata = [Stratum(families[number], replicas, heads, seed + number) for number in range(10)]
         self.streams = 10 * FEATURES * heads
@@ -69,12 +70,13 @@ class TenStrata:
         """Return how often each replica paged in *windows* windows, [R]."""
         early = len(self._strata) - self.late
         for stratum in self._strata[:early]:
-            stratum.learn(0)
+            stratum.learn(0, self._baseline)
         pages = np.zeros(self._replicas, np.int64)
         watching = early
-        for number in range(DAY_WINDOWS, DAY_WINDOWS + windows):
-            if watching < len(self._strata) and number >= DAY_WINDOWS + (watching - early) * windows // (self.late + 1):
-                self._strata[watching].learn(number - DAY_WINDOWS)
+        for number in range(self._baseline, self._baseline + windows):
+            due = self._baseline + (watching - early) * windows // (self.late + 1)
+            if watching < len(self._strata) and number >= due:
+                self._strata[watching].learn(number - self._baseline, self._baseline)
                 watching += 1
             found = {str(place): stratum.step(number) for place, stratum in enumerate(self._strata[:watching])}
             weights = self._weights(early, watching)
