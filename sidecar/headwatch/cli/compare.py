@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headwatch.cli.output import print_json
@@ -12,14 +13,16 @@ if TYPE_CHECKING:
     from headwatch.compare.side import Source
 
 SAME, DIFFERENT = 0, 1
-ARM = "arm:"
+ARM, LIVE = "arm:", "live"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    what = "FILE, FILE@FROM..TO (a history or recording; window numbers or ISO times) or arm:NAME (an arm of an experiment)"
+    what = ("FILE, FILE@FROM..TO (a history or recording; window numbers or ISO times), live@FROM..TO (the history that the "
+            "sidecar of this configuration keeps) or arm:NAME (an arm of an experiment)")  # fmt: skip
     parser.add_argument("first", metavar="A", help=f"the side to start from: {what}")
     parser.add_argument("second", metavar="B", help="the side that is held against it, likewise")
+    parser.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG), for live@…")
     parser.add_argument("--model", default="", help="model, where a history holds several")
     parser.add_argument("--revision", default="", help="revision for both sides (default: whatever the windows hold)")
     parser.add_argument("--url", default="http://127.0.0.1:9464", metavar="URL",
@@ -74,7 +77,13 @@ def _source(text: str, namespace: argparse.Namespace) -> Source:
 
     if text.startswith(ARM):
         return Arm(*parse_times(text.removeprefix(ARM)), reader=_Api(namespace.url))
-    return Recorded(parse_range(text), namespace.model, namespace.revision, text)
+    chosen = parse_range(text)
+    if str(chosen.path) == LIVE:
+        from headwatch.config_file import load
+        from headwatch.places import HISTORY, drift_folder
+
+        chosen = replace(chosen, path=drift_folder(load(path=namespace.config).config) / HISTORY)
+    return Recorded(chosen, namespace.model, namespace.revision, text)
 
 
 class _Api:

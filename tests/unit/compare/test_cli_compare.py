@@ -77,6 +77,16 @@ def test_what_cannot_be_compared_exits_with_2_and_one_line(files, capsys, argume
     assert len(shown.err.splitlines()) == 1
 
 
+def test_the_live_history_of_a_configuration(tmp_path, capsys):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    recorded(folder / "history.db", seed=7, windows=40)
+    config = tmp_path / "headwatch.toml"
+    config.write_text(f'[drift]\nfolder = "{folder}"\n')
+    assert main(["compare", "live@0..19", "live@20..", "--config", str(config), *QUICK]) == 0
+    assert "A  live@0..19: 20 windows" in capsys.readouterr().out
+
+
 def test_two_halves_of_one_file(files, capsys):
     assert main(["compare", f"{files['healthy']}@0..14", f"{files['healthy']}@15..", *QUICK]) == 0
     assert "15 windows" in capsys.readouterr().out
