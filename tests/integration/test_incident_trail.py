@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
-from headwatch.findings import DriftEvent, Evidence, HeadFinding, Incident, Verdict
+from headwatch.findings import CanaryExhibit, DriftEvent, Evidence, HeadFinding, Incident, Verdict
 from headwatch.incident.exhibits import exhibits_of
 from headwatch.incident.trail import leads_of
 from headwatch.observed import ObservedDocument, ObservedRequest, ObservedWindow
@@ -30,7 +32,9 @@ NOW_NS = time.time_ns() // MINUTE * MINUTE
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connection, Incident]]:
     """A store with three requests, and an incident whose exhibits were made from the very records that it got."""
-    delivery = full(NOW_NS)
+    run = CanaryExhibit(NOW_NS, "needle-2", 0.4, 1e-5, failed=True, earliest_layer=0, hint="head",
+                        heads=(HeadFinding(1, 2, "entropy", 0.0, 0.5, 0.9, 40.0),))  # fmt: skip
+    delivery = replace(full(NOW_NS), canaries=(run,))
     url = f"chdb://{tmp_path_factory.mktemp('trail')}/store"
     exporter = ClickHouseExporter.open(StoreConfig(url=url))
     exporter.export(delivery)
@@ -51,7 +55,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connectio
     found = Evidence("heads", "lookback", "model", "support", "", 5.0, 0.5, 0.3, -3.0, NOW_NS - MINUTE, heads)
     event = DriftEvent(NOW_NS + MINUTE, NOW_NS - MINUTE, "model", "support", (found,), 5.0, 43_200, 60.0, 2)
     verdict = Verdict("model", "weights", "", 0.9, None, "", ())
-    incident = Incident("hw-1", "open", "warning", NOW_NS, NOW_NS, event, verdict, exhibits_of(event, [window]))
+    incident = Incident("hw-1", "open", "warning", NOW_NS, NOW_NS, event, verdict, exhibits_of(event, [window], canary=run))
     connection = connect(StoreConfig(url=url))
     yield connection, incident
     connection.close()
@@ -88,10 +92,16 @@ def test_requests_lead_to_the_one_row_of_each(stored):
         assert row["grounding_ratio"] == pytest.approx(shown.grounding_ratio)
 
 
+def test_a_fixed_prompt_leads_to_the_row_of_its_run_with_the_heads_in_which_it_departs(stored):
+    connection, incident = stored
+    (lead,) = [one for one in leads_of(incident) if one.what == "canary"]
+    (row,) = connection.query(lead.sql)
+    assert (row["prompt"], row["failed"], row["hint"]) == ("needle-2", True, "head")
+    assert (row["heads.layer"], row["heads.head"]) == ([1], [2])
+
+
 def test_a_name_that_looks_like_sql_is_only_a_name(stored, tmp_path: Path):
     connection, incident = stored
-    import msgspec
-
     evil = msgspec.structs.replace(incident.exhibits.documents[0], id="' OR 1 = 1 -- \\")
     exhibits = msgspec.structs.replace(incident.exhibits, documents=(evil,))
     (lead,) = [one for one in leads_of(msgspec.structs.replace(incident, exhibits=exhibits)) if one.what == "document"]

@@ -17,6 +17,8 @@ def figure(name: str, value: float) -> str:
     """Return *value* of the figure *name* for a reader."""
     if math.isnan(value):
         return "unknown"
+    if name == "capture_by_document":  # log2 of a ratio
+        return f"{2.0**value:.2g} x"
     if name in _SHARES or name.startswith(_SHARE_PREFIXES):
         return percent(value)
     if value and abs(value) < _TINY:

@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
     Row("injection", "injection", 0.80, lambda f: f.signal("instruction_focus", -1),
         "system and user text hold less of the attention than before ({before} before, {after} now): a document draws it"),
     Row("injection", "injection", 0.40, lambda f: f.signal("capture_by_document", 1),
-        "single documents capture the attention (2^{after} times the median one, 2^{before} before)"),
+        "single documents capture the attention ({after} what the median one draws, {before} before)"),
     # ── retrieval ───────────────────────────────────────────────────────────────────────────────────────────────────────
     Row("retrieval", "other_tenant", 0.95, lambda f: f.signal("other_tenant_mass", 1),
         "documents of another tenant are in the prompts and are read ({after} of document mass, {before} before)"),

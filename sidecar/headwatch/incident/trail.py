@@ -1,4 +1,4 @@
-"""From each name on a page to its rows in the store: one query for each head, document and request that is shown.
+"""From each name on a page to its rows in the store: one query for each head, document, request and fixed prompt that is shown.
 
 Queries are given as they can be pasted into any ClickHouse client, so a page can be checked without headwatch.  Names are
 quoted here, since a document's id is whatever a client sent.
@@ -31,12 +31,12 @@ class Lead(msgspec.Struct, frozen=True):
 
 
 def leads_of(incident: Incident) -> tuple[Lead, ...]:
-    """Return where the rows of every head, document and request of *incident* are."""
-    return (*_heads(incident), *_documents(incident), *_requests(incident))
+    """Return where the rows of every head, document, request and fixed prompt of *incident* are."""
+    return (*_heads(incident), *_documents(incident), *_requests(incident), *_canaries(incident))
 
 
 def _heads(incident: Incident) -> list[Lead]:
-    """Return for the heads of traffic their means before and since; those of canaries are in the fingerprint's comparison."""
+    """Return for the heads of traffic their means before and since; those of a fixed prompt are in the row of its run."""
     found: dict[tuple[int, int, str, str], None] = {}
     for evidence in incident.event.evidence:
         for head in evidence.heads if evidence.kind == "heads" else ():
@@ -73,6 +73,18 @@ def _requests(incident: Incident) -> list[Lead]:
             f"AND engine_id = {quoted(one.engine_id)}",
         )
         for one in incident.exhibits.requests
+    ]  # fmt: skip
+
+
+def _canaries(incident: Incident) -> list[Lead]:
+    run = incident.exhibits.canary
+    if run is None or not run.prompt:
+        return []
+    return [
+        Lead(
+            "canary", run.prompt,
+            f"SELECT * FROM headwatch_canaries WHERE prompt = {quoted(run.prompt)} AND time = {_time(run.time_ns)}",  # noqa: S608
+        )
     ]  # fmt: skip
 
 

@@ -116,5 +116,5 @@ def test_what_a_client_sent_is_text(evil):
 
 def test_every_name_has_a_query():
     text = page()
-    assert text.count("<details>") == 3 + 2 + 1, "three heads, two documents, one request"
+    assert text.count("<details>") == 3 + 2 + 1 + 1, "three heads, two documents, one request, one fixed prompt"
     assert "headwatch_request_heads" in text
