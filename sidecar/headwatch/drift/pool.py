@@ -56,15 +56,46 @@ class Block:
         return (self.level, self.rows) if kind == "level" else (self.energy, np.ones_like(self.rows))
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What a block has gathered."""
+
+    level: NDArray[np.float64]  # [..., F, K]
+    total: NDArray[np.float64]  # [..., F, K] of innovations
+    seen: NDArray[np.float64]  # [..., F, K] windows of each head
+    rarity: NDArray[np.float64]  # [..., F] of 1 / rows
+    doubt: NDArray[np.float64]  # [..., F]
+    windows: NDArray[np.float64]  # [..., F] in which there was any head
+
+
+def _members(layer: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return which heads belong to all heads and to each layer, [K, 1 + L]."""
+    members = np.zeros((len(layer), 1 + int(layer.max(initial=0)) + 1))
+    members[:, 0] = 1.0
+    members[np.arange(len(layer)), 1 + layer] = 1.0
+    return members
+
+
+def _block(scale: int, members: NDArray[np.float64], sums: _Sums) -> Block:
+    enough = (2 * sums.seen >= scale) & (sums.seen > 0)
+    level = np.where(enough, sums.level / np.maximum(sums.seen, 1.0), 0.0)
+    total = np.where(enough, sums.total / np.sqrt(np.maximum(sums.seen, 1.0)), 0.0)
+    heads = enough @ members  # [..., F, streams]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = level @ members / heads
+        energy = np.cbrt(np.maximum(total**2 @ members / heads - (total @ members / heads) ** 2, 0.0))
+        rows = np.where(sums.windows > 0, sums.windows / sums.rarity, 0.0)
+    doubt = sums.doubt / np.maximum(sums.windows, 1.0)
+    return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt)
+
+
 class Pool:
     """Collects levels and innovations of F x K heads into blocks of *scale* windows."""
 
     def __init__(self, scale: int, layer: NDArray[np.int64], features: int) -> None:
         """*layer* [K] numbers the layer of each head, 0 … L-1."""
         self.scale = scale
-        self._members = np.zeros((len(layer), 1 + int(layer.max(initial=0)) + 1))  # [K, all and layers]
-        self._members[:, 0] = 1.0
-        self._members[np.arange(len(layer)), 1 + layer] = 1.0
+        self._members = _members(layer)
         self.level = np.zeros((features, len(layer)))
         self.total = np.zeros((features, len(layer)))
         self.seen = np.zeros((features, len(layer)))
@@ -103,18 +134,10 @@ class Pool:
         return ended
 
     def _close(self) -> Block:
-        enough = (2 * self.seen >= self.scale) & (self.seen > 0)
-        level = np.where(enough, self.level / np.maximum(self.seen, 1.0), 0.0)
-        total = np.where(enough, self.total / np.sqrt(np.maximum(self.seen, 1.0)), 0.0)
-        heads = enough @ self._members  # [F, streams]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = level @ self._members / heads
-            energy = np.cbrt(np.maximum(total**2 @ self._members / heads - (total @ self._members / heads) ** 2, 0.0))
-            rows = np.where(self.windows > 0, self.windows / self.rarity, 0.0)
-        doubt = self.doubt / np.maximum(self.windows, 1.0)
+        closed = _block(self.scale, self._members, _Sums(**{name: getattr(self, name) for name in _STATE}))
         for name in _STATE:
             setattr(self, name, np.zeros_like(getattr(self, name)))
-        return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt)
+        return closed
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return the block that is open."""
@@ -125,6 +148,37 @@ class Pool:
         for name in _STATE:
             setattr(self, name, saved[name].astype(np.float64))
         self.block = int(saved["block"])
+
+
+def blocks(
+    scale: int, layer: NDArray[np.int64], first: int, levels: NDArray[np.float64], w: NDArray[np.float64],
+    rows: NDArray[np.float64],
+) -> Block:
+    """Return what :class:`Pool` makes of all windows from number *first* on: arrays with one more axis, the blocks, in front.
+
+    *levels* and *w* are [N, F, K], *rows* [N, F]; a block that is still open at the end is left out.
+    """
+    before = first % scale
+    count = (before + len(w)) // scale
+    whole = slice(0, count * scale - before)
+    _, features, heads = w.shape
+
+    def in_blocks(values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
+        padded = np.concatenate([np.full((before, *values.shape[1:]), fill), values[whole]])
+        return padded.reshape(count, scale, *values.shape[1:])
+
+    known = in_blocks((~np.isnan(w)).astype(np.float64), 0.0)
+    present = known.any(axis=3)
+    sums = _Sums(
+        level=in_blocks(np.where(np.isnan(w), 0.0, levels), 0.0).sum(axis=1),
+        total=in_blocks(np.nan_to_num(w), 0.0).sum(axis=1),
+        seen=known.sum(axis=1),
+        rarity=np.where(present, in_blocks(1.0 / np.maximum(rows, 1.0), 0.0), 0.0).sum(axis=1),
+        doubt=np.ones((count, features)) * present.sum(axis=1),
+        windows=present.sum(axis=1).astype(np.float64),
+    )
+    assert sums.level.shape == (count, features, heads)  # one block a row
+    return _block(scale, _members(layer), sums)
 
 
 def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,8 +45,11 @@ _PLAUSIBLE = 2.71
 _SETTLED = 200
 """Windows after which the filter's gain no longer changes."""
 _FIT_STREAMS = 8
+_FIT_WINDOWS = 1440
 _FIT_VALUES = 16 * 1440
-"""Streams of a feature that the fit looks at, or more while those have fewer values: parameters are pooled over heads."""
+"""Streams of a feature that the fit looks at, and windows, the last ones; more while they have fewer values than this.
+
+Parameters are pooled over heads, and so many values tell phi to a hundredth."""
 _COARSE_WINDOWS = 720
 """Windows that the coarse grid looks at, the last ones."""
 _SAMPLED = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -137,8 +140,12 @@ def fit(series: NDArray[np.float64], ratio: NDArray[np.float64]) -> SlowNoise:
     missing value.
     """
     windows, features, streams = series.shape
+    known = (~np.isnan(series)).any(axis=2)
+    fewest = [np.quantile(ratio[known[:, f], f], _FEWEST) if known[:, f].any() else 1.0 for f in range(features)]
     looked_at = min(streams, max(_FIT_STREAMS, _FIT_VALUES // windows))
-    sample = series[:, :, np.unique(np.linspace(0, streams - 1, looked_at).astype(np.int64))]
+    last = slice(-max(_FIT_WINDOWS, _FIT_VALUES // looked_at), None)
+    sample = series[last, :, np.unique(np.linspace(0, streams - 1, looked_at).astype(np.int64))]
+    ratio = ratio[last]
     every = np.arange(features)
     grids = (grid.ravel() for grid in np.meshgrid(PHIS, SHARES, indexing="ij"))
     phi, share = (np.tile(np.append(grid, 0.0), (features, 1)) for grid in grids)  # and no slow part at all
@@ -153,8 +160,6 @@ def fit(series: NDArray[np.float64], ratio: NDArray[np.float64]) -> SlowNoise:
     misfit = _misfit(sample, ratio, phi, share, np.broadcast_to(sampled[:, None], phi.shape))
     plausible = (misfit - misfit.min(axis=1, keepdims=True)) * independent[:, None] <= _PLAUSIBLE
     slowest = np.where(plausible, _seen_of_a_shift(phi, share), np.inf).argmin(axis=1)
-    known = (~np.isnan(series)).any(axis=2)
-    fewest = [np.quantile(ratio[known[:, f], f], _FEWEST) if known[:, f].any() else 1.0 for f in range(features)]
     return SlowNoise(phi[every, slowest], share[every, slowest], least, most, np.minimum(fewest, 1.0))
 
 

@@ -54,17 +54,13 @@ def learn_stratum(
     periods = cycle.known_periods(float(times[-1] - times[0]))
     heads, levels, w = learn(values, rows, _causes(times, periods, covariates))
     pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
-    sure = np.ones(len(features))
     uneven = np.zeros(0)
     for scale, kinds in pool.SCALES.items():
-        collector = pool.Pool(scale, layer, len(features))
-        blocks: list[pool.Block] = []
-        for number, level, innovation, count in zip(numbers.tolist(), levels, w, rows, strict=True):
-            blocks += collector.step(number, level, innovation, count, sure)
-        if len(blocks) < _POOL_BLOCKS:
+        blocks = pool.blocks(scale, layer, int(numbers[0]), levels, w, rows)
+        if len(blocks.rows) < _POOL_BLOCKS:
             continue
         for kind in kinds:
-            series, pooled_rows = (np.stack(parts) for parts in zip(*(block.of(kind) for block in blocks), strict=True))
+            series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:
                 uneven = pool.unevenness(series)
             pools[kind, scale], _, _ = learn(
