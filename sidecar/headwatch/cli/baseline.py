@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("file", type=Path, metavar="FILE")
         if name == "learn":
             add_range(action)
+            action.add_argument("--all", action="store_true", dest="every",
+                                help="also from windows around pages and incidents (never from faults of telemetry)")  # fmt: skip
         if name in {"learn", "import", "pin"}:
             action.add_argument("--note", default="", help="for whoever reads the list")
         if name in {"learn", "import"}:
@@ -134,9 +136,11 @@ def _learn(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
     with open_history(config, asked.history) as history:
         first, last = chosen(history, asked)
         suspect = keeper.suspects(first, last) if asked.history is None else {}
-        new = _learned(Span(history, first, last, frozenset(suspect)), config, asked.note)
-    if suspect:
-        print(f"baseline: {len(suspect)} windows under suspicion were left out", file=sys.stderr)
+        left_out = {number for number, why in suspect.items() if why == "telemetry" or not asked.every}
+        if left_out:
+            print(f"baseline: {len(left_out)} windows under suspicion are left out; --all takes those around pages too",
+                  file=sys.stderr)  # fmt: skip
+        new = _learned(Span(history, first, last, frozenset(left_out)), config, asked.note)
     _keep(asked, keeper, new)
 
 

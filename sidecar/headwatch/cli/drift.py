@@ -146,8 +146,8 @@ def _backtest(asked: argparse.Namespace, config: Config) -> None:
             "pages": [_page(page) for page in pages],
         })  # fmt: skip
         return
-    print(f"{judged:,} windows judged ({missing:,} while warming up), {sum(page.opens for page in pages)} episodes in "
-          f"{len(pages)} pages; the promise allows {judged / interval:.2f} false ones.")  # fmt: skip
+    print(f"{judged:,} windows judged ({missing:,} more while warming up): episodes {sum(page.opens for page in pages)}, "
+          f"pages {len(pages)}; the promise allows {judged / interval:.2f} false ones.")  # fmt: skip
     if pages:
         print_table(
             ("window", "ended, UTC", "began, UTC", "episode", "evidence", "effect, sd", "what", "stratum or scope"),
