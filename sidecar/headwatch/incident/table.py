@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headwatch.findings import DriftClass, Evidence
-    from headwatch.incident.facts import Facts
+    from headwatch.incident.facts import Facts, Sign
 
 LEAST: dict[str, Least] = {
     # headwatch's own state: the thresholds of drift/telemetry.py have been passed already
@@ -95,6 +95,11 @@ def _heads_with(canary: str) -> Callable[[Facts], bool]:
 
 SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "shorter_documents", "injection"})
 """Causes that another language or length may pass for: they are read from attention alone, or from lengths."""
+COUNTED: dict[str, Sign] = {
+    "documents_absent": 1, "documents_unresolved": 1, "document_count": -1, "document_wholeness": -1, "stale_age_days": 1,
+    "version_lag": 1,
+}  # fmt: skip
+"""Figures that are read from the request itself and not measured in its rows, and the way that is bad."""
 UNTOLD = "unexplained"
 """The cause where heads moved and nothing says why."""
 
@@ -214,6 +219,9 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("telemetry", frozenset({"capture_down", "frames_lost", "clock_skew", "sampling_changed"}), 0.5,
           lambda f: f.canary == "failed",
           "an outage, lost rows, a clock or a rate do not bend a fixed prompt, and one failed"),
+    Doubt("telemetry", frozenset({"capture_down", "frames_lost", "clock_skew", "sampling_changed"}), 0.5,
+          lambda f: any(f.signal(name, sign) for name, sign in COUNTED.items()),
+          "documents are counted in each request that arrives: an outage or lost rows do not take them away or age them"),
     Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves heads by itself"),
     Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,

@@ -100,6 +100,12 @@ def test_refused_layers_do_excuse_it_since_they_change_what_a_canary_compares():
     assert (told.drift_class, told.runner_up) == ("telemetry", "model")
 
 
+@pytest.mark.parametrize("fault", [telemetry("capture_up", 1, 0), telemetry("frames_missing_share", 0, 0.2)])
+def test_a_worker_that_was_away_does_not_make_documents_absent(fault):
+    told = triage(case(signal("documents_absent", 0.0, 0.9), run=PASSED, telemetry=(fault,)))
+    assert (told.drift_class, told.runner_up) == ("retrieval", "telemetry")
+
+
 def test_attention_taken_from_the_instructions_is_an_injection_before_it_is_retrieval():
     told = triage(case(heads(), signal("instruction_focus", 0.5, 0.3), signal("grounding_ratio", 0.5, 0.4), run=PASSED))
     assert (told.drift_class, told.runner_up) == ("injection", "retrieval")
