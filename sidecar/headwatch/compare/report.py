@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _GAP = "  "
 _FIGURES = 12
 _WIDTH = 128
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def render(comparison: Comparison) -> str:
@@ -77,7 +78,7 @@ def _certain(found: Comparison) -> list[str]:
     lines = []
     if found.canaries:
         differing = [one for one in found.canaries if one.differs]
-        lines.append(f"canaries: {len(found.canaries)} prompts on both sides, {len(differing)} differ"
+        lines.append(f"canaries on both sides: {len(found.canaries)}, of which {len(differing)} differ"
                      + "".join(f"; {one.prompt} deviates by {one.second.deviation:.2g} (A {one.first.deviation:.2g})"
                                for one in differing[:3]))  # fmt: skip
     lines += [f"telemetry: {one.name} {_number(one.before)} in A, {_number(one.after)} in B" for one in found.telemetry]
@@ -92,7 +93,21 @@ def _features(found: Comparison) -> list[str]:
          _shortened([f"{label} {_p(p)}" for label, p in feature.strata.items() if p <= found.alpha]))
         for feature in found.features
     ]  # fmt: skip
-    return ["", *_table(("feature", "p over all heads", "heads named", "median |effect|", "strata that differ"), rows)]
+    lines = ["", *_table(("feature", "p over all heads", "heads named", "median |effect|", "strata that differ"), rows)]
+    differing = [feature for feature in found.features if feature.heads_named or feature.p_value <= found.alpha]
+    if differing:
+        maps = [(feature.feature, *_by_layer(feature.effect)) for feature in differing]
+        lines += ["", *_table(("feature", "median |effect| by layer, from the first on", "largest"), maps)]
+    return lines
+
+
+def _by_layer(effect: Sequence[Sequence[float | None]]) -> tuple[str, str]:
+    """Return a bar for each layer, and where the largest one is."""
+    layers = [sorted(abs(value) for value in layer if value is not None) for layer in effect]
+    medians = [layer[len(layer) // 2] if layer else 0.0 for layer in layers]
+    largest = max(medians)
+    bars = [_BARS[round((len(_BARS) - 1) * median / largest)] if largest > 0 else _BARS[0] for median in medians]
+    return "".join(bars), f"{largest:.2f} sd in layer {medians.index(largest)}"
 
 
 def _heads(found: Comparison) -> list[str]:

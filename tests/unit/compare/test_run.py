@@ -125,6 +125,13 @@ def test_without_canaries_the_reader_is_told_what_cannot_be_told():
     assert any("canary" in warning for warning in found.warnings)
 
 
+def test_the_layers_that_moved_stand_out():
+    """Heads 4 to 7 are layer 1 of three."""
+    text = render(held({"common": 0.0}, shift=2.5, shifted=(4, 5, 6, 7), common=0.0))
+    line = next(line for line in text.splitlines() if line.startswith("entropy") and "in layer" in line)
+    assert re.search(r"[▁▂▃]█[▁▂▃] .* in layer 1$", line)
+
+
 def test_the_verdict_comes_first_and_the_power_statement_last():
     text = render(held(shift=1.0, shifted=(7,)))
     assert text.startswith("DIFFERENT  traffic (topics)")
