@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "learn":
             add_range(action)
             action.add_argument("--all", action="store_true", dest="every",
-                                help="also from windows around pages and incidents (never from faults of telemetry)")  # fmt: skip
+                                help="also from windows around pages and incidents; never from faulty ones")  # fmt: skip
         if name in {"learn", "import", "pin"}:
             action.add_argument("--note", default="", help="for whoever reads the list")
         if name in {"learn", "import"}:

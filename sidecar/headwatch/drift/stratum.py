@@ -56,9 +56,9 @@ def learn_stratum(
     pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
     uneven = np.zeros(0)
     for scale, kinds in pool.SCALES.items():
-        blocks = pool.blocks(scale, layer, int(numbers[0]), levels, w, rows)
-        if len(blocks.rows) < _POOL_BLOCKS:
+        if (int(numbers[0]) % scale + len(numbers)) // scale < _POOL_BLOCKS:
             continue
+        blocks = pool.blocks(scale, layer, int(numbers[0]), levels, w, rows)
         for kind in kinds:
             series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:
