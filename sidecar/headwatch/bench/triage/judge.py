@@ -19,6 +19,7 @@ import msgspec
 
 from headwatch.bench.triage import recording
 from headwatch.config import Config, DriftConfig, IncidentConfig, WindowConfig
+from headwatch.drift.telemetry import is_suspect
 from headwatch.errors import CommandError
 from headwatch.watch.watch import Watch
 
@@ -95,10 +96,11 @@ class _Followed:
 
 
 def config_of(baseline: Sequence[ObservedWindow], interval_windows: float = INTERVAL_WINDOWS) -> Config:
-    """Return the settings that runs are judged with: the defaults, but for a baseline of a few minutes."""
+    """Return the settings that runs are judged with: the defaults, but for a baseline of a few minutes, learned from all of it."""
+    sound = sum(not is_suspect(window.telemetry) for window in baseline)
     return Config(
         drift=DriftConfig(
-            interval_windows=interval_windows, min_baseline_windows=len(baseline), max_baseline_windows=len(baseline),
+            interval_windows=interval_windows, min_baseline_windows=sound, max_baseline_windows=len(baseline),
             learning_lag_windows=0,
         ),
         window=WindowConfig(seconds=mean_seconds(baseline), requests=1),
