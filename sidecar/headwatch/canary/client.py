@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROUTE = "headwatch.canary"
 MAX_ANSWER_BYTES = 1 << 20
+UNREACHABLE = "unreachable"
 _OK = 200
 _SHOWN = 200
 
@@ -128,6 +129,6 @@ class CanaryClient:
                     raise CanaryError("refused", f"{where}: status {response.status_code}: {said}")
             return httpx.Response(_OK, content=bytes(content)).json()
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise CanaryError("unreachable", f"{where}: {type(error).__name__}: {error}") from error
+            raise CanaryError(UNREACHABLE, f"{where}: {type(error).__name__}: {error}") from error
         except ValueError as error:
             raise CanaryError("refused", f"{where}: the answer is no JSON") from error

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.canary")
 
 HASTY_SECONDS = 10.0
-"""Longest pause between the runs that pin."""
+"""Longest pause between the runs that pin, and while nothing answers at the server's address: it may be starting."""
 _JOIN_SECONDS = 5.0
 
 
@@ -64,7 +64,7 @@ class CanaryRunner:
         self._shelf = Shelf(folder, Path(config.fingerprint) if config.fingerprint else None)
         self._thread = threading.Thread(target=self._loop, name="headwatch-canary", daemon=True)
         self._changed = threading.Condition()
-        self._stopped = False
+        self._stop = threading.Event()
         self._ordered = 0
         self._done = 0
         self._pinning: Pinning | None = None
@@ -73,6 +73,7 @@ class CanaryRunner:
         self._facts: FingerprintFacts | None = None
         self._runs = self._failures = self._departures = 0
         self._last_ns = 0
+        self._away = False
         self._error = ""
 
     def start(self) -> None:
@@ -82,7 +83,7 @@ class CanaryRunner:
     def stop(self) -> None:
         """End the thread; a prompt that is under way is not waited for longer than a few seconds."""
         with self._changed:
-            self._stopped = True
+            self._stop.set()
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
@@ -157,7 +158,7 @@ class CanaryRunner:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                if self._stopped:
+                if self._stop.is_set():
                     return
                 order = self._ordered
             try:
@@ -166,7 +167,7 @@ class CanaryRunner:
                 self._failed(error)
                 self._finish(order)
             except Exception:
-                if self._stopped:  # the connection was closed under a prompt that took too long
+                if self._stop.is_set():  # the connection was closed under a prompt that took too long
                     return
                 logger.exception("a canary run failed; the next one goes on")
                 self._failed(CanaryError("unexpected", "unexpected error; the log has the details"))
@@ -176,11 +177,11 @@ class CanaryRunner:
     def _rest(self, order: int) -> None:
         """Sleep until the next run is due or ordered."""
         with self._changed:
-            hasty = self._pinning is not None and self._pinning.hasty and not self._error
+            hasty = self._away or (self._pinning is not None and self._pinning.hasty and not self._error)
             seconds = min(self._config.interval_seconds, HASTY_SECONDS) if hasty else self._config.interval_seconds
-            if hasty and not self._by_itself:
+            if hasty and not self._away and not self._by_itself:
                 seconds = 0.0
-            self._changed.wait_for(lambda: self._stopped or self._ordered > order, seconds)
+            self._changed.wait_for(lambda: self._stop.is_set() or self._ordered > order, seconds)
 
     def _once(self, order: int) -> None:
         """Send one run, and pin it or compare it."""
@@ -213,11 +214,11 @@ class CanaryRunner:
 
     def _send(self, company: int) -> Run:
         run = send_all(
-            self._client, self._collector, self._prompts, self._now_ns, company=company, stopped=lambda: self._stopped
+            self._client, self._collector, self._prompts, self._now_ns, company=company, stopped=self._stop.is_set
         )
         with self._changed:
             self._runs += 1
-            self._last_ns = run.time_ns
+            self._last_ns, self._away = run.time_ns, run.away
         return run
 
     def _pin(self, pinning: Pinning, run: Run, order: int) -> None:
@@ -243,7 +244,7 @@ class CanaryRunner:
             self._failures += 1
             if not self._by_itself:  # an order that failed is over: what was pinned before is in force
                 self._pinning, self._by_itself = None, True
-        if fresh and not self._stopped:
+        if fresh and not self._stop.is_set():
             logger.warning("canary run failed, which is no drift: %s", error)
 
     def _finish(self, order: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch.canary.client import UNREACHABLE, CanaryClient
 from headwatch.canary.companions import Companions
 from headwatch.canary.signature import Run, Signature
 from headwatch.errors import CanaryError
@@ -11,7 +12,6 @@ from headwatch.errors import CanaryError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headwatch.canary.client import CanaryClient
     from headwatch.canary.collector import Collector
     from headwatch.canary.prompts import PromptSet
 
@@ -30,10 +30,11 @@ def send_all(
     """
     signatures: dict[str, Signature] = {}
     failures: dict[str, str] = {}
+    away = False
     try:
         model = client.model()
     except CanaryError as error:
-        return Run(now_ns(), {}, {item.name: str(error) for item in prompts.prompt})
+        return Run(now_ns(), {}, {item.name: str(error) for item in prompts.prompt}, away=error.reason == UNREACHABLE)
     with Companions(client, model, now_ns(), company):
         for prompt in prompts.prompt:
             if stopped():
@@ -43,7 +44,8 @@ def send_all(
                 request_id = client.send(prompt, model)
             except CanaryError as error:
                 failures[prompt.name] = str(error)
-                if error.reason == "unreachable":
+                if error.reason == UNREACHABLE:
+                    away = True
                     failures |= {item.name: str(error) for item in prompts.prompt if item.name not in signatures}
                     break
                 continue
@@ -52,4 +54,4 @@ def send_all(
                 signatures[prompt.name] = found
             else:
                 failures[prompt.name] = found
-    return Run(now_ns(), signatures, failures)
+    return Run(now_ns(), signatures, failures, away=away)
