@@ -70,18 +70,16 @@ def shifts() -> list[Shift]:
 
 
 def run(
-    null: str, size: DelaySize, headwatch: Callable[[], Contestant], peers: Mapping[str, Callable[[], Contestant]],
+    null: str, size: DelaySize, own: Sequence[float | None], peers: Mapping[str, Contestant],
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[DelayCell]:
-    """Return the cells of one *null*."""
+    """Return the cells of one *null*, in which headwatch's delays are *own*."""
     changes = shifts()
-    progress(f"delays on {null}: headwatch")
-    own = medians(null, size, headwatch(), changes, [MOST_WINDOWS] * len(changes))
     patience = [MOST_WINDOWS if delay is None else min(MOST_WINDOWS, round(delay * size.patience) + 1) for delay in own]
     found = {}
     for name, peer in peers.items():
         progress(f"delays on {null}: {name}")
-        found[name] = medians(null, size, peer(), changes, patience)
+        found[name] = medians(null, size, peer, changes, patience)
     return [
         judge(null, change, own[number], {name: values[number] for name, values in found.items()})
         for number, change in enumerate(changes)
@@ -89,14 +87,15 @@ def run(
 
 
 def medians(
-    null: str, size: DelaySize, contestant: Contestant, changes: Sequence[Shift], give_up: Sequence[int]
+    null: str, size: DelaySize, contestant: Contestant, changes: Sequence[Shift], give_up: Sequence[int] | None = None
 ) -> list[float | None]:
-    """Return the median delay of *contestant* in each of *changes*; None where it found nothing."""
+    """Return the median delay of *contestant* in each of *changes*; None where it found nothing before it gave up."""
+    patience = [MOST_WINDOWS] * len(changes) if give_up is None else give_up
     watch = Watch(null, BASELINE_WINDOWS, size.replicas, size.heads, size.seed)
     applied = [change.applied(size.replicas, size.heads, size.seed + place) for place, change in enumerate([NOTHING, *changes])]
     nothing, *found = (
         float(np.median(delay))
-        for delay in delays(watch, RUN_IN_WINDOWS, MOST_WINDOWS, applied, contestant, [MOST_WINDOWS, *give_up])
+        for delay in delays(watch, RUN_IN_WINDOWS, MOST_WINDOWS, applied, contestant, [MOST_WINDOWS, *patience])
     )
     latest = min(nothing, MOST_WINDOWS) / 2.0
     return [delay if delay <= latest else None for delay in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from headwatch.bench.drift import cells, nulls
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from headwatch.bench.drift.nulls import NullCell
 
 QUICK = Size(null_replicas=8, null_heads=64, null_days=1.5, delay_replicas=12, delay_heads=128, patience=1.0)
-FULL = Size(null_replicas=16, null_heads=64, null_days=2.0, delay_replicas=24, delay_heads=128, patience=1.5)
+FULL = Size(null_replicas=12, null_heads=64, null_days=2.0, delay_replicas=16, delay_heads=128, patience=1.25)
 SEED = 20_261_129
 TUNING_SEED = 901
 PEER_PAGES_A_DAY = 2.0
@@ -48,15 +47,16 @@ def run(*, quick: bool, tune: bool = False, progress: Callable[[str], None] = la
     fixed = {name: max(limits[name].values()) for name in PEERS}
     peers = [_peer(name, limits[name], size, progress) for name in PEERS]
     delay_size = cells.DelaySize(size.delay_replicas, size.delay_heads, SEED + 500, size.patience)
-    headwatch = partial(Headwatch, nulls.INTERVAL_WINDOWS)
     delay_cells: list[DelayCell] = []
     own_null_cells: list[DelayCell] = []
     for null in cells.NULLS:
-        one = {name: partial(PEERS[name], fixed[name]) for name in PEERS}
-        delay_cells += cells.run(null, delay_size, headwatch, one, progress)
+        progress(f"delays on {null}: headwatch")
+        own = cells.medians(null, delay_size, Headwatch(nulls.INTERVAL_WINDOWS), cells.shifts())
+        one_limit = {name: PEERS[name](fixed[name]) for name in PEERS}
+        delay_cells += cells.run(null, delay_size, own, one_limit, progress)
         if not quick:
-            own = {name: partial(PEERS[name], limits[name][null]) for name in PEERS}
-            own_null_cells += cells.run(null, delay_size, headwatch, own, progress)
+            own_limit = {name: PEERS[name](limits[name][null]) for name in PEERS}
+            own_null_cells += cells.run(null, delay_size, own, own_limit, progress)
     bars = _bars(null_cells, delay_cells, milliseconds)
     return DriftReport(
         bars=bars,
