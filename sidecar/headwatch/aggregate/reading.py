@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _SINK = FEATURES.index("sink_mass")
 _KINDS = slice(len(REQUEST_FEATURES), len(REQUEST_FEATURES) + len(SPAN_KINDS))
-_INSTRUCTING = [SPAN_KINDS.index("system"), SPAN_KINDS.index("user")]
-_INFORMING = [SPAN_KINDS.index("document"), SPAN_KINDS.index("tool")]
+_INSTRUCTING = ("system", "user")
+_INFORMING = ("document", "tool")
 
 
 class _Mean:
@@ -66,13 +66,20 @@ class ReadingSums:
             groups.append(retrieval_heads.astype(np.float32))
         self._members = np.stack(groups, axis=-1)  # [L, H, G]
         self._first_span = next((number for number, span in enumerate(context.spans) if span.start == 0), -1)
-        self._first_kind = SPAN_KINDS.index(context.spans[self._first_span].kind) if self._first_span >= 0 else -1
+        present = {SPAN_KINDS.index(span.kind) for span in context.spans} | {SPAN_KINDS.index("generated")}
+        self._kinds = sorted(present)
+        """Kinds that the request has, by their place in SPAN_KINDS: the others are undefined and cost nothing."""
+        self._first_kind = (
+            self._kinds.index(SPAN_KINDS.index(context.spans[self._first_span].kind)) if self._first_span >= 0 else -1
+        )
+        self._instructing, self._informing = (
+            [place for place, kind in enumerate(self._kinds) if SPAN_KINDS[kind] in kinds]
+            for kinds in (_INSTRUCTING, _INFORMING)
+        )
         self._ages = _ages(context)
-        self._informed = any(span.kind in {"document", "tool"} for span in context.spans)
-        count = len(groups)
-        self._prompt_end = _Mean(count, len(SPAN_KINDS) + len(context.documents) + 1)  # the last is instruction focus
-        ages = 0 if self._ages is None else HISTORY_AGES
-        self._generated = _Mean(count, len(SPAN_KINDS) + len(context.documents) + ages)
+        count, size = len(groups), len(self._kinds) + len(context.documents)
+        self._prompt_end = _Mean(count, size + 1)  # the last is instruction focus
+        self._generated = _Mean(count, size if self._ages is None else size + HISTORY_AGES)
         self._documents = len(context.documents)
         self._seen = False
 
@@ -85,7 +92,7 @@ class ReadingSums:
         sink = values.window[_SINK]
         with np.errstate(invalid="ignore", divide="ignore"):
             rest = np.where(sink > SINK_SATURATED, np.float32(np.nan), 1.0 - sink)
-            kinds = values.window[_KINDS].copy()  # [K, L, H]
+            kinds = values.window[_KINDS][self._kinds]  # [kinds of the request, L, H], a copy
             if self._first_kind >= 0:
                 kinds[self._first_kind] = np.maximum(kinds[self._first_kind] - sink, 0.0)
             kinds /= rest
@@ -104,7 +111,7 @@ class ReadingSums:
 
     def document_share(self) -> tuple[float | None, ...]:
         """Return for each document its share over all heads; None where undefined."""
-        shares = self._generated.of(0)[len(SPAN_KINDS) : len(SPAN_KINDS) + self._documents]
+        shares = self._generated.of(0)[len(self._kinds) : len(self._kinds) + self._documents]
         return tuple(None if np.isnan(share) else float(share) for share in shares)
 
     def results(self) -> tuple[Reading | None, Reading | None]:
@@ -115,22 +122,28 @@ class ReadingSums:
 
     def _result(self, group: int) -> Reading:
         generated, prompt_end = self._generated.of(group), self._prompt_end.of(group)
-        after = len(SPAN_KINDS) + self._documents
+        before, after = len(self._kinds), len(self._kinds) + self._documents
         focus = float(prompt_end[-1])
         return Reading(
-            prompt_end=prompt_end[: len(SPAN_KINDS)],
-            generated=generated[: len(SPAN_KINDS)],
+            prompt_end=self._by_kind(prompt_end[:before]),
+            generated=self._by_kind(generated[:before]),
             history=generated[after:] if self._ages is not None else np.full(HISTORY_AGES, np.nan, np.float32),
-            document_share=generated[len(SPAN_KINDS) : after],
+            document_share=generated[before:after],
             instruction_focus=None if np.isnan(focus) else focus,
-            prompt_end_share=prompt_end[len(SPAN_KINDS) : after],
+            prompt_end_share=prompt_end[before:after],
         )
+
+    def _by_kind(self, masses: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return *masses* of the kinds of the request as masses of all kinds."""
+        found = np.full(len(SPAN_KINDS), np.nan, np.float32)
+        found[self._kinds] = masses
+        return found
 
     def _focus(self, kinds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return instruction focus [1, heads] from masses by kind; NaN for a head that looks at neither."""
-        instructing = np.nan_to_num(kinds[_INSTRUCTING]).sum(0)
-        together = instructing + np.nan_to_num(kinds[_INFORMING]).sum(0)
-        defined = (together > 1.0 - SINK_SATURATED) & self._informed
+        instructing = np.nan_to_num(kinds[self._instructing]).sum(0)
+        together = instructing + np.nan_to_num(kinds[self._informing]).sum(0)
+        defined = (together > 1.0 - SINK_SATURATED) & bool(self._informing)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(defined, instructing / together, np.nan), np.float32)[None]
 
