@@ -29,3 +29,10 @@ def figure(name: str, value: float) -> str:
 def percent(share: float) -> str:
     """Return *share* as per cent, with a digit after the point where it is small."""
     return f"{share:.1%}" if abs(share) < 0.0995 else f"{share:.0%}"  # noqa: PLR2004 - below ten per cent
+
+
+def effect_text(effect: float) -> str:
+    """Return an effect in standard deviations; beyond a hundred nobody wants the digits (a stream that never moved, moved)."""
+    if abs(effect) >= 100:  # noqa: PLR2004 - see above
+        return f"{'>' if effect > 0 else '<'}{99 if effect > 0 else -99:+d} sd"
+    return f"{effect:+.1f} sd"

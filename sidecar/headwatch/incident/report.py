@@ -14,7 +14,7 @@ import jinja2
 import markupsafe
 
 from headwatch.incident import charts
-from headwatch.incident.figure_text import figure
+from headwatch.incident.figure_text import effect_text, figure
 from headwatch.incident.screen import lasted, moment
 from headwatch.incident.trail import leads_of
 from headwatch.pictures import figures
@@ -37,7 +37,7 @@ def render(
 ) -> str:
     """Return the report as HTML."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"moment": moment, "figure": lambda pair: figure(*pair)}
+    environment.filters |= {"moment": moment, "figure": lambda pair: figure(*pair), "effect": effect_text}
     template = resources.files("headwatch.incident").joinpath("data", "report.html.j2").read_text(encoding="utf-8")
     event = incident.event
     return environment.from_string(template).render(

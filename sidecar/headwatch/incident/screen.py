@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headwatch.incident.figure_text import figure
+from headwatch.incident.figure_text import effect_text, figure
 from headwatch.incident.paint import WIDTH, Paint, Style, clean, cut, wrapped
 from headwatch.incident.telling import FIRST
 
@@ -110,7 +110,7 @@ def _evidence(incident: Incident, events: Sequence[DriftEvent], paint: Paint) ->
 
 
 def _effect(one: Evidence) -> str:
-    return f"{one.effect:+.1f} sd" if one.kind in {"heads", "signal", "canary"} else "-"
+    return effect_text(one.effect) if one.kind in {"heads", "signal", "canary"} else "-"
 
 
 def _heads(incident: Incident, paint: Paint) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _heads(incident: Incident, paint: Paint) -> Iterator[str]:
 def _head(head: HeadFinding, route: str) -> str:
     mark = "*" if head.confident else " "
     name = f"{mark} layer {head.layer:>2} head {head.head:>2}  {head.feature}"
-    return (f"{cut(f'{name}  {clean(route)}', 41):42}{head.before:>9.3g}{head.after:>9.3g}{f'{head.effect:+.1f} sd':>9}"
+    return (f"{cut(f'{name}  {clean(route)}', 41):42}{head.before:>9.3g}{head.after:>9.3g}{effect_text(head.effect):>9}"
             f"{head.log10_evidence:>9.1f}")  # fmt: skip
 
 

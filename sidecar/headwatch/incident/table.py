@@ -224,6 +224,8 @@ DOUBTS: tuple[Doubt, ...] = (
           "documents are counted in each request that arrives: an outage or lost rows do not take them away or age them"),
     Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves heads by itself"),
+    Doubt("model", frozenset({UNTOLD}), 0.5, lambda f: f.any_signal,
+          "figures of the documents moved with the heads, which explains them"),
     Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,
           "figures of the documents moved with the heads, which explains them"),
     Doubt("traffic", frozenset({"length"}), 0.3,

@@ -9,6 +9,7 @@ import pytest
 
 from headwatch.findings import DeployEvent, DocumentExhibit, Exhibits, Incident, RequestExhibit
 from headwatch.incident.book import event_id
+from headwatch.incident.figure_text import effect_text
 from headwatch.incident.paint import WIDTH, clean, cut
 from headwatch.incident.screen import lasted, screen
 from headwatch.incident.severity import severity
@@ -119,6 +120,13 @@ def test_what_a_client_sends_cannot_steer_a_terminal():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59, "59 s"), (121, "2 min"), (7300, "2 h"), (200_000, "2 d")])
 def test_durations_are_said_as_a_person_would(seconds, text):
     assert lasted(seconds * 10**9) == text
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"), [(-1.54, "-1.5 sd"), (99.94, "+99.9 sd"), (-953_678.5, "<-99 sd"), (4e6, ">+99 sd")]
+)
+def test_effects_fit_their_column_however_large(effect, text):
+    assert effect_text(effect) == text
 
 
 @pytest.mark.parametrize("width", [5, 9, 40])

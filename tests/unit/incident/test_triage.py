@@ -127,6 +127,13 @@ def test_heads_alone_without_a_fresh_canary_are_told_as_what_they_are_undecided(
     assert "canar" in told.tells_apart or "fixed prompt" in told.tells_apart
 
 
+def test_heads_of_all_routes_with_documents_that_are_read_less_are_retrieval():
+    """Measured: another index answers all routes with documents of other questions, before the next fixed prompt is due."""
+    less = [signal("grounding_ratio_retrieval", 0.25, 0.14, -2.9, route=route) for route in ("hr", "legal")]
+    told = triage(case(heads(), heads("legal"), *less, run=canary(failed=False, time_ns=START - MINUTE)))
+    assert (told.drift_class, told.runner_up) == ("retrieval", "traffic")
+
+
 def test_a_release_near_the_start_makes_heads_alone_the_model():
     told = triage(case(heads(), deploys=(DeployEvent(START, "7b v2"),)))
     assert (told.drift_class, told.cause) == ("model", "unexplained")
