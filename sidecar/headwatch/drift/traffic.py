@@ -3,7 +3,8 @@
 A change of traffic explains what the strata do not hold equal; it is reported and never pages.  Two sets of windows are told
 apart by their shares: a share has changed where the difference is at least ``LEAST_SHARE`` and four standard deviations, the
 standard deviation being the larger of what the baseline's windows show and of what so many requests allow (binomial).
-Both bounds together say nothing of a handful of requests, and nothing of a change too small to explain anything.
+Bands of length count only where the mean length has changed as well.  All bounds together say nothing of a handful of
+requests, and nothing of a change too small to explain anything.
 
 A prompt's system text and template come as a digest.  Where most requests of a route shared one digest, and now hardly any
 has it, somebody released another prompt: that is no traffic but a change of the model, and triage takes it for one.
@@ -14,7 +15,7 @@ Cost: counts by name, at most ``MAX_NAMES`` of each kind; a baseline is two numb
 from __future__ import annotations
 
 from collections import defaultdict
-from math import log2, sqrt
+from math import ceil, log, log2, sqrt
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,6 +45,8 @@ _LEAST_WINDOWS = 5
 USUAL, GONE = 0.5, 0.1
 """A digest is a route's usual one from this share on, and has gone below this part of it."""
 _LEAST_REQUESTS = 5.0
+_CHANCE = 1e-6
+"""That a digest which is still in use is on none of the requests looked at."""
 
 
 def traffic_of(records: Sequence[RequestRecord]) -> dict[str, float]:
@@ -155,10 +158,10 @@ def traffic_evidence(
     now = TrafficBaseline.learn(with_requests)
     found = [*_shares(now, baseline), *_levels(now, baseline)]
     found.sort(key=lambda item: -abs(item[3]))
-    templates = _templates(now, baseline)
-    return tuple(
-        Evidence("traffic", name, model, route, "", 0.0, before, after, effect, since, note=note)
-        for name, before, after, effect, note, route in [*templates, *((*item, "") for item in found)]
+    templates = tuple(_templates(with_requests, baseline, model))
+    return templates + tuple(
+        Evidence("traffic", name, model, "", "", 0.0, before, after, effect, since, note=note)
+        for name, before, after, effect, note in found
     )
 
 
@@ -167,7 +170,10 @@ _Found = tuple[str, float, float, float, str]
 
 
 def _shares(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]:
+    longer = abs(now.length.mean() - baseline.length.mean()) >= LEAST_LENGTH
     for kind, what in KINDS.items():
+        if kind == "band" and not longer:
+            continue  # prompts near the edge of a band cross it for nothing
         largest: _Found | None = None
         for name in sorted(now.shares.keys() | baseline.shares.keys()):
             if not name.startswith(f"{kind}:"):
@@ -201,18 +207,30 @@ def _levels(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]
             yield name, before, after, moved / deviation, f"{unit}: {before:.3g} before, {after:.3g} now"
 
 
-def _templates(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[tuple[str, float, float, float, str, str]]:
+def _templates(current: Sequence[ObservedWindow], baseline: TrafficBaseline, model: str) -> Iterator[Evidence]:
+    """Yield routes whose usual digest is gone from their latest requests, so many that it is not gone by chance."""
     for route, seen in baseline.routes.items():
         mine = {name: count for name, count in baseline.templates.items() if name.rpartition(":")[0] == route}
-        if not mine or now.routes.get(route, 0.0) < _LEAST_REQUESTS:
+        if not mine:
             continue
         name = max(mine, key=lambda key: (mine[key], key))
         before = mine[name] / seen
-        after = now.templates.get(name, 0.0) / now.routes[route]
-        if before >= USUAL and after <= GONE * before:
-            digest = name.rpartition(":")[2]
-            note = f"the prompt template {digest} that {before:.0%} of requests had is on {after:.0%} now"
-            yield f"template:{route}", before, after, after - before, note, route
+        if before < USUAL:
+            continue
+        least = _LEAST_REQUESTS if before >= 1.0 - _CHANCE else max(_LEAST_REQUESTS, ceil(log(_CHANCE) / log(1.0 - before)))
+        requests = with_digest = 0.0
+        for window in reversed(current):  # a release divides them: what came before it says nothing of what is asked now
+            of_route = _of(window)
+            requests += of_route.routes.get(route, 0.0)
+            with_digest += of_route.templates.get(name, 0.0)
+            if requests >= least:
+                after = with_digest / requests
+                if after <= GONE * before:
+                    note = (f"the prompt template {name.rpartition(':')[2]} that {before:.0%} of requests had is on "
+                            f"{after:.0%} now")
+                    yield Evidence("traffic", f"template:{route}", model, route, "", 0.0, before, after, after - before,
+                                   window.start_ns, note=note)  # fmt: skip
+                break
 
 
 def _of(window: ObservedWindow) -> TrafficBaseline:

@@ -72,6 +72,12 @@ def test_longer_prompts_and_more_load_are_reported() -> None:
     assert any(name.startswith("band:") for name in by_name)
 
 
+def test_prompts_that_cross_the_edge_of_a_band_have_no_other_length() -> None:
+    baseline = TrafficBaseline.learn(window(number, mixed(12, 8, prompt_tokens=500)) for number in range(10))
+    found = traffic_evidence([window(20 + number, mixed(12, 8, prompt_tokens=520)) for number in range(3)], baseline)
+    assert not [item for item in found if item.name.startswith("band:")]
+
+
 def test_a_usual_template_that_is_gone_is_evidence_for_its_route_alone() -> None:
     now = [record(name=f"r-{number}", digest="cccc3333") for number in range(6)]
     found = traffic_evidence([window(20, [*now, *mixed(0, 6)])], usual())
