@@ -9,13 +9,15 @@ import numpy as np
 
 from headwatch.drift import cycle, evalue, pool
 from headwatch.drift.saved import below, prefixed
-from headwatch.drift.stream import StreamBaseline, StreamMonitor, learn
+from headwatch.drift.stream import StreamBaseline, StreamMonitor, joined, learn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+_VALUES_AT_ONCE = 8_000_000
+"""Values that are learned from at a time, feature by feature: a day of 5,120 heads has 44 million."""
 _POOL_BLOCKS = 20
 """Blocks that the baseline of a pool needs."""
 _POOL_REACH = 8.0
@@ -52,13 +54,27 @@ def learn_stratum(
     numbers, values, rows, covariates = _dense(numbers, values, rows, covariates)
     times = numbers.astype(np.float64) * window_seconds
     periods = cycle.known_periods(float(times[-1] - times[0]))
-    heads, levels, w = learn(values, rows, _causes(times, periods, covariates))
+    causes = _causes(times, periods, covariates)
+    at_once = max(1, _VALUES_AT_ONCE // (len(values) * len(layer)))
+    parts = [
+        _learn_features(layer, int(numbers[0]), values[:, part], rows[:, part], causes)
+        for part in (slice(first, first + at_once) for first in range(0, len(features), at_once))
+    ]
+    pools = {key: joined([part[key] for _, part in parts]) for key in parts[0][1]}
+    return StratumBaseline(features, layer, window_seconds, periods, joined([heads for heads, _ in parts]), pools)
+
+
+def _learn_features(
+    layer: NDArray[np.int64], first: int, values: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64]
+) -> tuple[StreamBaseline, dict[tuple[pool.Kind, int], StreamBaseline]]:
+    """Return the baseline of the heads and of their pools, for some of the features, from windows numbered *first* on."""
+    heads, levels, w = learn(values, rows, causes)
     pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
     uneven = np.zeros(0)
     for scale, kinds in pool.SCALES.items():
-        if (int(numbers[0]) % scale + len(numbers)) // scale < _POOL_BLOCKS:
+        blocks = pool.blocks(scale, layer, first, levels, w, rows)
+        if len(blocks.rows) < _POOL_BLOCKS:
             continue
-        blocks = pool.blocks(scale, layer, int(numbers[0]), levels, w, rows)
         for kind in kinds:
             series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:
@@ -69,7 +85,7 @@ def learn_stratum(
                 pool.bias(scale, float(np.median(heads.windows)), uneven) if kind == "energy" else None,
                 reach=_POOL_REACH,
             )
-    return StratumBaseline(features, layer, window_seconds, periods, heads, pools)
+    return heads, pools
 
 
 class StratumMonitor:

@@ -11,7 +11,7 @@ Shapes: N windows, F features, K streams of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from headwatch.drift.saved import below, prefixed
 from headwatch.drift.shiryaev_roberts import ShiryaevRoberts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -98,6 +98,26 @@ def learn(
         ),
         noise.held(standard, dilution),
         w,
+    )
+
+
+def joined(parts: Sequence[StreamBaseline]) -> StreamBaseline:
+    """Return the baseline of the features of all *parts*, which have the same streams, causes and bets."""
+    known = [part.regression for part in parts]
+
+    def features(name: str, axis: int = 0) -> NDArray[np.float64]:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
+
+    return StreamBaseline(
+        mean=features("mean"), scale=features("scale"), rows=features("rows"),
+        regression=replace(known[0], slopes=np.concatenate([part.slopes for part in known], axis=1)),
+        noise=slow_noise.SlowNoise(**{
+            field.name: np.concatenate([getattr(part.noise, field.name) for part in parts])
+            for field in fields(slow_noise.SlowNoise)
+        }),
+        centre=features("centre"), spread=features("spread"), bets=parts[0].bets, psi_mean=features("psi_mean", 1),
+        psi_spread=features("psi_spread", 1), windows=features("windows"), reach=parts[0].reach,
+        allowance=features("allowance"),
     )
 
 

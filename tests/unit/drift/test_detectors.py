@@ -169,3 +169,11 @@ def test_state_with_objects_in_it_is_refused() -> None:
     np.savez(archive, a=np.array([{}], dtype=object))
     with pytest.raises(DriftStateError, match="cannot be read"):
         from_bytes(archive.getvalue())
+
+
+def test_features_learned_one_by_one_are_those_learned_together(learned, monkeypatch) -> None:
+    monkeypatch.setattr("headwatch.drift.stratum._VALUES_AT_ONCE", 1)
+    apart = baseline()
+    assert apart.families == learned.families
+    for values in (healthy(30, 10), healthy(30, 11) + 0.01):
+        np.testing.assert_allclose(evidence(fed(apart, values)), evidence(fed(learned, values)), rtol=1e-9)
