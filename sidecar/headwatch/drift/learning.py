@@ -4,8 +4,8 @@ Two passes over the windows, because which strata are rare is known only after t
 ones: they are not looked at, and time passes over them.  Everything is bounded: strata that are told apart, parts that are
 watched by themselves (the rest is pooled), and the memory of a pass, for which parts are learned group by group.
 
-Cost: a pass reads each window from the history (a millisecond or less); the fits take seconds for a week of windows.  The
-largest array is one part: windows x features x heads x 8 bytes, and its like half a dozen times while it is learned.
+Cost: a pass reads each window from the history (a millisecond or less); the fits take seconds for a model of some hundred
+heads, minutes for 5,120.  The largest array is one part: windows x features x heads x 8 bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SEEN_SHARE = 0.25
 """Of a part's windows in which a stream must be defined."""
 _MOST_KEYS = 256
 _MOST_PARTS = 64
-_GROUP_BYTES = 192 * 1024 * 1024
+_GROUP_BYTES = 128 * 1024 * 1024
 
 
 class Windows(Protocol):
@@ -197,7 +197,7 @@ def _groups(plans: list[_Plan], windows: int) -> Iterator[list[_Plan]]:
 def _learn_group(span: Span, group: list[_Plan], window_seconds: float) -> Iterator[Part | None]:
     count = span.last - span.first + 1
     shapes = [(count, len(plan.names), plan.source.values.shape[1]) for plan in group]
-    values = [np.full(shape, np.nan, np.float32) for shape in shapes]  # exact: means of heads have 16 bits
+    values = [np.full(shape, np.nan, np.float32) for shape in shapes]  # exact for heads: their means have 16 bits
     rows = [np.zeros(shape[:2]) for shape in shapes]
     covariates = [np.full((count, len(plan.source.covariates)), np.nan) for plan in group]
     for window in span.read():
@@ -213,12 +213,12 @@ def _learn_group(span: Span, group: list[_Plan], window_seconds: float) -> Itera
     for index, plan in enumerate(group):
         with warnings.catch_warnings():  # NumPy warns of streams that no window defines
             warnings.simplefilter("ignore", RuntimeWarning)
-            yield _learn_part(plan, numbers, values[index].astype(np.float64), rows[index], covariates[index], window_seconds)
+            yield _learn_part(plan, numbers, values[index], rows[index], covariates[index], window_seconds)
         values[index] = np.zeros((0, 0, 0), np.float32)
 
 
 def _learn_part(
-    plan: _Plan, numbers: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.float64],
+    plan: _Plan, numbers: NDArray[np.int64], values: NDArray[np.float32], rows: NDArray[np.float64],
     covariates: NDArray[np.float64], window_seconds: float,
 ) -> Part | None:
     present: NDArray[np.bool_] = np.asarray((~np.isnan(values)).any(axis=(1, 2)))
@@ -232,18 +232,22 @@ def _learn_part(
     first = int(np.flatnonzero(present)[0])  # what came later than the baseline's first window is learned from there
     numbers, rows = numbers[first:], rows[first:, features]
     known = defined[features][:, chosen]
-    values = np.where(known, values[first:][:, features][:, :, chosen], np.nan)
+    if len(features) < len(plan.names) or len(chosen) < values.shape[2]:
+        values = values[:, features][:, :, chosen]
+    values = values[first:]
+    values[:, ~known] = np.nan
     names = tuple(plan.names[index] for index in features)
     source = plan.source
     caused = _causes(covariates[first:], present[first:]) if plan.key.kind == "heads" and not plan.members else None
     baseline: StratumBaseline | ScopeBaseline
     if plan.key.kind == "heads":
         _, layer = np.unique(chosen // source.heads, return_inverse=True)
-        baseline = learn_stratum(names, layer.astype(np.int64), numbers, window_seconds, values, rows, caused)
+        exact = values.astype(np.float64)
+        baseline = learn_stratum(names, layer.astype(np.int64), numbers, window_seconds, exact, rows, caused)
         heads = source.heads
     else:
         floor = np.array([[definition_of(name).floor] for name in names])
-        baseline = learn_scope(names, numbers, window_seconds, values, rows, floor)
+        baseline = learn_scope(names, numbers, window_seconds, values.astype(np.float64), rows, floor)
         heads = 0
     return Part(
         kind=plan.key.kind, label=plan.key.label, model=source.model, route=source.route, heads=heads, names=names,
