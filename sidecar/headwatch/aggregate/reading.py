@@ -10,12 +10,13 @@ answered, mass on what instructs (system and user) over mass on what instructs o
 the answer are left out, as in the paper: they read documents as they should.  With them an injection moves the mean by 0.6
 standard deviations of a request, without them by 2.9 (docs/signals.md).
 
-Cost: one product of [quantities, heads] with [heads, 2] a row, and two vectors of about 20 + documents numbers a request; no
-array here grows with the heads of the model, but for the two masks.
+Cost: one product of [quantities, heads] with [heads, 2] a row, about a tenth of what a row costs in all, and some dozen numbers
+a request: nothing that is kept of a request grows with the heads of the model.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,24 @@ _SINK = FEATURES.index("sink_mass")
 _KINDS = slice(len(REQUEST_FEATURES), len(REQUEST_FEATURES) + len(SPAN_KINDS))
 _INSTRUCTING = ("system", "user")
 _INFORMING = ("document", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadGroups:
+    """The groups of heads that are read apart: all, and the calibrated ones where there are any.  One for all requests."""
+
+    members: NDArray[np.float32]  # [L, H, G], 1 where a head is in the group
+    retrieval: NDArray[np.bool_] | None
+    """[L, H]; None where no map fits the model."""
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], retrieval: NDArray[np.bool_] | None) -> HeadGroups:
+        """Return the groups of a model of *shape* [layers, heads]; a map of another shape is left aside."""
+        fitting = retrieval if retrieval is not None and retrieval.shape == shape else None
+        groups = [np.ones(shape, np.float32)]
+        if fitting is not None:
+            groups.append(fitting.astype(np.float32))
+        return cls(np.stack(groups, axis=-1), fitting)
 
 
 class _Mean:
@@ -57,14 +76,10 @@ class _Mean:
 class ReadingSums:
     """The running sums of one request."""
 
-    def __init__(self, context: RequestContext, shape: tuple[int, int], retrieval_heads: NDArray[np.bool_] | None) -> None:
-        """*retrieval_heads* [L, H] marks the calibrated heads; it is left aside where its shape is not the model's *shape*."""
+    def __init__(self, context: RequestContext, groups: HeadGroups) -> None:
         self._prompt_tokens = context.prompt_tokens
-        self._calibrated = retrieval_heads is not None and retrieval_heads.shape == shape
-        groups = [np.ones(shape, np.float32)]
-        if retrieval_heads is not None and self._calibrated:
-            groups.append(retrieval_heads.astype(np.float32))
-        self._members = np.stack(groups, axis=-1)  # [L, H, G]
+        self._calibrated = groups.retrieval is not None
+        self._members = groups.members
         self._first_span = next((number for number, span in enumerate(context.spans) if span.start == 0), -1)
         present = {SPAN_KINDS.index(span.kind) for span in context.spans} | {SPAN_KINDS.index("generated")}
         self._kinds = sorted(present)
@@ -77,7 +92,7 @@ class ReadingSums:
             for kinds in (_INSTRUCTING, _INFORMING)
         )
         self._ages = _ages(context)
-        count, size = len(groups), len(self._kinds) + len(context.documents)
+        count, size = groups.members.shape[-1], len(self._kinds) + len(context.documents)
         self._prompt_end = _Mean(count, size + 1)  # the last is instruction focus
         self._generated = _Mean(count, size if self._ages is None else size + HISTORY_AGES)
         self._documents = len(context.documents)

@@ -21,6 +21,7 @@ from headwatch.records import RequestRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.reading import HeadGroups
     from headwatch.model import AttentionKind, RequestContext, WorkerIdentity
 
 _LOOKBACK = FEATURES.index("lookback")
@@ -30,10 +31,7 @@ _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
 class OpenRequest:
     """The running sums of one request."""
 
-    def __init__(
-        self, worker: WorkerIdentity, context: RequestContext, time_ns: int, retrieval_heads: NDArray[np.bool_] | None = None
-    ) -> None:
-        """*retrieval_heads* [L, H] marks the calibrated heads, where there are any."""
+    def __init__(self, worker: WorkerIdentity, context: RequestContext, time_ns: int, groups: HeadGroups) -> None:
         self.worker = worker
         self.context = context
         self.table = SpanTable(context)
@@ -47,9 +45,8 @@ class OpenRequest:
         shape = (len(REQUEST_FEATURES), worker.layers, worker.heads)
         self._sum = np.zeros(shape, np.float64)
         self._weight = np.zeros(shape, np.float64)
-        fits = retrieval_heads is not None and retrieval_heads.shape == shape[1:]
-        self._retrieval_heads = retrieval_heads if fits else None
-        self._reading = ReadingSums(context, shape[1:], retrieval_heads)
+        self._retrieval_heads = groups.retrieval
+        self._reading = ReadingSums(context, groups)
         self._undefined = 0
         self._carried: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         """Sum and weight of what heads moved, [len(REQUEST_VALUES), L, H]; None while no frame carried it."""

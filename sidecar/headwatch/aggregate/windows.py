@@ -23,6 +23,7 @@ import numpy as np
 from headwatch.aggregate.canaries import CanaryRows
 from headwatch.aggregate.cells import OpenEngine
 from headwatch.aggregate.ranks import Lives
+from headwatch.aggregate.reading import HeadGroups
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
 from headwatch.aggregate.values import SpanTable
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 GRACE_NS = 2_000_000_000
 _JUMP_WINDOWS = 10
 """Frames that are so much older than the open window are not late: the worker's clock was set back."""
+_MODELS = 64
+"""Models whose groups of heads are kept at hand."""
 MAX_LAYERS = 1024
 MAX_HEADS = 1024
 
@@ -66,6 +69,7 @@ class Aggregator:
         self._idle_ns = int(config.request_idle_seconds * 1e9)
         self._config = config
         self._head_maps = head_maps or {}
+        self._groups: dict[tuple[str, int, int], HeadGroups] = {}
         self._evidence = evidence
         self._engines: dict[str, OpenEngine] = {}
         self._canaries = CanaryRows(canaries, self._idle_ns)
@@ -232,6 +236,16 @@ class Aggregator:
                 break  # they are in the order in which they ended
             del self._ended[key]
 
+    def _groups_of(self, worker: WorkerIdentity) -> HeadGroups:
+        key = (worker.model, worker.layers, worker.heads)
+        groups = self._groups.get(key)
+        if groups is None:
+            if len(self._groups) >= _MODELS:
+                self._groups.clear()
+            mask = self._head_maps.get(worker.model, self._head_maps.get(""))
+            groups = self._groups[key] = HeadGroups.of((worker.layers, worker.heads), mask)
+        return groups
+
     def _request(
         self, worker: WorkerIdentity, engine_id: str, number: int, batch: SummaryBatch
     ) -> OpenRequest | None:
@@ -244,7 +258,5 @@ class Aggregator:
             if len(self._requests) >= self._config.max_open_requests:
                 self.counters["dropped_requests"] += 1
                 return None
-            request = self._requests[key] = OpenRequest(
-                worker, batch.requests[number], batch.time_ns, self._head_maps.get(worker.model, self._head_maps.get(""))
-            )
+            request = self._requests[key] = OpenRequest(worker, batch.requests[number], batch.time_ns, self._groups_of(worker))
         return request
