@@ -96,7 +96,7 @@ class _Followed:
 
 
 def config_of(baseline: Sequence[ObservedWindow], interval_windows: float = INTERVAL_WINDOWS) -> Config:
-    """Return the settings that runs are judged with: the defaults, but for a baseline of a few minutes, learned from all of it."""
+    """Return the settings that runs are judged with: the defaults, but for a baseline of minutes, learned from all of it."""
     sound = sum(not is_suspect(window.telemetry) for window in baseline)
     return Config(
         drift=DriftConfig(

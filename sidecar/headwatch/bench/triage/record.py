@@ -60,7 +60,8 @@ class Plan:
 
     scenarios: tuple[Scenario, ...] = SCENARIOS
     runs: tuple[int, ...] = tuple(range(1, RUNS + 1))
-    baseline: bool = True
+    reuse: bool = False
+    """Whether a baseline and leads that are there are left as they are."""
     tape: Path | None = None
     """Where the frames are kept as well."""
     command: str = "headwatch bench triage --record DIR"
@@ -109,8 +110,7 @@ class _Recorder:
         self._stage.start_sidecar()
         self._serve("healthy")
         self._stage.wait_for_fingerprint()
-        if self._plan.baseline:
-            self._keep_healthy(f"{recording.BASELINE}{recording.SUFFIX}", 0, "baseline", BASELINE_WINDOWS)
+        self._keep_healthy(f"{recording.BASELINE}{recording.SUFFIX}", 0, "baseline", BASELINE_WINDOWS)
         for run in self._plan.runs:
             self._keep_healthy(recording.lead_of(run), run, split_of(run), LEAD_WINDOWS)
         # Run after run of one scenario: the engine still has the documents of the run before in its prefix cache.
@@ -129,6 +129,9 @@ class _Recorder:
         self._stage.serve(server)
 
     def _keep_healthy(self, name: str, run: int, split: Split, windows: int) -> None:
+        if self._plan.reuse and (self._target / name).is_file():
+            return
+        self._tell(f"healthy traffic: {name}")
         requests = healthy(_random(name, run), split, company())
         found = self._segment(requests, windows, CONCURRENCY)
         kind = name.removesuffix(recording.SUFFIX).partition("-")[0]

@@ -44,12 +44,15 @@ def replay(folder: Path | None = None, only: Sequence[str] = (), *, progress: Pr
 def record_to(model: Path, folder: Path, only: Sequence[str] = (), *, progress: Progress = lambda _: None) -> TriageReport:
     """Record with *model* into *folder*, where recordings that are there give way, and return the report on it.
 
+    With *only* the baseline and the leads that are there stay, so that some scenarios can be recorded anew.
+
     Raises:
         CommandError: A server does not start, or refuses a request.
     """
     from headwatch.bench.triage.record import Plan, record  # noqa: PLC0415 - loads what only a recording needs
 
-    record(model, folder, Plan(chosen(only), command=" ".join([COMMAND, *(f"--only {name}" for name in only)])), progress)
+    command = " ".join([COMMAND, *(f"--only {name}" for name in only)])
+    record(model, folder, Plan(chosen(only), reuse=bool(only), command=command), progress)
     return replay(folder, only, progress=progress)
 
 
