@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,11 @@ import msgspec
 import numpy as np
 
 from headwatch.bench.machine import describe
-from headwatch.bench.triage.variants import middle_layer
+from headwatch.bench.triage.variants import WEIGHTS, middle_layer, write_variant
 from headwatch.canary.compare import compare
 from headwatch.canary.deviation import deviation
-from headwatch.canary.fingerprint import learn
-from headwatch.canary.prompts import BUILT_IN
+from headwatch.canary.fingerprint import Fingerprint, learn
+from headwatch.canary.prompts import BUILT_IN, PromptSet
 from headwatch.canary.signature import Run, Signature
 from headwatch.capture.kernels.oracle import summarise
 from headwatch.capture.layers.attention import AttentionRule, row_spans
@@ -35,8 +36,12 @@ from headwatch.model import CANARY_ROWS, Span, WorkerIdentity
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADDED = (8.0, 4.0, 2.0, 1.0, 0.5)
-TRIES = 3
+ADDED = (128.0, 32.0, 16.0, 8.0)
+VARIANTS = ("dead_head", "fine_tuned_layer", "int8")
+TRIES = 2
+LEFT_OUT = "long"
+"""This prompt is half of all tokens: without it the simulation takes half the time."""
+PROMPTS = PromptSet(BUILT_IN.version, tuple(item for item in BUILT_IN.prompt if item.name != LEFT_OUT))
 _DROPPED_BITS = 16
 """Of the 32 of a float32, those that bfloat16 does not have."""
 
@@ -60,11 +65,17 @@ class RoundedModel:
                 [{"role": item.role, "content": item.content} for item in prompt.messages], add_generation_prompt=True,
                 return_tensors="pt", return_dict=True,
             )["input_ids"]
-            for prompt in BUILT_IN.prompt
+            for prompt in PROMPTS.prompt
         }  # fmt: skip
         self.worker = WorkerIdentity(
             "simulated", 0, 0, folder.name, "", "bfloat16", len(self.layers), self._model.config.num_attention_heads, ""
         )
+
+    def load(self, folder: Path) -> None:
+        """Take the weights in *folder*."""
+        from safetensors.torch import load_file  # noqa: PLC0415
+
+        self._model.load_state_dict(load_file(folder / WEIGHTS), strict=False)  # the output matrix is tied
 
     def weight(self) -> Tensor:
         """Return the matrix of which one weight is changed."""
@@ -95,14 +106,24 @@ class RoundedModel:
         return Signature(name, tokens, "", "", self.worker, np.stack(layers, axis=1).astype(np.float32))
 
 
+def tried(pinned: Fingerprint, model: RoundedModel) -> dict[str, Any]:
+    """Return what some runs of *model* show against *pinned*."""
+    found = [compare(pinned, model.run()) for _ in range(TRIES)]
+    return {
+        "departed": sum(item.failed for item in found), "of": TRIES,
+        "earliest_layers": [item.earliest_layer for item in found], "hints": [item.hint for item in found],
+    }  # fmt: skip
+
+
 def main() -> int:
     """Run the simulation, print one JSON document, and write it where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--json", type=Path, metavar="FILE", help="added under `rounding_simulated`")
     given = parser.parse_args()
-    model = RoundedModel(prepare_model())
-    pinned = learn([model.run() for _ in range(given.runs)], BUILT_IN, 0)
+    original = prepare_model()
+    model = RoundedModel(original)
+    pinned = learn([model.run() for _ in range(given.runs)], PROMPTS, 0)
     unchanged = [deviation(pinned, model.run()) for _ in range(given.runs)]
     scores = [float(np.nanmax(item.scores)) for item in unchanged if item.scores is not None]
     result: dict[str, Any] = {
@@ -110,19 +131,20 @@ def main() -> int:
         "false_alarms": sum(item.failed for item in unchanged),
         "largest_deviation": max(item.largest for found in unchanged for item in found.prompts),
         "mean_deviation": float(np.mean([np.nanmean(item.mean) for item in unchanged])),
-        "largest_score": max(scores), "score_limit": unchanged[0].limit, "one_weight": {},
+        "largest_score": max(scores), "score_limit": unchanged[0].limit, "one_weight": {}, "variants": {},
     }  # fmt: skip
     weight = model.weight()
     place = weight.shape[0] // 3, weight.shape[1] // 3
     for added in ADDED:
         weight[place] += added
-        found = [compare(pinned, model.run()) for _ in range(TRIES)]
+        result["one_weight"][f"{added:g}"] = tried(pinned, model)
         weight[place] -= added
-        result["one_weight"][f"{added:g}"] = {
-            "departed": sum(item.failed for item in found), "of": TRIES,
-            "earliest_layers": [item.earliest_layer for item in found], "hints": [item.hint for item in found],
-        }  # fmt: skip
         print(f"+{added:g}: {result['one_weight'][f'{added:g}']}", file=sys.stderr, flush=True)  # noqa: T201 - progress
+    with tempfile.TemporaryDirectory() as folder:
+        for name in VARIANTS:
+            model.load(write_variant(name, original, Path(folder) / name))
+            result["variants"][name] = tried(pinned, model)
+            print(f"{name}: {result['variants'][name]}", file=sys.stderr, flush=True)  # noqa: T201 - progress
     every = [float(size) for size, item in result["one_weight"].items() if item["departed"] == TRIES]
     result["smallest_found"] = min(every, default=None)
     report: dict[str, Any] = {"machine": msgspec.to_builtins(describe())}

@@ -99,7 +99,7 @@ class Collector:
                     del self._open[key]
                     return _signature(item)
                 if now >= deadline:
-                    return "no rows of it arrived: is capture on, and does the worker report to this sidecar?"
+                    return "no rows of it arrived: is capture on, does the worker report here, is its canary_limit reached?"
                 self._changed.wait(min(max(deadline - now, 0.0), _POLL_SECONDS))
 
 
