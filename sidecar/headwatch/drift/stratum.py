@@ -20,6 +20,9 @@ _VALUES_AT_ONCE = 8_000_000
 """Values that are learned from at a time, feature by feature: a day of 5,120 heads has 44 million."""
 _POOL_BLOCKS = 20
 """Blocks that the baseline of a pool needs."""
+_FLOOR = 1e-4
+"""Smallest standard deviation of a window's mean that is believed of a head: its features lie in [0, 1], are kept with 16 bits,
+and one that is constant in the baseline (no sink in a window layer, a maximum of 1) must not page on dust."""
 _POOL_REACH = 8.0
 """Standard deviations at which a pool's innovations are clipped: what single heads may add is clipped already."""
 
@@ -68,13 +71,13 @@ def _learn_features(
     layer: NDArray[np.int64], first: int, values: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64]
 ) -> tuple[StreamBaseline, dict[tuple[pool.Kind, int], StreamBaseline]]:
     """Return the baseline of the heads and of their pools, for some of the features, from windows numbered *first* on."""
-    heads, levels, w = learn(values, rows, causes)
+    heads, levels, w = learn(values, rows, causes, floor=np.full((values.shape[1], 1), _FLOOR))
     pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
     uneven = np.zeros(0)
     for scale, kinds in pool.SCALES.items():
-        blocks = pool.blocks(scale, layer, first, levels, w, rows)
-        if len(blocks.rows) < _POOL_BLOCKS:
+        if (first % scale + len(levels)) // scale < _POOL_BLOCKS:
             continue
+        blocks = pool.blocks(scale, layer, first, levels, w, rows)
         for kind in kinds:
             series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:

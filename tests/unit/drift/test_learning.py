@@ -181,3 +181,23 @@ def test_only_short_baselines_are_charged() -> None:
     costs = [charged(baseline, windows).heads.psi_mean for windows in (40, 100, 300, LONG)]
     assert all((shorter > longer).all() for shorter, longer in pairwise(costs))
     assert (charged(baseline, 40).heads.psi_spread > baseline.heads.psi_spread).all()
+
+
+def test_a_head_that_was_constant_does_not_page_on_dust(history) -> None:
+    """A maximum of exactly 1 in every window, and later once in a while the next number below it."""
+    def constant(window):
+        strata = {}
+        for stratum, seen in window.strata.items():
+            values = seen.values.copy()
+            values[1] = 1.0
+            strata[stratum] = replace(seen, values=values)
+        return replace(window, strata=strata)
+
+    chat = by_key(learn(filled(history, Deployment(), constant), CONFIG, 60.0))[Key("heads", CHAT.label)]
+    monitor = chat.monitor()
+    for index in range(100):
+        view = chat.view(sources(constant(Deployment().window(WINDOWS + index)), DRIFT_FEATURES))
+        view.values[1, ::2] -= 2e-5
+        monitor.step(Deployment().first + WINDOWS + index, *view)
+    place = chat.names.index("max_weight")
+    assert monitor.evidence()["heads.mean"][place] < 10.0
