@@ -108,8 +108,9 @@ def compare_fingerprints(before: Fingerprint, after: Fingerprint) -> Comparison:
 
 def _exhibit(item: PromptDeviation, found: Deviation, pattern: Pattern, time_ns: int) -> CanaryExhibit:
     changed = item.text_changed or item.adapter_changed
+    # Under noise prompts are judged together, by layer: the threshold of one is only what its pinned runs stayed below.
     threshold = ROUNDING if found.scores is None else max(item.span, ROUNDING)
-    failed = changed or (item.largest > threshold if found.scores is None else found.failed)
+    failed = changed or (item.largest > threshold if found.scores is None else bool(found.layer_departs.any()))
     heads = () if item.text_changed else _heads(item, found, pattern)
     earliest = pattern.earliest_layer
     if found.scores is None and failed and not changed:

@@ -54,7 +54,11 @@ def pattern_of(found: Deviation) -> Pattern:
     changed = [item for item in found.prompts if item.text_changed]
     layers = np.flatnonzero(found.layer_departs)
     if changed:
-        return Pattern("template", _tokens(changed[0].prompt, changed[0].prompt_tokens, len(changed), len(found.prompts)), None)
+        note = _tokens(changed[0].prompt, changed[0].prompt_tokens, len(changed), len(found.prompts))
+        others = [item.prompt for item in found.prompts if not item.text_changed and item.largest > found.limit]
+        if others and found.scores is None:
+            note += f"; not that alone: {', '.join(others)} came to the same tokens and departs too"
+        return Pattern("template", note, None)
     first = int(layers[0]) if len(layers) else None
     if any(item.adapter_changed for item in found.prompts):
         return Pattern("adapter", "the server answers with another adapter", first)

@@ -82,6 +82,17 @@ def test_other_tokens_are_a_changed_template_and_layers_are_not_compared(fields:
     assert all(item.heads == () for item in found.exhibits)
 
 
+def test_a_changed_template_hides_no_changed_weights_where_some_prompt_came_to_the_same_tokens() -> None:
+    mixed = {name: replace(item, prompt_tokens=21) if name == "one" else item for name, item in run().signatures.items()}
+    found = compare(EXACT, Run(5, mixed))
+    assert (found.hint, "not that alone" in found.note, sum(item.failed for item in found.exhibits)) == ("template", False, 1)
+    weights = run(change=moved(1e-3, slice(4, None))).signatures
+    mixed = {name: replace(item, prompt_tokens=21) if name == "one" else item for name, item in weights.items()}
+    found = compare(EXACT, Run(5, mixed))
+    assert "not that alone: two, three came to the same tokens" in found.note
+    assert all(item.failed for item in found.exhibits)
+
+
 def test_another_adapter_is_named_though_everything_moves() -> None:
     found = compare(EXACT, run(change=growing(1e-3), adapter="french"))
     assert (found.failed, found.hint) == (True, "adapter")
