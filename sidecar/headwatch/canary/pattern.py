@@ -57,7 +57,7 @@ def pattern_of(found: Deviation) -> Pattern:
         note = _tokens(changed[0].prompt, changed[0].prompt_tokens, len(changed), len(found.prompts))
         others = [item.prompt for item in found.prompts if not item.text_changed and item.largest > found.limit]
         if others and found.scores is None:
-            note += f"; not that alone: {', '.join(others)} came to the same tokens and departs too"
+            note += f"; not that alone: with the same tokens as before, {', '.join(others)} depart too"
         return Pattern("template", note, None)
     first = int(layers[0]) if len(layers) else None
     if any(item.adapter_changed for item in found.prompts):

@@ -89,7 +89,7 @@ def test_a_changed_template_hides_no_changed_weights_where_some_prompt_came_to_t
     weights = run(change=moved(1e-3, slice(4, None))).signatures
     mixed = {name: replace(item, prompt_tokens=21) if name == "one" else item for name, item in weights.items()}
     found = compare(EXACT, Run(5, mixed))
-    assert "not that alone: two, three came to the same tokens" in found.note
+    assert "not that alone: with the same tokens as before, two, three depart too" in found.note
     assert all(item.failed for item in found.exhibits)
 
 
