@@ -34,7 +34,7 @@ def exhibits_of(
 
     *canary* and *deploys* are what is known besides; what the windows carry is found in them.
     """
-    routes = {one.route for one in event.evidence}
+    routes = {event.route} if event.route else {one.route for one in event.evidence}
     about = [
         request for window in windows for request in window.requests
         if request.model in {"", event.model} and (not routes or "" in routes or request.route in routes)

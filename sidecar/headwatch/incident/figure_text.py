@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwatch.findings import Evidence
 
 _SHARES = (
     "documents_absent", "documents_unresolved", "document_mass", "top_document_share", "stale_mass", "history_mass",
@@ -36,3 +40,8 @@ def effect_text(effect: float) -> str:
     if abs(effect) >= 100:  # noqa: PLR2004 - see above
         return f"{'>' if effect > 0 else '<'}{99 if effect > 0 else -99:+d} sd"
     return f"{effect:+.1f} sd"
+
+
+def place(one: Evidence) -> str:
+    """Return where the evidence is: its stratum or scope without the model and without what is empty, else its route."""
+    return "|".join(part for part in one.stratum.split("|")[1:] if part) or one.route

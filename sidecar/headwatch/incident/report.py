@@ -14,14 +14,14 @@ import jinja2
 import markupsafe
 
 from headwatch.incident import charts
-from headwatch.incident.figure_text import effect_text, figure
+from headwatch.incident.figure_text import effect_text, figure, place
 from headwatch.incident.screen import lasted, moment
 from headwatch.incident.trail import leads_of
 from headwatch.pictures import figures
 from headwatch.pictures.colours import diverging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from headwatch.findings import DriftEvent, HeadFinding, Incident
     from headwatch.incident.series import HeadMap, Series
@@ -37,7 +37,10 @@ def render(
 ) -> str:
     """Return the report as HTML."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"moment": moment, "figure": lambda pair: figure(*pair), "effect": effect_text}
+    filters: dict[str, Callable[..., str]] = {
+        "moment": moment, "figure": lambda pair: figure(*pair), "effect": effect_text, "place": place,
+    }  # fmt: skip
+    environment.filters.update(filters)
     template = resources.files("headwatch.incident").joinpath("data", "report.html.j2").read_text(encoding="utf-8")
     event = incident.event
     return environment.from_string(template).render(
@@ -48,7 +51,7 @@ def render(
         audit=audit,
         runbook=runbook,
         found_after=lasted(event.time_ns - event.since_ns),
-        promise_days=event.interval_windows * event.window_seconds / 86_400,
+        promised=lasted(int(event.interval_windows * event.window_seconds * 1e9)),
         heads=ranked_heads(incident)[:_HEADS],
         lines=[(line.name, _safe(charts.run_of(line, event.since_ns, event.time_ns))) for line in series.lines],
         head_maps=[_map(one) for one in series.heads],

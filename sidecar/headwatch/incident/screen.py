@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headwatch.incident.figure_text import effect_text, figure
+from headwatch.incident.figure_text import effect_text, figure, place
 from headwatch.incident.paint import WIDTH, Paint, Style, clean, cut, wrapped
 from headwatch.incident.telling import FIRST
 
@@ -82,8 +82,9 @@ def _judgement(incident: Incident, paint: Paint) -> Iterator[str]:
         f"after {event.windows_since} windows", _LABEL, "Began",
     )  # fmt: skip
     if event.log10_evidence > 0:
-        days = event.interval_windows * event.window_seconds / _DAY
-        yield from wrapped(f"one false page in {days:,.3g} days on average, of everything that is watched", _LABEL, "Promise")
+        promised = lasted(int(event.interval_windows * event.window_seconds * 1e9))
+        told = f"one false page in {event.interval_windows:,.0f} windows ({promised}), of everything together"
+        yield from wrapped(told, _LABEL, "Promise")
     if incident.note:
         yield from wrapped(clean(incident.note), _LABEL, "Note")
 
@@ -94,14 +95,14 @@ def _evidence(incident: Incident, events: Sequence[DriftEvent], paint: Paint) ->
         return
     yield paint(f"{'EVIDENCE':42}{'before':>9}{'now':>9}{'effect':>9}{'log10 M':>9}", "dim")
     for one in found[:_EVIDENCE]:
-        place = one.stratum.partition("|")[2] if one.stratum and one.kind == "heads" else one.route
-        name = f"{one.kind} {clean(one.name)}"
-        label = f"{name} {cut(clean(place), max(0, 40 - len(name)))}" if place else name
+        name, where = f"{one.kind} {clean(one.name)}", clean(place(one))
+        label = f"{name} {cut(where, max(0, 40 - len(name)))}" if where else name
         strength = f"{one.log10_evidence:.1f}" if one.log10_evidence else "-"
         before, after = (figure(one.name, value) for value in (one.before, one.after))
         yield f"{cut(label, 41):42}{before:>9}{after:>9}{_effect(one):>9}{strength:>9}"
-    for note in dict.fromkeys(one.note for one in found[:_EVIDENCE] if one.note):
-        yield from (paint(line, "dim") for line in wrapped(clean(note), 2))
+    noted = next((one for one in found[:_EVIDENCE] if one.note), None)
+    if noted is not None:
+        yield from (paint(line, "dim") for line in wrapped(clean(f"{noted.name}: {noted.note}"), 2))
     if len(found) > _EVIDENCE:
         yield paint(f"… and {len(found) - _EVIDENCE} more", "dim")
     if len(events) > 1:

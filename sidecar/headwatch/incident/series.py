@@ -14,6 +14,7 @@ import numpy as np
 
 from headwatch.errors import HistoryError
 from headwatch.history.file import History
+from headwatch.incident.figure_text import place
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Line:
 class HeadMap:
     """Effect of every head in one stratum: the mean since the change minus the mean before, in sds of the windows before."""
 
-    stratum: str
+    place: str
     feature: str
     effects: Matrix
     windows_before: int
@@ -79,8 +80,8 @@ def series_of(incident: Incident, windows: list[ObservedWindow]) -> Series:
     """Return the series of the evidence of *incident*, most first, in *windows*."""
     evidence = [one for one in incident.event.evidence if one.kind in {"heads", "signal", "telemetry"}][:MAX_LINES]
     lines = (
-        Line(f"{one.name}{f', {place}' if (place := one.stratum or one.route) else ''}",
-             tuple((window.end_ns, _value(one, window)) for window in windows))
+        Line(f"{one.name}{f', {where}' if (where := place(one)) else ''}",
+             tuple(sorted(((window.end_ns, _value(one, window)) for window in windows), key=lambda point: point[0])))
         for one in evidence
     )  # fmt: skip
     maps = [_head_map(one, incident.event.since_ns, windows) for one in evidence if one.kind == "heads"]
@@ -145,6 +146,6 @@ def _head_map(evidence: Evidence, since_ns: int, windows: list[ObservedWindow]) 
         effects = (np.nanmean(after, axis=0) - np.nanmean(before, axis=0)) / np.where(spread > 0, spread, np.nan)
     rows = effects.reshape(-1, heads)
     return HeadMap(
-        evidence.stratum, evidence.name, [[float(x) if np.isfinite(x) else None for x in row] for row in rows], len(before),
+        place(evidence), evidence.name, [[float(x) if np.isfinite(x) else None for x in row] for row in rows], len(before),
         len(after),
     )  # fmt: skip

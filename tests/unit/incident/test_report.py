@@ -79,7 +79,7 @@ def test_a_line_follows_its_own_route_and_a_missing_window_is_a_gap_not_zero():
     signals, lookback = series_of(SEEN, WINDOWS).lines
     assert {value for _, value in signals.points} == {0.02, 0.8}
     assert len(signals.points) == 27
-    assert lookback.name == f"lookback, {STRATUM.label}"
+    assert lookback.name == "lookback, 1|hr|1k-2k|decode"
     nothing = ObservedWindow(1200, START + 8 * MINUTE, START + 9 * MINUTE)
     assert series_of(SEEN, [*WINDOWS, nothing]).lines[0].points[-1][1] is None
 
