@@ -1,9 +1,10 @@
 """What faults of retrieval and innocent changes do to each signal, and how much of length a stratum leaves in the heads.
 
-Run ``python -m benchmarks.signals [--requests N] [--json]``: the packaged model behind the real server, with the plugin; the
-requests of ``headwatch bench triage`` (development questions), so many for each scenario; a receiver and the aggregator in this
-process.  An effect is the difference of means in standard deviations of one healthy request; a window of n requests sees it √n
-times as large.  The committed result (results/signals.json) is drawn in docs/signals.md.
+Run ``python -m benchmarks.signals [--requests N] [--json]`` (a quarter of an hour): the packaged model behind the real server, with
+the plugin; the requests of ``headwatch bench triage`` (development questions), so many for each scenario; a receiver and the
+aggregator in this process.  An effect is the difference of means in standard deviations of one healthy request; a window of n
+requests sees it √n times as large.  ``python -m benchmarks.signals --table benchmarks/results/signals.json`` writes the table of
+docs/signals.md.
 
 Length: the same questions with two or three documents, 350 and 480 tokens in one band, mixed in other proportions.  Windows
 are drawn from requests, those of the baseline from one half, those that are held against it from the other.
@@ -35,7 +36,7 @@ from headwatch.demo.model import prepare_model
 from headwatch.demo.processes import Server
 from headwatch.demo.servers import SERVED_MODEL, Addresses, config_text, vllm_command, vllm_environ
 from headwatch.drift.regression import fit
-from headwatch.drift.signals import DocumentBook
+from headwatch.drift.signals import DocumentBook, definition_of
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.scopes import values_of
 from headwatch.drift.signals.sources import SourceBook
@@ -70,6 +71,7 @@ SCENARIOS: dict[str, tuple[change.Alteration | None, Callable[[], tuple[Bundle, 
 }  # fmt: skip
 CONCURRENCY = 4
 _WINDOW_REQUESTS, _BASELINE_WINDOWS, _WINDOWS = 16, 400, 100
+_BOLD = 1.0
 _NEVER_MOVES = 1e-9
 """The deviation of a signal that is the same in every healthy request; its effects are plain differences."""
 _MIXES = (0.2, 0.8)
@@ -218,6 +220,32 @@ def _drawn(
     return np.mean([item[0] for item in chosen], axis=0), np.mean([item[1] for item in chosen], axis=0)
 
 
+def table(result: dict[str, object]) -> Iterator[str]:
+    """Yield the lines of the Markdown table: signals that move, by scenario; what moves by a whole deviation is bold."""
+    signals = result["signals"]
+    assert isinstance(signals, dict)
+    columns = [name for name in SCENARIOS if name not in HEALTHY]
+    yield "| signal | well | " + " | ".join(name.replace("_", " ") for name in columns) + " |\n"
+    yield "|---|---|" + "---|" * len(columns) + "\n"
+    for name, row in signals.items():
+        if definition_of(name).of_window:
+            continue
+        plain = row["deviation"] <= _NEVER_MOVES
+        cells = [_cell(row.get(column), row, plain=plain) for column in columns]
+        if any(cell not in {"", "0"} for cell in cells):
+            well = f"{row['mean']:.3g}" if plain else f"{row['mean']:.3g} ± {row['deviation']:.2g}"
+            yield f"| `{name}` | {well} | " + " | ".join(cells) + " |\n"
+
+
+def _cell(effect: float | None, row: dict[str, float], *, plain: bool) -> str:
+    if effect is None:
+        return ""
+    if plain:
+        return f"**{row['mean'] + effect:.2g}**" if effect else "0"
+    shown = f"{effect:+.1f}" if abs(effect) < 100 else f"{effect:+.0e}"  # noqa: PLR2004 - more digits say nothing
+    return f"**{shown}**" if abs(effect) >= _BOLD else shown
+
+
 def _lines(result: dict[str, object]) -> Iterator[str]:
     signals = result["signals"]
     assert isinstance(signals, dict)
@@ -236,7 +264,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--table", metavar="RESULT", help="write the table of a result instead of measuring one")
     arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.writelines(table(json.loads(Path(arguments.table).read_text(encoding="utf-8"))))
+        return 0
     result = measure(arguments.requests, _say)
     sys.stdout.write(json.dumps(result, indent=1) + "\n" if arguments.json else "".join(f"{line}\n" for line in _lines(result)))
     return 0
