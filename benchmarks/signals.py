@@ -1,10 +1,10 @@
 """What faults of retrieval and innocent changes do to each signal, and how much of length a stratum leaves in the heads.
 
-Run ``python -m benchmarks.signals [--requests N] [--json]`` (a quarter of an hour): the packaged model behind the real server, with
-the plugin; the requests of ``headwatch bench triage`` (development questions), so many for each scenario; a receiver and the
-aggregator in this process.  An effect is the difference of means in standard deviations of one healthy request; a window of n
-requests sees it √n times as large.  ``python -m benchmarks.signals --table benchmarks/results/signals.json`` writes the table of
-docs/signals.md.
+Run ``python -m benchmarks.signals [--requests N] [--json]`` (a quarter of an hour): the packaged model behind the real server,
+with the plugin; the requests of ``headwatch bench triage`` (development questions), so many for each scenario; a receiver and
+the aggregator in this process.  An effect is the difference of means in standard deviations of one healthy request; a window of
+n requests sees it √n times as large.  ``python -m benchmarks.signals --table benchmarks/results/signals.json`` writes the table
+of docs/signals.md.
 
 Length: the same questions with two or three documents, 350 and 480 tokens in one band, mixed in other proportions.  Windows
 are drawn from requests, those of the baseline from one half, those that are held against it from the other.
