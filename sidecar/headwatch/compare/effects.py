@@ -1,8 +1,9 @@
 """How large the differences are: by head and feature, by signal, by share of traffic; each with its interval.
 
 Strata are taken together, each as much as it can tell (the information Q of :mod:`headwatch.compare.statistic`), with the
-lengths of contexts held equal; ``after`` is ``before`` plus that difference.  An effect is the difference over the standard
-deviation of a unit within a side.
+lengths of contexts held equal: a difference is common to the strata in their standard deviations, and shown in the unit of the
+figure by the mean of these.  ``after`` is ``before`` plus it.  An effect is it over the standard deviation of a unit within a
+side.
 
 Intervals are simultaneous: all of one family hold at once with probability 1 - alpha, counted for everything that is looked at.
 That is why the ones of the largest effects may be believed though they were chosen for being large.
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.compare.pairs import FigureTest, Pair
+    from headwatch.compare.statistic import Shift
+    from headwatch.compare.streams import Streams
     from headwatch.compare.testing import Outcome, Single
 
 
@@ -75,51 +78,50 @@ class FeatureEffects(msgspec.Struct, frozen=True):
     """Half of each effect's interval."""
 
 
-class _Feature:
-    """The effects of one feature over strata."""
+class _Measured:
+    """The effects of K streams, over the strata or groups in which they were tested."""
 
-    def __init__(self, pair: Pair, feature: int, critical: float) -> None:
-        tests = [test.streams for test in pair.heads if test.feature == feature]
-        labels = np.repeat([0.0, 1.0], [pair.first.units, pair.second.units])[None]
-        total, streams = 0.0, tests[0].residuals.shape[1]
-        self.before, self.difference, variance, error = (np.zeros(streams) for _ in range(4))
+    def __init__(self, tests: Sequence[Streams], whole: Shift, labels: NDArray[np.float64], half_t: float) -> None:
+        """*whole* is the observed shift of all *tests* together, *half_t* half of an interval in standard errors."""
+        total = max(float(whole.information[0]), 1e-12)
+        before, spread, within = (np.zeros(len(tests[0].scale)) for _ in range(3))
         for test in tests:
             shift = shift_of(test, labels)
             information = float(shift.information[0])
-            b = shift.score[0] / max(information, 1e-12)
-            within = (test.weights @ test.residuals**2 - b * shift.score[0]) / max(test.freedom, 1)
-            total += information
-            self.before += information * test.means[0]
-            self.difference += shift.score[0] * test.scale
-            variance += information * np.maximum(within, 0.0) * test.scale**2
-            error += shift.variance[0] * test.scale**2
-        self.before /= total
-        self.difference /= total
-        self.deviation = np.sqrt(variance / total)
-        half = critical * np.sqrt(pair.inflations[0][feature] * error) / total
+            explained = shift.score[0] ** 2 / max(information, 1e-12)
+            left = (test.weights @ test.residuals**2 - explained) / max(test.freedom, 1)
+            before += information * test.means[0]
+            spread += information * test.scale**2
+            within += information * np.maximum(left, 0.0) * test.scale**2
+        unit = np.sqrt(spread / total)
+        deviation = np.sqrt(within / total)
+        half = half_t * np.sqrt(whole.variance[0]) / total * unit
+        self.before = before / total
+        self.difference = whole.score[0] / total * unit
         self.low, self.high = self.difference - half, self.difference + half
         with np.errstate(invalid="ignore", divide="ignore"):
-            self.effect = np.where(self.difference == 0, 0.0, self.difference / self.deviation)
-            self.half_width = half / self.deviation
+            self.effect = np.where(self.difference == 0, 0.0, self.difference / deviation)
+            self.half_width = np.where(half == 0, 0.0, half / deviation)
+        self.known = np.isfinite(self.before) & (whole.variance[0] > 0)
 
 
 def head_effects(pair: Pair, outcome: Outcome, alpha: float) -> tuple[list[FeatureEffects], list[HeadEffect]]:
     """Return the effects by feature, and every head's, the most certain first."""
-    critical = outcome.critical("heads", alpha)
-    features, heads = [], []
-    width = pair.first.heads
+    critical, width = outcome.critical("heads", alpha), pair.first.heads
+    features: list[FeatureEffects] = []
+    heads: list[tuple[float, HeadEffect]] = []
     for feature, shift in outcome.observed.items():
-        name = pair.first.features[feature]
-        found = _Feature(pair, feature, critical)
-        t = np.abs(shift.t[0]) / np.sqrt(pair.inflations[0][feature])
-        p_values = outcome.adjusted("heads", t.astype(np.float64))
-        known = np.isfinite(found.before) & np.isfinite(found.effect)
+        name, root = pair.first.features[feature], float(np.sqrt(pair.inflations[0][feature]))
+        tests = [test.streams for test in pair.heads if test.feature == feature]
+        found = _Measured(tests, shift, _observed_labels(pair), critical * root)
+        t = np.abs(shift.t[0]).astype(np.float64) / root
+        p_values = outcome.adjusted("heads", t)
+        patterns = _patterns(pair, outcome, feature)
         features.append(
             FeatureEffects(
-                name, _pattern(pair, outcome, feature), int((known & (p_values <= alpha)).sum()),
-                float(np.median(np.abs(found.effect[known]))) if known.any() else 0.0,
-                _pattern_by_stratum(pair, outcome, feature),
-                _table(found.effect, width), _table(found.half_width, width),
+                name, patterns.pop("", min(patterns.values())), int((found.known & (p_values <= alpha)).sum()),
+                float(np.median(np.abs(found.effect[found.known]))) if found.known.any() else 0.0, patterns,
+                _table(found.effect, found.known, width), _table(found.half_width, found.known, width),
             )
         )  # fmt: skip
         heads += [
@@ -128,7 +130,7 @@ def head_effects(pair: Pair, outcome: Outcome, alpha: float) -> tuple[list[Featu
                 float(found.before[stream] + found.difference[stream]), float(found.difference[stream]),
                 float(found.low[stream]), float(found.high[stream]), float(found.effect[stream]), float(p_values[stream]),
             ))
-            for stream in np.flatnonzero(known)
+            for stream in np.flatnonzero(found.known)
         ]  # fmt: skip
     heads.sort(key=lambda item: -item[0])
     return features, [effect for _, effect in heads]
@@ -139,43 +141,23 @@ def figure_effects(
 ) -> list[FigureEffect]:
     """Return the effects of signals or shares, the most certain first."""
     critical = outcome.critical(family, alpha)
-    inflated = pair.inflations[1 if family == "signals" else 2]
-    labels = np.repeat([0.0, 1.0], [pair.first.units, pair.second.units])[None]
+    root = float(np.sqrt(pair.inflations[1 if family == "signals" else 2]))
     effects = []
     for single in singles:
         chosen = [tests[place] for place in single.tests]
-        total = before = difference = variance = error = 0.0
-        for test in chosen:
-            streams, shift = test.streams, shift_of(test.streams, labels)
-            information, score, scale = float(shift.information[0]), float(shift.score[0, 0]), float(streams.scale[0])
-            within = float(streams.weights @ streams.residuals[:, 0] ** 2) - score**2 / max(information, 1e-12)
-            total += information
-            before += information * float(streams.means[0, 0])
-            difference += score * scale
-            variance += information * max(within, 0.0) / max(streams.freedom, 1) * scale**2
-            error += float(shift.variance[0, 0]) * scale**2
-        if total <= 0:
-            continue
-        half = critical * float(np.sqrt(inflated * error)) / total
-        before, difference, deviation = before / total, difference / total, float(np.sqrt(variance / total))
+        found = _Measured([test.streams for test in chosen], single.observed, _observed_labels(pair), critical * root)
+        before, difference = float(found.before[0]), float(found.difference[0])
         group = chosen[0].group.label if len(chosen) == 1 and chosen[0].group is not None else "all"
         effects.append((abs(float(single.t[0])), FigureEffect(
-            single.name, group, before, before + difference, difference, difference - half, difference + half,
-            difference / deviation if deviation > 0 else float(np.sign(difference)) * float("inf") if difference else 0.0,
-            float(outcome.adjusted(family, np.abs(single.t[:1]))[0]),
+            single.name, group, before, before + difference, difference, float(found.low[0]), float(found.high[0]),
+            float(found.effect[0]), float(outcome.adjusted(family, np.abs(single.t[:1]))[0]),
         )))  # fmt: skip
     effects.sort(key=lambda item: -item[0])
     return [effect for _, effect in effects]
 
 
-def _pattern(pair: Pair, outcome: Outcome, feature: int) -> float:
-    """Return the p-value of the pattern of *feature* over strata."""
-    found = _patterns(pair, outcome, feature)
-    return found.get("", min(found.values()))
-
-
-def _pattern_by_stratum(pair: Pair, outcome: Outcome, feature: int) -> dict[str, float]:
-    return {label: p_value for label, p_value in _patterns(pair, outcome, feature).items() if label}
+def _observed_labels(pair: Pair) -> NDArray[np.float64]:
+    return np.repeat([0.0, 1.0], [pair.first.units, pair.second.units])[None]
 
 
 def _patterns(pair: Pair, outcome: Outcome, feature: int) -> dict[str, float]:
@@ -187,6 +169,7 @@ def _patterns(pair: Pair, outcome: Outcome, feature: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _table(values: NDArray[np.float64], width: int) -> list[list[float | None]]:
-    plain = [round(float(value), 4) if np.isfinite(value) else None for value in values]
+def _table(values: NDArray[np.float64], known: NDArray[np.bool_], width: int) -> list[list[float | None]]:
+    plain = [round(float(value), 4) if one and np.isfinite(value) else None
+             for value, one in zip(values, known, strict=True)]  # fmt: skip
     return [plain[start : start + width] for start in range(0, len(plain), width)]

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 64
 """Strata compared; of more, those with the most rows."""
-_UNSEEN = np.zeros(0)
+COUNTED = (
+    "documents_absent", "documents_unresolved", "document_count", "document_tokens", "document_wholeness",
+    "tokens_per_document", "source_presence.", "stale_age_days", "version_lag",
+)  # fmt: skip
+"""Signals that are read from the request and not from attention: length does not bend them, it is made of some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,10 @@ class Pair:
 
 
 def pair_of(first: Side, second: Side, dependence: Dependence) -> Pair:
-    """Return *first* and *second* joined.
+    """Return *first* and *second* joined; without a stratum in common their heads are not compared, signals and traffic are.
 
     Raises:
-        CommandError: Their heads are not the same ones, or they have no stratum in common.
+        CommandError: Their heads are not the same ones, or they have nothing in common.
     """
     _check_shapes(first, second)
     labels = np.repeat([0.0, 1.0], [first.units, second.units])
@@ -85,11 +89,11 @@ def pair_of(first: Side, second: Side, dependence: Dependence) -> Pair:
         tests += found
         if not found:
             thin.append(cell)
-    if not tests:
+    signals, traffic = tuple(_signal_tests(first, second, labels)), tuple(_traffic_tests(first, second, labels))
+    if not (tests or signals or traffic):
         raise CommandError(_nothing_in_common(first, second, thin))
     return Pair(
-        first, second, tuple(tests), tuple(_signal_tests(first, second, labels)),
-        tuple(_traffic_tests(first, second, labels)), dependence,
+        first, second, tuple(tests), signals, traffic, dependence,
         tuple(sorted(first.cells.keys() - second.cells.keys())), tuple(sorted(second.cells.keys() - first.cells.keys())),
         tuple(sorted(thin)),
     )  # fmt: skip
@@ -134,9 +138,11 @@ def _head_tests(first: Side, second: Side, cell: Cell, labels: NDArray[np.float6
 
 
 def _signal_tests(first: Side, second: Side, labels: NDArray[np.float64]) -> Iterator[FigureTest]:
+    none = np.zeros((len(labels), 0))
     for group, name in sorted(first.signals.keys() & second.signals.keys()):
         pair = first.signals[group, name], second.signals[group, name]
-        causes = np.concatenate([_length(side, group) for side in (first, second)])
+        counted = name.startswith(COUNTED)
+        causes = none if counted else np.concatenate([_length(side, group) for side in (first, second)])
         streams = _figure(pair, causes, labels)
         if streams is not None:
             yield FigureTest(group, name, streams)
@@ -149,7 +155,7 @@ def _traffic_tests(first: Side, second: Side, labels: NDArray[np.float64]) -> It
         values = np.concatenate([share for share, _ in pair])[:, None]
         requests = np.concatenate([count for _, count in pair])
         streams = prepared(values, requests, np.zeros((len(labels), 0)), labels)
-        if streams is not None and np.ptp(streams.residuals) > 0:
+        if streams is not None and streams.varying.any():
             yield FigureTest(None, name, streams)
 
 
@@ -165,7 +171,7 @@ def _figure(pair: tuple[Series, Series], causes: NDArray[np.float64], labels: ND
     values = np.concatenate([series.values for series in pair])[:, None]
     requests = np.concatenate([series.requests for series in pair])
     streams = prepared(values, requests, causes, labels)
-    return streams if streams is not None and np.ptp(streams.residuals) > 0 else None
+    return streams if streams is not None and streams.varying.any() else None
 
 
 def _length(side: Side, group: Group) -> NDArray[np.float64]:

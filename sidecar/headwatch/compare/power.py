@@ -64,7 +64,7 @@ def feature_power(pair: Pair, outcome: Outcome, alpha: float) -> list[FeaturePow
                              / inflated)  # noqa: B023 - called in this round of the loop only
                 for pattern in patterns  # noqa: B023
             ]  # fmt: skip
-            return float((np.max(reached, axis=0)[1:] >= limit).mean())
+            return float((np.max(reached, axis=0)[1:] > limit).mean())
 
         scales = np.stack([test.streams.scale for test in pair.heads if test.feature == feature])
         scale = float(np.median(np.sqrt((scales**2).mean(axis=0))))
@@ -90,7 +90,7 @@ def signal_power(pair: Pair, outcome: Outcome, alpha: float) -> list[SignalPower
 
         def seen(size: float) -> float:
             reached = [np.abs(single.t + size * single.sensitivity) / root for single in singles]  # noqa: B023 - as above
-            return float((np.max(reached, axis=0)[1:] >= limit).mean())
+            return float((np.max(reached, axis=0)[1:] > limit).mean())
 
         scale = float(np.median([test.streams.scale[0] for test in pair.signals if test.name == name]))
         smallest = _smallest(seen)

@@ -64,7 +64,7 @@ def _side(letter: str, side: SideSummary) -> str:
 
 def _strata(found: Comparison) -> list[str]:
     strata = found.strata
-    lines = [f"compared within {len(strata.compared)} strata: {_shortened(strata.compared)}"]
+    lines = [f"compared within {len(strata.compared)} strata: {_shortened(strata.compared) or 'heads were not compared'}"]
     for labels, text in (
         (strata.only_first, "only in A, not compared"), (strata.only_second, "only in B, not compared"),
         (strata.too_thin, "too few units, not compared"),
@@ -88,6 +88,8 @@ def _certain(found: Comparison) -> list[str]:
 
 
 def _features(found: Comparison) -> list[str]:
+    if not found.features:
+        return []
     rows = [
         (feature.feature, _p(feature.p_value), str(feature.heads_named), f"{feature.median_effect:.2f}",
          _shortened([f"{label} {_p(p)}" for label, p in feature.strata.items() if p <= found.alpha]))
@@ -143,8 +145,9 @@ def _power(found: Comparison) -> list[str]:
         (power.feature, _size(power.all_heads, power.all_heads_units), _size(power.one_head, power.one_head_units))
         for power in found.power
     ]  # fmt: skip
-    lines = ["", "what this data would have shown with 80 % probability (sd of a unit, and units of the figure)",
-             *_table(("feature", "a shift of all heads", "a shift of one head"), rows)]  # fmt: skip
+    lines = ["", "what this data would have shown with 80 % probability (sd of a unit, and units of the figure)"]
+    if rows:
+        lines += _table(("feature", "a shift of all heads", "a shift of one head"), rows)
     if found.signal_power:
         signals = [(power.name, _size(power.smallest, power.smallest_units)) for power in found.signal_power]
         lines += ["", *_table(("signal", "a shift in all groups of requests"), signals)]

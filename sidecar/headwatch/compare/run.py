@@ -188,6 +188,8 @@ def _strata(pair: Pair) -> Strata:
 
 def _warnings(pair: Pair) -> list[str]:
     warnings = []
+    if not pair.heads:
+        warnings.append("no stratum has enough units on both sides, so heads were not compared")
     if pair.dependence.largest > _CORRELATED:
         warnings.append(f"units depend strongly on each other (lag-1 correlation {pair.dependence.largest:.2f}); only a longer "
                         "range says more")  # fmt: skip

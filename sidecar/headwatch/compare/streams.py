@@ -34,6 +34,7 @@ class Streams:
     residuals: NDArray[np.float32]  # [U, K] over scale; 0 where undefined
     scale: NDArray[np.float64]  # [K] standard deviation of a unit, sides not told apart
     means: NDArray[np.float64]  # [2, K] of each side
+    varying: NDArray[np.bool_]  # [K] whether there is anything to compare
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -66,9 +67,10 @@ def prepared(
     basis = _basis(causes, weights, int(present.sum()))
     residuals = np.where(present[:, None], centred - basis @ (basis.T @ (weights[:, None] * centred)), 0.0)
     scale = np.sqrt((weights[:, None] * residuals**2).sum(axis=0) / present.sum())
-    magnitude = np.abs(np.nan_to_num(means)).max(axis=0)
-    scale = np.maximum(scale, _SMALLEST_SCALE * np.maximum(magnitude, _SMALLEST_SCALE))
-    return Streams(weights, basis, (residuals / scale).astype(np.float32), scale, means)
+    least = _SMALLEST_SCALE * np.maximum(np.abs(np.nan_to_num(means)).max(axis=0), _SMALLEST_SCALE)
+    varying = scale > least
+    scale = np.maximum(scale, least)
+    return Streams(weights, basis, np.where(varying, residuals / scale, 0.0).astype(np.float32), scale, means, varying)
 
 
 def _basis(causes: NDArray[np.float64], weights: NDArray[np.float64], units: int) -> NDArray[np.float64]:

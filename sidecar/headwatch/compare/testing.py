@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.compare.statistic import Shift, shift_of
+from headwatch.compare.statistic import Shift, mean_spread, shift_of, spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,8 @@ class Single:
     """Places in the pair's signals or traffic: one, or all of a name together."""
     t: NDArray[np.float64]  # [P]
     sensitivity: NDArray[np.float64]  # [P]
+    observed: Shift
+    """The observed one, tests together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,16 @@ class Outcome:
         return np.asarray(np.searchsorted(smallest, alone + _SLACK / len(ordered), side="right") / len(smallest), np.float64)
 
     def critical(self, family: str, level: float) -> float:
-        """Return what a statistic of *family* must reach for the whole comparison to differ at *level*."""
+        """Return what a statistic of *family* must exceed for the whole comparison to differ at *level*."""
+        if family not in self.families:
+            return float("inf")
         count = len(self.smallest)
         values, times = np.unique(self.smallest, return_counts=True)
         allowed = np.cumsum(times) <= level * count
         if not allowed.any():
             return float("inf")
         reached = round(float(values[allowed][-1]) * count)
-        return float(np.sort(self.families[family])[count - reached])
+        return float(np.sort(self.families[family])[count - reached - 1])
 
 
 def tested(pair: Pair, labels: NDArray[np.float64]) -> Outcome:
@@ -103,7 +107,7 @@ def tested(pair: Pair, labels: NDArray[np.float64]) -> Outcome:
     sparse, observed, patterns = _heads(pair, labels, inflations[0])
     signals = _figures(pair.signals, labels, inflations[1], pooled=True)
     traffic = _figures(pair.traffic, labels, inflations[2], pooled=False)
-    families = {"heads": sparse, "pattern": _standing_out(patterns)}
+    families = {"heads": sparse, "pattern": _standing_out(patterns)} if patterns else {}
     for name, singles in (("signals", signals), ("traffic", traffic)):
         if singles:
             families[name] = np.max([np.abs(single.t) for single in singles], axis=0)
@@ -134,7 +138,7 @@ def _heads(
             whole = _one_piece(tests, labels[part], part, found)
             t = np.abs(whole.t).max(axis=1)
             if start == 0:
-                observed[feature] = Shift(whole.score[:1], whole.variance[:1], whole.information[:1])
+                observed[feature] = whole.first
                 t[0] /= np.sqrt(inflations[feature])
             sparse[part] = np.maximum(sparse[part], t)
         for place, (mean_square, slope, curve) in found.items():
@@ -169,8 +173,11 @@ def _figures(
 ) -> list[Single]:
     singles: list[Single] = []
     shifts: dict[str, list[tuple[int, Shift]]] = {}
+    if not tests:
+        return singles
+    spread = mean_spread([spread_of(test.streams, labels) for test in tests])
     for place, test in enumerate(tests):
-        shift = shift_of(test.streams, labels)
+        shift = shift_of(test.streams, labels, spread)
         singles.append(_single(test.name, (place,), shift, inflated))
         shifts.setdefault(test.name, []).append((place, shift))
     for name, found in shifts.items():
@@ -185,7 +192,7 @@ def _figures(
 def _single(name: str, places: tuple[int, ...], shift: Shift, inflated: float) -> Single:
     t = shift.t[:, 0].astype(np.float64)
     t[0] /= np.sqrt(inflated)
-    return Single(name, places, t, shift.sensitivity[:, 0].astype(np.float64))
+    return Single(name, places, t, shift.sensitivity[:, 0].astype(np.float64), shift.first)
 
 
 def standardised(pattern: Pattern, mean_square: NDArray[np.float64]) -> NDArray[np.float64]:

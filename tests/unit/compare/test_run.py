@@ -15,7 +15,8 @@ from headwatch.incident.triage import triage
 from .scenes import STREAMS, Scene, side
 
 QUICK = Settings(labellings=799)
-HEALTHY = {"canary_failed": False}
+SIGNALS = {"grounding_ratio": 0.6, "instruction_focus": 0.3, "capture_by_document": 1.0}
+HEALTHY = {"canary_failed": False, "signals": SIGNALS}
 
 
 def held(first=None, settings=QUICK, **second):
@@ -44,8 +45,8 @@ def test_of_twenty_equal_pairs_hardly_any_differs():
     [
         ({"canary_failed": True}, "model", "weights"),
         ({"templates": {"bb": 1.0}}, "model", "system_prompt"),
-        ({"signals": {"grounding_ratio": 0.4, "instruction_focus": 0.3}}, "retrieval", "wrong_documents"),
-        ({"signals": {"grounding_ratio": 0.6, "instruction_focus": 0.2}}, "injection", "injection"),
+        ({"signals": {**SIGNALS, "grounding_ratio": 0.4}}, "retrieval", "wrong_documents"),
+        ({"signals": {**SIGNALS, "instruction_focus": 0.2, "capture_by_document": 2.5}}, "injection", "injection"),
         ({"telemetry": {"capture_up": 1.0, "sample_rate": 0.3}}, "telemetry", "sampling_changed"),
         ({"routes": {"support": 0.1, "search": 0.9}}, "traffic", "route_mix"),
         ({"shift": 1.0}, "traffic", "topics"),
@@ -94,6 +95,22 @@ def test_strata_of_one_side_alone_are_listed_and_not_compared():
     assert found.strata.only_second == ("mail|512-1k|decode",)
 
 
+def test_without_a_stratum_in_common_the_rest_is_still_compared():
+    """Without documents prompts are so short that they are in other strata: that there are none must be said all the same."""
+    found = held(routes={"mail": 1.0})
+    assert found.strata.compared == ()
+    assert (found.verdict.drift_class, found.verdict.cause) == ("traffic", "route_mix")
+    assert any("heads were not compared" in warning for warning in found.warnings)
+    assert "heads were not compared" in render(found)
+
+
+def test_figures_that_are_counted_are_not_explained_away_by_the_length_that_they_make():
+    """Truncated documents make shorter prompts; the tokens of the documents fall with the length, and are named."""
+    whole, cut = ({**SIGNALS, "document_tokens": tokens} for tokens in (300.0, 100.0))
+    found = held({"signals": whole}, signals=cut, length=8.2)
+    assert "document_tokens" in {signal.name for signal in found.signals if signal.p_value <= 0.02}
+
+
 def test_another_revision_is_compared_and_named():
     found = held(revision="r2")
     assert not found.different
@@ -104,7 +121,6 @@ def test_another_revision_is_compared_and_named():
     ("change", "said"),
     [
         ({"windows": 3}, "too few to tell a difference"),
-        ({"routes": {"mail": 1.0}}, "no stratum in common"),
         ({"streams": STREAMS * 2, "heads": 4}, "different shapes: 3 layers of 4 heads"),
     ],
 )
