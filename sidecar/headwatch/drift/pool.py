@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from headwatch.drift.stream import Seen
+
 Kind = Literal["level", "energy"]
 SCALES: dict[int, tuple[Kind, ...]] = {1: ("level", "energy"), 8: ("energy",), 64: ("energy",)}
 """Windows in a block, and what is pooled over them.
@@ -37,7 +39,7 @@ SCALES: dict[int, tuple[Kind, ...]] = {1: ("level", "energy"), 8: ("energy",), 6
 A shift of levels is gathered window by window and nothing is lost; squares of sums say more than sums of squares.
 """
 
-_STATE = ("level", "total", "seen", "rarity", "doubt", "windows")
+_STATE = ("level", "total", "seen", "rarity", "doubt", "margin", "windows")
 _MOST_MISSING = 1024
 """Blocks after which nothing that was foreseen matters any more."""
 
@@ -50,6 +52,7 @@ class Block:
     energy: NDArray[np.float64]  # [F, streams]
     rows: NDArray[np.float64]  # [F] harmonic mean of the windows', 0 where there was none
     doubt: NDArray[np.float64]  # [F] what the variance of its windows was taken for over what it may be at least
+    margin: NDArray[np.float64]  # [F] by how much, as a share, that variance may be larger all the same
 
     def of(self, kind: Kind) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return values and rows of the pool *kind*; what innovations vary by does not go with rows."""
@@ -65,6 +68,7 @@ class _Sums:
     seen: NDArray[np.float64]  # [..., F, K] windows of each head
     rarity: NDArray[np.float64]  # [..., F] of 1 / rows
     doubt: NDArray[np.float64]  # [..., F]
+    margin: NDArray[np.float64]  # [..., F]
     windows: NDArray[np.float64]  # [..., F] in which there was any head
 
 
@@ -85,8 +89,8 @@ def _block(scale: int, members: NDArray[np.float64], sums: _Sums) -> Block:
         mean = level @ members / heads
         energy = np.cbrt(np.maximum(total**2 @ members / heads - (total @ members / heads) ** 2, 0.0))
         rows = np.where(sums.windows > 0, sums.windows / sums.rarity, 0.0)
-    doubt = sums.doubt / np.maximum(sums.windows, 1.0)
-    return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt)
+    doubt, margin = (doubts / np.maximum(sums.windows, 1.0) for doubts in (sums.doubt, sums.margin))
+    return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt, margin)
 
 
 class Pool:
@@ -99,15 +103,12 @@ class Pool:
         self.level = np.zeros((features, len(layer)))
         self.total = np.zeros((features, len(layer)))
         self.seen = np.zeros((features, len(layer)))
-        self.rarity, self.doubt, self.windows = np.zeros(features), np.zeros(features), np.zeros(features)
+        self.rarity, self.doubt, self.margin, self.windows = np.zeros((4, features))
         self.block = -1
         """The block that is open."""
 
-    def step(
-        self, number: int, level: NDArray[np.float64], w: NDArray[np.float64], rows: NDArray[np.float64],
-        doubt: NDArray[np.float64],
-    ) -> list[Block]:
-        """Take levels and innovations *w* [F, K] of window *number*, its *rows* [F] and *doubt* [F]; return blocks that ended.
+    def step(self, number: int, seen: Seen, rows: NDArray[np.float64]) -> list[Block]:
+        """Take what window *number* came to, and its *rows* [F]; return the blocks that ended.
 
         That is this window's where it is the last of its block, and before it those whose last windows were missing.
         """
@@ -117,16 +118,17 @@ class Pool:
             ended.append(self._close())
             missing = min(block - self.block - 1, _MOST_MISSING)
             nothing = np.full_like(ended[0].level, np.nan)
-            ended += [Block(nothing, nothing, np.zeros_like(rows), np.ones_like(doubt))] * missing
+            ended += [Block(nothing, nothing, *np.zeros((3, len(rows))))] * missing
         if block != self.block:
             self.block = block
-        known = ~np.isnan(w)
-        self.level += np.where(known, level, 0.0)
-        self.total += np.where(known, w, 0.0)
+        known = ~np.isnan(seen.w)
+        self.level += np.where(known, seen.level, 0.0)
+        self.total += np.where(known, seen.w, 0.0)
         self.seen += known
         present = known.any(axis=1)
         self.rarity += np.where(present, 1.0 / np.maximum(rows, 1.0), 0.0)
-        self.doubt += np.where(present, doubt, 0.0)
+        self.doubt += np.where(present, seen.doubt, 0.0)
+        self.margin += np.where(present, seen.margin, 0.0)
         self.windows += present
         if (number + 1) % self.scale == 0:
             ended.append(self._close())
@@ -174,7 +176,8 @@ def blocks(
         total=in_blocks(np.nan_to_num(w), 0.0).sum(axis=1),
         seen=known.sum(axis=1),
         rarity=np.where(present, in_blocks(1.0 / np.maximum(rows, 1.0), 0.0), 0.0).sum(axis=1),
-        doubt=np.ones((count, features)) * present.sum(axis=1),
+        doubt=np.zeros((count, features)),
+        margin=np.zeros((count, features)),
         windows=present.sum(axis=1).astype(np.float64),
     )
     assert sums.level.shape == (count, features, heads)  # one block a row
@@ -195,9 +198,9 @@ def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
 def bias(scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return by how much energy may be higher after the baseline than in it although nothing changed, as *relative*.
 
-    The heads' means are estimates from *windows* windows, which adds 1 / windows to the mean of their squares, and a block of
-    *scale* windows makes it *scale* times that.  How much that varies from baseline to baseline is told by *relative*, the
-    standard deviation over the mean of energy's cube in single windows; two of those are added.  A third of it shows in the
-    cube root.
+    The heads' means are estimates from *windows* windows.  In the baseline itself that takes 1 / windows from the mean of their
+    squares, afterwards it adds as much; in a block of *scale* windows it is *scale* times that.  How much it varies from
+    baseline to baseline is told by *relative*, the standard deviation over the mean of energy's cube in single windows; two of
+    those are added.  A third of it shows in the cube root.
     """
-    return np.asarray((scale + 2) / windows * (1.0 + 2.0 * relative) / 3.0)
+    return np.asarray(2.0 * (scale + 1) / windows * (1.0 + 2.0 * relative) / 3.0)

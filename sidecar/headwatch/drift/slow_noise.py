@@ -42,6 +42,8 @@ _ODDS = np.exp2(np.array([-0.8, -0.4, 0.0, 0.4, 0.8, 1.4, 2.0]))
 """Factors of the odds of phi and of share on the finer grid: near 1 a little is a lot."""
 _PLAUSIBLE = 2.71
 """What minus twice the log likelihood may be above its least (one degree of freedom, one side, 95 %)."""
+_SHARE_ERROR = 0.03
+"""Standard error of ``share``, about, with as many values as the fit looks at."""
 _SETTLED = 200
 """Windows after which the filter's gain no longer changes."""
 _FIT_STREAMS = 8
@@ -76,6 +78,11 @@ class SlowNoise:
         least = 1.0 + np.where(fewer, self.sampled_least, self.sampled_most) * (ratio - 1.0)
         doubt = (self.share + (1.0 - self.share) * most) / np.maximum(self.share + (1.0 - self.share) * least, _TINY)
         return most, doubt
+
+    def margin(self, dilution: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much, as a share, the variance may be off at *dilution* [..., F] because ``share`` is an estimate."""
+        total = self.share + (1.0 - self.share) * dilution
+        return np.asarray(_SHARE_ERROR * np.abs(dilution - 1.0) / np.maximum(total, _TINY))
 
     def held(self, y: NDArray[np.float64], dilution: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return *y* [..., F, K] clipped at as many of its own standard deviations as an innovation is."""

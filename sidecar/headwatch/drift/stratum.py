@@ -86,7 +86,7 @@ def _learn_features(
                 series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
                 evalue.ENERGY if kind == "energy" else evalue.MEAN,
                 pool.bias(scale, float(np.median(heads.windows)), uneven) if kind == "energy" else None,
-                reach=_POOL_REACH,
+                reach=_POOL_REACH, parameters=1 + causes.shape[1],
             )
     return heads, pools
 
@@ -118,10 +118,11 @@ class StratumMonitor:
         causes = _causes(seconds, self.baseline.periods, None if covariates is None else covariates[None])[0]
         seen = self.heads.step(values, rows, causes)
         for scale, collector in self.collectors.items():
-            for block in collector.step(number, seen.level, seen.w, rows, seen.doubt):
+            for block in collector.step(number, seen, rows):
                 for kind in pool.SCALES[scale]:
-                    doubt = block.doubt if kind == "energy" else None
-                    self.pools[kind, scale].step(*block.of(kind), np.zeros(0), elapsed=scale, doubt=doubt)
+                    # of what a variance is off, its cube root shows a third
+                    doubts = (block.doubt, block.margin / 3.0) if kind == "energy" else (None, None)
+                    self.pools[kind, scale].step(*block.of(kind), np.zeros(0), scale, *doubts)
 
     def evidence(self) -> dict[str, NDArray[np.float64]]:
         """Return for each family the evidence of each feature, [F], averaged over streams with fixed weights."""

@@ -33,8 +33,11 @@ _ORDINARY = 1.5
 """Times as many rows as typical, or as few, that tell the scale of a window of typical rows."""
 _DOUBT = 1.02
 """What the variance may be over what it is at least, beyond which nothing is bet on values that are steadier."""
-_BLOCK = 16
-"""Windows over which the correlation that is left is measured."""
+_BLOCKS = (16, 192)
+"""Windows over which the correlation that is left is measured: a quarter of an hour, and what is left of a cycle of the day."""
+_FEWEST_BLOCKS = 5
+_DRAWN = 16
+"""Blocks that a single stream needs to count as much as all streams together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class StreamBaseline:
     bets: evalue.Bets
     psi_mean: NDArray[np.float64]  # [bets, F, K]
     psi_spread: NDArray[np.float64]  # [bets, F, K]
-    windows: NDArray[np.float64]  # [F, K] windows that were seen
+    windows: NDArray[np.float64]  # [F, K] windows that were seen, for each parameter of the mean
     reach: float  # standard deviations at which innovations are clipped
     allowance: NDArray[np.float64]  # [F, K] by how much later innovations may be off besides, though nothing changed
 
@@ -59,7 +62,7 @@ class StreamBaseline:
 def learn(
     series: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64],
     bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None, floor: NDArray[np.float64] | None = None,
-    reach: float = slow_noise.CLIP,
+    reach: float = slow_noise.CLIP, parameters: int | None = None,
 ) -> tuple[StreamBaseline, NDArray[np.float64], NDArray[np.float64]]:
     """Return the baseline of *series* [N, F, K], its standardised levels and its innovations, [N, F, K] each.
 
@@ -89,7 +92,7 @@ def learn(
     spread = _long_run_deviation(innovations - centre)
     spread = np.where(raised, np.maximum(spread, 1.0), spread)  # or the floor would be taken back here
     w = np.clip((innovations - centre) / spread, -reach, reach)
-    windows = (~np.isnan(w)).sum(axis=0).astype(np.float64)
+    windows = (~np.isnan(w)).sum(axis=0) / (1 + causes.shape[1] if parameters is None else parameters)
     return (
         StreamBaseline(
             mean=mean, scale=scale, rows=typical, regression=known, noise=noise, centre=centre,
@@ -128,6 +131,7 @@ class Seen:
     level: NDArray[np.float64]  # [F, K] in standard deviations, clipped
     w: NDArray[np.float64]  # [F, K] innovations, clipped
     doubt: NDArray[np.float64]  # [F] what their variance was taken for over what it may be at least
+    margin: NDArray[np.float64]  # [F] by how much, as a share, it may be larger all the same
 
 
 class StreamMonitor:
@@ -142,15 +146,17 @@ class StreamMonitor:
         self.mean = ShiryaevRoberts((len(baseline.bets.lambdas), *baseline.mean.shape))
         self.spread = ShiryaevRoberts((len(evalue.SPREAD.lambdas), *baseline.mean.shape)) if spread else None
         self._allowed_mean = evalue.allowance(baseline.bets, baseline.windows, baseline.allowance)
+        self._sizes = np.abs(np.array(baseline.bets.lambdas))[:, None, None]
         self._allowed_spread = evalue.allowance(evalue.SPREAD, baseline.windows)
 
     def step(
         self, x: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64], elapsed: float = 1.0,
-        doubt: NDArray[np.float64] | None = None,
+        doubt: NDArray[np.float64] | None = None, off: NDArray[np.float64] | None = None,
     ) -> Seen:
         """Take the values *x* [F, K] of one window with *rows* [F] and *causes* [C].
 
-        *doubt* [F] is how much smaller the spread that *x* speaks of may be for want of rows, where *x* is itself a spread.
+        Where *x* is itself a spread: *doubt* [F] is how much smaller the spread that it speaks of may be for want of rows, and
+        *off* [F], in units of x, by how much it may be off because the share of sampling is an estimate.
         """
         base = self.baseline
         expected = base.mean + base.regression.expected(causes)
@@ -160,11 +166,13 @@ class StreamMonitor:
         w = np.clip((innovation - base.centre) / base.spread, -base.reach, base.reach)
         seen = ~np.isnan(w)
         found = evalue.log_e(base.bets, w, base.psi_mean, self._allowed_mean)
+        if off is not None:
+            found -= self._sizes * (off[:, None] / (base.scale * base.spread))
         self.mean.step(found if doubt is None else _no_steadier(base.bets, found, doubt), seen, elapsed)
         if self.spread is not None:
             found = evalue.log_e(evalue.SPREAD, w**2 - 1.0, base.psi_spread, self._allowed_spread)
             self.spread.step(_no_steadier(evalue.SPREAD, found, own_doubt), seen, elapsed)
-        return Seen(base.noise.held(level, dilution), w, own_doubt)
+        return Seen(base.noise.held(level, dilution), w, own_doubt, base.noise.margin(dilution))
 
     def reset(self, features: NDArray[np.bool_]) -> None:
         """Forget the evidence of the features marked [F]."""
@@ -212,13 +220,15 @@ def _long_run_deviation(innovations: NDArray[np.float64]) -> NDArray[np.float64]
     """Return the standard deviation [F, K] of innovations [N, F, K] with mean 0, raised where they are still correlated."""
     with np.errstate(invalid="ignore"):
         variance = np.nan_to_num(np.nanmean(innovations**2, axis=0), nan=1.0)
-    blocks = len(innovations) // _BLOCK
-    if blocks:
-        parts = np.nan_to_num(innovations[: blocks * _BLOCK]).reshape(blocks, _BLOCK, *innovations.shape[1:])
+    raised = np.ones_like(variance)
+    for length in _BLOCKS:
+        blocks = len(innovations) // length
+        if blocks < _FEWEST_BLOCKS:
+            break
+        parts = np.nan_to_num(innovations[: blocks * length]).reshape(blocks, length, *innovations.shape[1:])
         seen = np.maximum((parts != 0).sum(axis=(0, 1)), 1)
         ratio = (parts.sum(axis=1) ** 2).sum(axis=0) / seen / np.maximum(variance, _TINY)  # [F, K]
         together = ratio.mean(axis=1, keepdims=True)
-        drawn = (blocks * ratio + _BLOCK * together) / (blocks + _BLOCK)
-        variance = variance * np.maximum(1.0, drawn)
-    deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, _TINY))
+        raised = np.maximum(raised, (blocks * ratio + _DRAWN * together) / (blocks + _DRAWN))
+    deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance * raised, _TINY))
     return deviation

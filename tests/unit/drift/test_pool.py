@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from headwatch.drift import pool
+from headwatch.drift.stream import Seen
 
 LAYER = np.arange(12) // 4
 
@@ -26,7 +27,7 @@ def test_blocks_made_at_once_are_those_made_window_by_window(scale, first) -> No
     collector = pool.Pool(scale, LAYER, 2)
     expected = []
     for number, level, innovation, count in zip(range(first, first + 200), levels, w, rows, strict=True):
-        expected += collector.step(number, level, innovation, count, np.ones(2))
+        expected += collector.step(number, Seen(level, innovation, np.ones(2), np.zeros(2)), count)
     found = pool.blocks(scale, LAYER, first, levels, w, rows)
     assert len(found.rows) == len(expected)
     for name in ("level", "energy", "rows"):

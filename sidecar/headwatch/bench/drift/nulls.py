@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 INTERVAL_WINDOWS = float(DAY_WINDOWS)
 """Windows between two false alarms that are promised."""
 BASELINES = {"8 hours": 480, "1 day": 1440, "7 days": 10_080}
-MINIMUM_WINDOWS = DAY_WINDOWS
-"""Windows of baseline below which the product sends no page."""
+MANY_HEADS = 512
+FAMILIES_OF_MANY_HEADS = ("AR .9 with sampling noise", "daily cycle", "changing sampling rate")
+"""Those in which pools of many heads see what pools of few do not: small errors of what is foreseen."""
 NOT_PAGING = {("daily cycle", 480)}
 _CONFIDENCE = 0.975
 
@@ -67,16 +68,24 @@ class NullCell(msgspec.Struct, frozen=True):
 
 def cells(size: NullSize) -> Iterator[NullCell]:
     """Yield all null cells."""
-    for number, (family, (name, windows)) in enumerate(
-        (family, baseline) for baseline in BASELINES.items() for family in FAMILIES
-    ):
-        watch = Watch(family, windows, size.replicas, size.heads, size.seed + number)
-        pages = false_alarms(watch, round(size.days * DAY_WINDOWS), Headwatch(INTERVAL_WINDOWS))
-        yield cell(family, name, size.heads, size.heads, size.days, pages, paging=(family, windows) not in NOT_PAGING)
+    windows = round(size.days * DAY_WINDOWS)
+    for place, (family, baseline, heads) in enumerate(wanted(size.heads)):
+        replicas = size.replicas if heads == size.heads else size.replicas // 2
+        watch = Watch(family, BASELINES[baseline], replicas, heads, size.seed + place)
+        pages = false_alarms(watch, windows, Headwatch(INTERVAL_WINDOWS))
+        name = family if heads == size.heads else f"{family}, {heads} heads"
+        yield cell(name, baseline, heads, heads, size.days, pages, paging=(family, watch.baseline) not in NOT_PAGING)
     for contestant in (TenStrata, Newcomers):
-        pager = contestant(size.replicas, size.heads // 2, INTERVAL_WINDOWS, size.seed + 1000)
-        pages = pager.watch(round(size.days * DAY_WINDOWS))
-        yield cell(contestant.name, "1 day", size.heads // 2, pager.streams, size.days, pages)
+        heads = size.heads // 4
+        pager = contestant(size.replicas // 2, heads, INTERVAL_WINDOWS, size.seed + 1000)
+        pages = pager.watch(2 * windows)
+        yield cell(contestant.name, "1 day", heads, pager.streams, 2.0 * size.days, pages)
+
+
+def wanted(heads: int) -> Iterator[tuple[str, str, int]]:
+    """Yield family, baseline and number of heads of the cells with one stratum and feature."""
+    yield from ((family, baseline, heads) for baseline in BASELINES for family in FAMILIES)
+    yield from ((family, "1 day", MANY_HEADS) for family in FAMILIES_OF_MANY_HEADS)
 
 
 def cell(

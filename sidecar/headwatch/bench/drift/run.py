@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headwatch.bench.drift.cells import DelayCell
     from headwatch.bench.drift.nulls import NullCell
 
-QUICK = Size(null_replicas=8, null_heads=64, null_days=1.5, delay_replicas=12, delay_heads=128, patience=1.0)
-FULL = Size(null_replicas=12, null_heads=64, null_days=2.0, delay_replicas=16, delay_heads=128, patience=1.25)
+QUICK = Size(null_replicas=8, null_heads=64, null_days=1.0, delay_replicas=12, delay_heads=128, patience=1.0)
+FULL = Size(null_replicas=24, null_heads=128, null_days=2.0, delay_replicas=24, delay_heads=128, patience=1.5)
 SEED = 20_261_129
 TUNING_SEED = 901
 PEER_PAGES_A_DAY = 2.0
@@ -34,7 +34,7 @@ _TIMED_WINDOWS = 64
 
 
 def run(*, quick: bool, tune: bool = False, progress: Callable[[str], None] = lambda _: None) -> DriftReport:
-    """Return what was seen: in ten minutes on one core with *quick*, in under an hour without; *tune* the peers anew first."""
+    """Return what was seen: in ten minutes on one core with *quick*, in an hour without; *tune* the peers anew first."""
     started = time.monotonic()
     size = QUICK if quick else FULL
     progress("time of a window")
@@ -54,9 +54,8 @@ def run(*, quick: bool, tune: bool = False, progress: Callable[[str], None] = la
         own = cells.medians(null, delay_size, Headwatch(nulls.INTERVAL_WINDOWS), cells.shifts())
         one_limit = {name: PEERS[name](fixed[name]) for name in PEERS}
         delay_cells += cells.run(null, delay_size, own, one_limit, progress)
-        if not quick:
-            own_limit = {name: PEERS[name](limits[name][null]) for name in PEERS}
-            own_null_cells += cells.run(null, delay_size, own, own_limit, progress)
+        own_limit = {name: PEERS[name](limits[name][null]) for name in PEERS}
+        own_null_cells += cells.run(null, delay_size, own, own_limit, progress)
     bars = _bars(null_cells, delay_cells, milliseconds)
     return DriftReport(
         bars=bars,

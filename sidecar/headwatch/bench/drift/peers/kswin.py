@@ -68,9 +68,10 @@ class Kswin:
 def distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the Kolmogorov-Smirnov distance of two samples [R, n, K] of the same size, times n, [R, K]."""
     size = one.shape[1]
-    order = np.argsort(np.concatenate([one, other], axis=1), axis=1)
-    steps = np.cumsum(np.where(order < size, 1, -1), axis=1, dtype=np.int64)
-    furthest: NDArray[np.int64] = np.abs(steps).max(axis=1)
+    together = np.ascontiguousarray(np.concatenate([one, other], axis=1).swapaxes(1, 2))
+    order = np.argsort(together, axis=2)
+    steps = np.cumsum(np.where(order < size, 1, -1), axis=2, dtype=np.int64)
+    furthest: NDArray[np.int64] = np.abs(steps).max(axis=2)
     return furthest
 
 
