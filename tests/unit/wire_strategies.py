@@ -31,7 +31,8 @@ documents = st.builds(
 )  # fmt: skip
 contexts = st.builds(
     RequestContext, texts, st.integers(0, 2**31 - 1), st.lists(spans, max_size=4), st.lists(documents, max_size=3),
-    *[texts] * 6, st.lists(texts, max_size=2), finite, st.booleans(), st.integers(0, 4), st.lists(spans, max_size=2), *[texts] * 3,
+    *[texts] * 6, st.lists(texts, max_size=2), finite, st.booleans(), st.integers(0, 4), st.lists(spans, max_size=2),
+    *[texts] * 3,
 )  # fmt: skip
 statuses = st.builds(
     StatusFrame, workers, counts, counts, st.booleans(), texts, count_tables, count_tables,
