@@ -107,9 +107,17 @@ def test_a_worker_that_was_away_does_not_make_documents_absent(fault):
 
 
 def test_attention_taken_from_the_instructions_is_an_injection_before_it_is_retrieval():
-    told = triage(case(heads(), signal("instruction_focus", 0.5, 0.3), signal("grounding_ratio", 0.5, 0.4), run=PASSED))
+    told = triage(case(heads(), signal("instruction_focus", 0.5, 0.3), signal("unread_share", 0.1, 0.4), run=PASSED))
     assert (told.drift_class, told.runner_up) == ("injection", "retrieval")
     assert severity(told, event(heads())) == "critical"
+
+
+def test_text_in_disorder_takes_from_the_instructions_too_and_is_read_less_so_it_is_retrieval():
+    """Measured: the words of every document shuffled."""
+    seen = (signal("instruction_focus", 0.817, 0.733, -5.4), signal("capture_by_document", 0.425, 1.062, 4.3),
+            signal("document_mass", 0.371, 0.32, -2.0))  # fmt: skip
+    told = triage(case(heads(), *seen, run=PASSED))
+    assert (told.drift_class, told.runner_up) == ("retrieval", "injection")
 
 
 def test_heads_alone_with_a_fresh_canary_that_passes_are_traffic_and_wake_nobody():
