@@ -60,9 +60,8 @@ class Course(msgspec.Struct):
 
     def note(self, number: int, seen: Iterable[Key], known: Collection[Key]) -> None:
         """Count the parts *seen* in window *number* that are not *known*."""
-        self.candidates = {
-            text: candidate for text, candidate in self.candidates.items() if text not in {key.text for key in known}
-        }
+        joined = {key.text for key in known}
+        self.candidates = {text: candidate for text, candidate in self.candidates.items() if text not in joined}
         for key in seen:
             if key in known:
                 continue

@@ -17,23 +17,23 @@ Cost: the monitors' update; one transaction a window, which writes about 100 byt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from headwatch.drift import resolve
 from headwatch.drift.clock import combined
-from headwatch.drift.codec import dumps, loads
-from headwatch.drift.course import CREEP, EMPTY, QUIET, Course, first_span, next_span
-from headwatch.drift.explain import Explainer, Watched, evidence_of
+from headwatch.drift.codec import dumps
+from headwatch.drift.course import EMPTY, QUIET, Course
+from headwatch.drift.explain import LOOK_BACK, Explainer, Watched, evidence_of
 from headwatch.drift.keeper import NONE, BaselineEntry, Changes, NewBaseline
-from headwatch.drift.learning import Span, learn
+from headwatch.drift.learner import Learned, Learner
 from headwatch.drift.parts import Key, Part, sources
 from headwatch.drift.saved import from_bytes, to_bytes
 from headwatch.drift.status import standing, status_of
 from headwatch.drift.telemetry import is_suspect
-from headwatch.drift.versions import creep, learned, read_parts, usual
+from headwatch.drift.versions import read_parts, usual
 from headwatch.drift.weights import family_weights, part_weights
 from headwatch.observed import DRIFT_FEATURES
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400.0
 EVERYTHING = "*"
+TELEMETRY = "telemetry"
+"""Why a window counts as missing."""
 _CALM_REACH = 8
 """Times as many windows as must be calm are looked through for them, where some are missing."""
 
@@ -85,6 +87,7 @@ class DriftEngine:
         self._window_seconds = window_seconds
         self._keeper = keeper
         self._history = history
+        self._learner = Learner(config, window_seconds, history)
         self._families = family_weights(config.family_weights)
         self.interval = interval_windows(config, window_seconds)
         self.window = keeper.window()
@@ -161,7 +164,7 @@ class DriftEngine:
         if why:
             self._marked[window.number] = why
         views: dict[Key, View] = {}
-        if why != "telemetry":
+        if why != TELEMETRY:
             views = {key: view for key, item in self._watched.items() if (view := item.part.view(found)) is not None}
             for key, view in views.items():
                 self._watched[key].monitor.step(window.number, view.values, view.rows, view.covariates)
@@ -195,9 +198,12 @@ class DriftEngine:
         wanted = self._config.resolve_windows
         first = max(self.window - _CALM_REACH * wanted, 0)
         suspect = self._suspects(first, self.window)
-        windows = [window for window in self._history.read(first, self.window) if suspect.get(window.number) != "telemetry"]
+        windows = [window for window in self._history.read(first, self.window) if suspect.get(window.number) != TELEMETRY]
         windows = [window for window in windows if window.start_ns >= event.time_ns and (window.strata or window.signals)]
-        return len(windows) >= wanted and resolve.calm(event, windows[-wanted:], self.parts)
+        if len(windows) < wanted:
+            return False
+        pieces = resolve.shifted(event)
+        return resolve.over(pieces, windows[-wanted:], self.parts) if pieces else self._clock() < QUIET * self.interval
 
     def freeze(self, labels: Collection[str], *, on: bool) -> None:
         """Stop learning while anything is frozen, or let it go on; *labels* of strata or scopes, none: everything.
@@ -216,6 +222,8 @@ class DriftEngine:
         """Accept what is seen from window *since_number* on as the new normal: no baseline is in force until one is learned."""
         self._course.since = max(since_number, self._course.since)
         self._course.candidates.clear()
+        self._marked = {at: why for at, why in self._marked.items() if at < since_number or why in {TELEMETRY, EMPTY}}
+        self._keeper.pardon(since_number, self.window)
         self._learned, self._promote, self._newcomers = None, True, {}
         self._in_force(self._promotion, NONE)
 
@@ -252,7 +260,7 @@ class DriftEngine:
     def _suspicion(self, window: ObservedWindow, found: Mapping[Key, Source]) -> str:
         """Return why *window* teaches nothing; empty where it does."""
         if is_suspect(window.telemetry):
-            return "telemetry"
+            return TELEMETRY
         if not found:
             return EMPTY
         return "incident" if self._frozen else ""
@@ -269,7 +277,9 @@ class DriftEngine:
         if clock < self.interval:
             return None
         explainer = Explainer(self._watched, self._families, self.interval, self._window_seconds)
-        event = explainer.event(window, self._history, self._evidence_from, clock)
+        suspect = self._suspects(window.number - LOOK_BACK, window.number)
+        missing = {number for number, why in suspect.items() if why == TELEMETRY}
+        event = explainer.event(window, self._history, self._evidence_from, clock, missing)
         for item in self._watched.values():
             item.monitor.reset()
         self._evidence_from = window.number + 1
@@ -284,73 +294,35 @@ class DriftEngine:
         """Learn what it is time to learn after *window*."""
         if self._promote or self._frozen:
             return
-        number, config = window.number, self._config
-        suspect = self._suspects(max(self._course.since, number - 2 * config.max_baseline_windows), number)
+        suspect = self._suspects(self._reach(), window.number)
         if self._entry is None:
-            span, _ = first_span(self._history, config, self._course.since, number, suspect)
-            if span is not None and number >= self._course.tried + max(config.min_baseline_windows // 20, 1):
-                self._put_in_force(span, window, {})
-            return
-        if self._clock() >= QUIET * self.interval:
-            return
-        span = next_span(self._history, config, self._course, number, self._entry, suspect)
-        if span is not None:
-            self._put_in_force(span, window, self.parts)
-        else:
-            self._join(window, suspect)
-
-    def _put_in_force(self, span: Span, window: ObservedWindow, before: Mapping[Key, Part]) -> None:
-        """Learn from *span* and put it in force, where it does not creep away from *before*."""
-        self._course.tried = window.number
-        new = learned(span, self._config, self._cycle_seconds(window), window.end_ns)
-        if new is None:
-            return
-        parts = {part.key: part for part in (loads(content, Part) for content in new.parts.values())}
-        crept = creep(before, parts)
-        if crept > CREEP:
-            note = f"not put in force: {crept:.2f} standard deviations away from version {self._version}"
-            self._learned = replace(new, note=note)
-            return
-        self._learned, self._promote = new, True
-        self._watch(parts, dict.fromkeys(parts, 0))
-        self._evidence_from = window.number + 1
-
-    def _join(self, window: ObservedWindow, suspect: dict[int, str]) -> None:
-        """Let a stratum or scope that has been seen for long enough join the baseline in force."""
-        last = window.number - self._config.learning_lag_windows
-        for text, candidate in self._course.candidates.items():
-            if candidate.windows < self._config.min_baseline_windows + self._config.learning_lag_windows:
-                continue
-            kind, _, label = text.partition(":")
-            key = next(known for known in (Key("heads", label), Key("signal", label)) if known.kind == kind)
-            first = max(candidate.first, last - self._config.max_baseline_windows + 1)
-            span = Span(self._history, first, last, frozenset(suspect))
-            joining = [part for part in learn(span, self._config, self._cycle_seconds(window), {key}) if part.key == key]
-            candidate.first, candidate.windows = window.number, 0  # where it is too rare, count anew
-            for part in joining:
+            self._take_over(self._learner.first(window, self._course, suspect))
+        elif self._clock() < QUIET * self.interval:
+            found = self._learner.following(window, self._course, suspect, self._entry, self.parts)
+            self._take_over(found)
+            newcomer = self._learner.newcomer(window, self._course, suspect) if found is None else None
+            if newcomer is not None:
                 order = 1 + max(self._orders.values(), default=0)
-                self._newcomers[key.text] = (order, dumps(part))
-                self._watch({**self.parts, key: part}, {**self._orders, key: order})
-            return  # one a window: a fit takes its time
+                self._newcomers[newcomer.key.text] = (order, dumps(newcomer))
+                self._watch({**self.parts, newcomer.key: newcomer}, {**self._orders, newcomer.key: order})
 
-    def _cycle_seconds(self, window: ObservedWindow) -> float:
-        """Return the length of a window where its number tells the time of the day, or 0."""
-        length = int(self._window_seconds * 1e9)
-        return self._window_seconds if window.number == window.start_ns // length else 0.0
+    def _take_over(self, found: Learned | None) -> None:
+        """Keep what was learned with this window, and go over to it where it is accepted."""
+        if found is not None:
+            self._learned, self._promote = found.baseline, found.accepted
+        if found is not None and found.accepted:
+            self._watch(found.parts, dict.fromkeys(found.parts, 0))
+            self._evidence_from = self.window + 1
+
+    def _reach(self) -> int:
+        """Return the earliest window that anything may be learned from."""
+        return max(self._course.since, self.window - 2 * self._config.max_baseline_windows)
 
     def _status(self, window: ObservedWindow, views: Mapping[Key, View]) -> DriftStatus:
-        if not self._watched:
-            return status_of(window, "warming_up", self._pages_from(window), 0.0, self.interval)
-        evidence = standing(self._watched, views, self._families, window)
-        return status_of(window, "shadow" if self._config.shadow else "watching", 0, self._clock(), self.interval, evidence)
-
-    def _pages_from(self, window: ObservedWindow) -> int:
-        """Return when the first baseline will be long enough, as well as can be told."""
-        reach = 2 * self._config.max_baseline_windows
-        suspect = self._suspects(max(self._course.since, window.number - reach), window.number)
-        _, wanted = first_span(self._history, self._config, self._course.since, window.number, suspect)
-        numbers, times = self._history.span(), self._history.times()
-        if numbers is None or times is None or self._frozen:
-            return 0
-        length_ns = (times[1] - times[0]) / (numbers[1] - numbers[0] + 1)
-        return window.end_ns + int(max(wanted, 1) * length_ns)
+        if self._watched:
+            evidence = standing(self._watched, views, self._families, window)
+            return status_of(window, "shadow" if self._config.shadow else "watching", 0, self._clock(), self.interval, evidence)
+        from_ns = 0
+        if not self._frozen:
+            from_ns = self._learner.pages_from_ns(window, self._course, self._suspects(self._reach(), window.number))
+        return status_of(window, "warming_up", from_ns, 0.0, self.interval)

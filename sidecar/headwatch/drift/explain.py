@@ -25,7 +25,7 @@ from headwatch.findings import DriftEvent, Evidence, HeadFinding
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -92,12 +92,17 @@ class Explainer:
         self._interval = interval
         self._window_seconds = window_seconds
 
-    def event(self, window: ObservedWindow, windows: Windows, first: int, clock: float) -> DriftEvent:
-        """Return what a page after *window* says; *first* is the earliest window that the evidence can come from."""
+    def event(
+        self, window: ObservedWindow, windows: Windows, first: int, clock: float, missing: Collection[int] = ()
+    ) -> DriftEvent:
+        """Return what a page after *window* says.
+
+        *first* is the earliest window that the evidence can come from; those that are *missing* gave none.
+        """
         chosen = self._chosen(clock)
         first = max(first, window.number - LOOK_BACK + 1)
         looked_at = [item for item in self._watched.values() if item.part.kind == "signal" or item.part.key in chosen]
-        series = _read(windows, looked_at, first, window.number)
+        series = _read(windows, looked_at, first, window.number, missing)
         told = (self._evidence(candidate, series[key]) for key, candidates in chosen.items() for candidate in candidates)
         found = [evidence for evidence in told if evidence is not None]
         found.sort(key=lambda evidence: -evidence.log10_evidence)
@@ -218,10 +223,14 @@ class _Moved:
         return before, after, size if after >= before else -size, note
 
 
-def _read(windows: Windows, watched: list[Watched], first: int, last: int) -> dict[Key, _Read]:
-    """Return what the windows numbered *first* to *last* say of each part."""
+def _read(
+    windows: Windows, watched: list[Watched], first: int, last: int, missing: Collection[int]
+) -> dict[Key, _Read]:
+    """Return what the windows numbered *first* to *last* say of each part, but for those that are *missing*."""
     gathered: dict[Key, list[tuple[int, View, int]]] = {item.part.key: [] for item in watched}
     for past in windows.read(first, last):
+        if past.number in missing:
+            continue
         found = sources(past, DRIFT_FEATURES)
         for item in watched:
             view = item.part.view(found)

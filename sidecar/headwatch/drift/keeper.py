@@ -270,8 +270,8 @@ class Keeper:
         return dict(self._file.execute("SELECT number, why FROM suspect WHERE number BETWEEN ? AND ?", (first, last)))
 
     def pardon(self, first: int, last: int) -> None:
-        """Lift the suspicion from the windows *first* to *last*: the page was a false one."""
-        self._file.execute("DELETE FROM suspect WHERE number BETWEEN ? AND ?", (first, last))
+        """Lift the suspicion that a page brought over the windows *first* to *last*; a fault of telemetry remains one."""
+        self._file.execute("DELETE FROM suspect WHERE number BETWEEN ? AND ? AND why IN ('page', 'incident')", (first, last))
 
     def remember(self, name: str, content: bytes) -> None:
         """Keep *content* under *name*, in place of what was there."""

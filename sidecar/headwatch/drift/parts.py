@@ -47,8 +47,14 @@ class Key(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return one string."""
+        """Return one string, which :meth:`of` reads."""
         return f"{self.kind}:{self.label}"
+
+    @classmethod
+    def of(cls, text: str) -> Key:
+        """Return the key whose :attr:`text` it is."""
+        kind, _, label = text.partition(":")
+        return cls("heads" if kind == "heads" else "signal", label)
 
 
 class View(NamedTuple):

@@ -7,7 +7,8 @@ they lie now on where the page had them::
 
 1 is all of it, 0 is none; noise of single heads averages out.  A change is over when the mean share of each piece of evidence
 in the last n windows (``drift.resolve_windows``) is below a third, and no piece was missing from all of them.  Below a third
-and not below one: what opened an incident must not open and close it in turn.
+and not below one: what opened an incident must not open and close it in turn.  Where only the spread changed there is no mean
+to look for; such a change is over when its evidence, which starts at zero with the page, has not come back.
 
 Cost: reads n windows.
 """
@@ -22,13 +23,15 @@ from headwatch.drift.parts import Key, sources
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headwatch.drift.parts import Part, Source
     from headwatch.findings import DriftEvent, Evidence
     from headwatch.observed import ObservedWindow
 
 STILL_THERE = 1.0 / 3.0
+LEAST_EFFECT = 0.5
+"""Standard deviations: a smaller change of the mean is none to look for again; it was the spread that changed."""
 _PIECES = 8
 """Pieces of evidence that are looked at, those with the most evidence."""
 
@@ -39,12 +42,14 @@ def still_there(evidence: Evidence, windows: Iterable[ObservedWindow], parts: Ma
     return float(np.mean(shares)) if shares else None
 
 
-def calm(event: DriftEvent, windows: Iterable[ObservedWindow], parts: Mapping[Key, Part]) -> bool:
-    """Return whether the change of *event* is over in all of *windows*, the last ones."""
-    windows = list(windows)
-    pieces = [piece for piece in event.evidence if piece.kind in {"heads", "signal"} and piece.effect][:_PIECES]
-    if not windows or not pieces:
-        return False
+def shifted(event: DriftEvent) -> tuple[Evidence, ...]:
+    """Return the pieces of *event* that are changes of a mean, those with the most evidence."""
+    pieces = (one for one in event.evidence if one.kind in {"heads", "signal"} and abs(one.effect) >= LEAST_EFFECT)
+    return tuple(pieces)[:_PIECES]
+
+
+def over(pieces: Iterable[Evidence], windows: Sequence[ObservedWindow], parts: Mapping[Key, Part]) -> bool:
+    """Return whether of all *pieces* less than a third is left in the mean of *windows*, the last ones."""
     shares = [still_there(piece, windows, parts) for piece in pieces]
     return all(share is not None and abs(share) < STILL_THERE for share in shares)
 

@@ -17,7 +17,7 @@ from headwatch.errors import ConfigError
 from headwatch.history.file import History
 from headwatch.observed import ObservedWindow
 
-from .windows import CHAT, CONFIG, MINUTE, RARE, SCOPES, SEARCH, Deployment
+from .windows import CHAT, CONFIG, MINUTE, RARE, SCOPES, SEARCH, SIGNALS, Deployment
 
 LEARNED = CONFIG.min_baseline_windows
 
@@ -157,6 +157,9 @@ def test_windows_with_a_telemetry_fault_are_missing_ones(tmp_path) -> None:
         assert fed(engine, Deployment(), 130, 200) == {}
         suspect = engine._suspects(0, 10**9)
         assert sorted(suspect) == [Deployment().first + index for index in range(100, 130)]
+        later = fed(engine, Deployment(signal_shift={"grounding_ratio": -6.0}, begins=200), 200, 206)
+    event = next(iter(later.values()))
+    assert abs(event.since_ns // MINUTE - Deployment().first - 200) <= 1, "nor does a page show anything of them"
 
 
 def test_a_first_baseline_waits_out_the_lag_where_something_was_suspicious(tmp_path) -> None:
@@ -250,7 +253,8 @@ def test_a_known_change_is_learned_anew(tmp_path) -> None:
         scope = engine.parts[Key("signal", SCOPES["chat"].label)]
         place = scope.names.index("grounding_ratio")
         assert scope.streams.mean[place, 0] == pytest.approx(0.6 - 6.0 * 0.02, abs=0.01)
-        assert engine._keeper.baselines()[-1].first_window >= changed.first + 100
+        entry = engine._keeper.baselines()[-1]
+        assert entry.first_window == changed.first + 100, "the windows of the incident are normal now"
 
 
 def test_a_new_stratum_joins_on_the_reserve_and_then_pages(tmp_path) -> None:
@@ -311,6 +315,38 @@ def test_it_is_calm_once_what_moved_is_back_and_not_before(tmp_path) -> None:
         assert not engine.calm(event), "half of the last windows are not back"
         fed(engine, passing, 120 + CONFIG.resolve_windows // 2, 128)
         assert engine.calm(event)
+
+
+def test_a_change_of_spread_pages_says_so_and_is_over_when_its_evidence_stays_away(tmp_path) -> None:
+    """Values that scatter three times as widely, their mean unmoved."""
+    def scattered(index: int):
+        window = Deployment().window(index)
+        if not 320 <= index < 335:
+            return window
+        signals = {
+            scope: {name: msgspec.structs.replace(value, mean=usual + 3.0 * (value.mean - usual))
+                    for name, value in values.items() for usual in [SIGNALS[name][0]]}
+            for scope, values in window.signals.items()
+        }  # fmt: skip
+        return replace(window, signals=signals)
+
+    with running(tmp_path) as engine:
+        event = None
+        for index in range(335):
+            found = engine.step(scattered(index)).event
+            engine.save()
+            event = event or found
+            assert event is None or index >= 320
+        assert event is not None
+        leading = event.evidence[0]
+        assert "the spread changed, to" in leading.note
+        for index in range(335, 350):
+            engine.step(scattered(index))
+        assert engine.calm(replace_evidence(event, leading))
+
+
+def replace_evidence(event, evidence):
+    return msgspec.structs.replace(event, evidence=(msgspec.structs.replace(evidence, effect=0.1),))
 
 
 def test_no_traffic_is_not_calm(tmp_path) -> None:
