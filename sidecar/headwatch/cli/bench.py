@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_triage_arguments(triage: argparse.ArgumentParser) -> None:
     triage.add_argument("--live", action="store_true", help="record anew, and judge that: about an hour")
     triage.add_argument("--record", type=Path, metavar="DIR", help="record anew into DIR, and judge that")
+    triage.add_argument("--keep-frames", action="store_true", help="with --record: keep the frames as well (70 kB a request)")
+    triage.add_argument("--observe", type=Path, metavar="DIR",
+                        help="make the recordings in DIR anew from the frames kept there, without an engine, and judge them")  # fmt: skip
     triage.add_argument("--recordings", type=Path, metavar="DIR", help="judge the recordings in DIR (default: those that ship)")
     triage.add_argument("--only", action="append", default=[], metavar="NAME", help="this scenario alone; may be repeated")
 
@@ -99,7 +102,11 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     if namespace.quick and (namespace.live or namespace.record):
         raise CommandError("--quick judges recordings; leave it out to record anew")
     if namespace.record is not None:
-        report = triage.record_to(_model(namespace), namespace.record, namespace.only, progress=_say)
+        report = triage.record_to(
+            _model(namespace), namespace.record, namespace.only, keep_frames=namespace.keep_frames, progress=_say
+        )
+    elif namespace.observe is not None:
+        report = triage.observe(namespace.observe, namespace.only, progress=_say)
     elif namespace.live:
         report = triage.live(_model(namespace), namespace.only, progress=_say)
     else:

@@ -28,7 +28,7 @@ from headwatch.bench.triage.asking import MAX_TOKENS, healthy
 from headwatch.bench.triage.knowledge import company
 from headwatch.bench.triage.scenarios import CONCURRENCY, SCENARIOS
 from headwatch.bench.triage.sending import send
-from headwatch.bench.triage.stage import STEP_STRIDE, WINDOW_REQUESTS, Stage
+from headwatch.bench.triage.stage import IDLE_SECONDS, STEP_STRIDE, WINDOW_REQUESTS, Stage
 from headwatch.demo.model import MODEL_NAME
 from headwatch.demo.servers import SERVED_MODEL
 from headwatch.errors import CommandError
@@ -49,7 +49,7 @@ BASELINE_WINDOWS = 96
 LEAD_WINDOWS = 4
 _CLOSING_SECONDS = 4.0
 """Windows are waited for so long before more requests are sent: those of a lossy wire end when they have been idle."""
-_IDLE_SECONDS = 12.0
+_IDLE_SECONDS = IDLE_SECONDS + 4.0
 _MORE_WINDOWS = 8
 """A run of an altered engine goes on for so many windows at most until a canary has been seen."""
 

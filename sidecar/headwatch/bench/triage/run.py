@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 COMMAND = "headwatch bench triage --record DIR"
+FRAMES = "frames.tape"
+"""Where frames are kept beside recordings."""
 
 
 def replay(folder: Path | None = None, only: Sequence[str] = (), *, progress: Progress = lambda _: None) -> TriageReport:
@@ -41,10 +43,13 @@ def replay(folder: Path | None = None, only: Sequence[str] = (), *, progress: Pr
     return report_of(outcomes, INTERVAL_WINDOWS, _provenance(folder), time.monotonic() - started)
 
 
-def record_to(model: Path, folder: Path, only: Sequence[str] = (), *, progress: Progress = lambda _: None) -> TriageReport:
+def record_to(
+    model: Path, folder: Path, only: Sequence[str] = (), *, keep_frames: bool = False, progress: Progress = lambda _: None
+) -> TriageReport:
     """Record with *model* into *folder*, where recordings that are there give way, and return the report on it.
 
-    With *only* the baseline and the leads that are there stay, so that some scenarios can be recorded anew.
+    With *only* the baseline and the leads that are there stay, so that some scenarios can be recorded anew.  *keep_frames*: the
+    frames are kept beside them.
 
     Raises:
         CommandError: A server does not start, or refuses a request.
@@ -52,7 +57,20 @@ def record_to(model: Path, folder: Path, only: Sequence[str] = (), *, progress: 
     from headwatch.bench.triage.record import Plan, record  # noqa: PLC0415 - loads what only a recording needs
 
     command = " ".join([COMMAND, *(f"--only {name}" for name in only)])
-    record(model, folder, Plan(chosen(only), reuse=bool(only), command=command), progress)
+    frames = folder / FRAMES if keep_frames else None
+    record(model, folder, Plan(chosen(only), reuse=bool(only), tape=frames, command=command), progress)
+    return replay(folder, only, progress=progress)
+
+
+def observe(folder: Path, only: Sequence[str] = (), *, progress: Progress = lambda _: None) -> TriageReport:
+    """Make the recordings in *folder* anew from the frames that were kept with them, and return the report on them.
+
+    Raises:
+        CommandError: The frames were not kept.
+    """
+    from headwatch.bench.triage.observe import observe_again  # noqa: PLC0415 - loads the sidecar's aggregation
+
+    progress(f"{observe_again(folder, folder)} recordings observed again")
     return replay(folder, only, progress=progress)
 
 

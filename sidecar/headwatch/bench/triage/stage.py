@@ -41,7 +41,8 @@ MAX_SEQUENCES = 16
 _START_SECONDS = 600.0
 _SIDECAR_SECONDS = 60.0
 _PINNING_SECONDS = 180.0
-_IDLE_SECONDS = 8
+IDLE_SECONDS = 40
+"""A request whose end was lost is taken as ended; none that still runs may pause for so long, also on a busy machine."""
 _POLL_SECONDS = 0.2
 _VARIANTS = {
     "int8": "int8", "int4": "int4", "altered_weight": "altered_weight", "dead_head": "dead_head",
@@ -67,7 +68,7 @@ class Stage:
         shared: dict[str, object] = {"control_endpoint": f"tcp://127.0.0.1:{control}", "control_secret_file": str(secret)}
         self.settings: dict[str, dict[str, object]] = {
             "capture": {"sample_rate": 1.0, "step_stride": STEP_STRIDE, "budget_share": 1.0},
-            "window": {"requests": WINDOW_REQUESTS, "request_idle_seconds": _IDLE_SECONDS},
+            "window": {"requests": WINDOW_REQUESTS, "request_idle_seconds": IDLE_SECONDS},
             "grounding": {"head_map": str(packaged_head_map() or "")},
             "store": {"enabled": False},
             "http": {"port": http, "token_file": str(self._token)},
