@@ -43,7 +43,7 @@ def _add_triage_arguments(triage: argparse.ArgumentParser) -> None:
     triage.add_argument("--record", type=Path, metavar="DIR", help="record anew into DIR, and judge that")
     triage.add_argument("--keep-frames", action="store_true", help="with --record: keep the frames as well (70 kB a request)")
     triage.add_argument("--observe", type=Path, metavar="DIR",
-                        help="make the recordings in DIR anew from the frames kept there, without an engine, and judge them")  # fmt: skip
+                        help="observe the frames kept in DIR anew, without an engine, and judge that")  # fmt: skip
     triage.add_argument("--recordings", type=Path, metavar="DIR", help="judge the recordings in DIR (default: those that ship)")
     triage.add_argument("--only", action="append", default=[], metavar="NAME", help="this scenario alone; may be repeated")
 
