@@ -71,12 +71,13 @@ class Learner:
             first = max(candidate.first, last - self._config.max_baseline_windows + 1)
             candidate.first, candidate.windows = window.number, 0  # where it is too rare, count anew
             key = Key.of(text)
-            found = learn(Span(self._history, first, last, frozenset(suspect)), self._config, self._cycle_seconds(window), {key})
+            span = Span(self._history, first, last, frozenset(suspect))
+            found = learn(span, self._config, self._cycle_seconds(window), {key})
             return next((part for part in found if part.key == key), None)
         return None
 
     def pages_from_ns(self, window: ObservedWindow, course: Course, suspect: dict[int, str]) -> int:
-        """Return when the first baseline will be long enough, by the pace of the windows; 0 where it cannot be told."""
+        """Return when the first baseline will be long enough at the windows' pace; 0 where that cannot be told."""
         _, wanted = first_span(self._history, self._config, course.since, window.number, suspect)
         numbers, times = self._history.span(), self._history.times()
         if numbers is None or times is None:

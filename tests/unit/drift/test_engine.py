@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from headwatch.observed import ObservedWindow
 from .windows import CHAT, CONFIG, MINUTE, RARE, SCOPES, SEARCH, SIGNALS, Deployment
 
 LEARNED = CONFIG.min_baseline_windows
+BEGUN = 100
+"""So far no baseline was learned anew."""
 
 
 @contextmanager
@@ -42,6 +45,23 @@ def fed(engine: DriftEngine, deployment: Deployment, first: int, last: int) -> d
         if step.event is not None:
             events[index] = step.event
     return events
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory) -> Path:
+    """The files of a deployment that was healthy for :data:`BEGUN` windows."""
+    folder = tmp_path_factory.mktemp("healthy")
+    with running(folder) as engine:
+        assert fed(engine, Deployment(), 0, BEGUN) == {}
+    return folder
+
+
+@pytest.fixture
+def begun(healthy, tmp_path) -> Path:
+    """A copy of them."""
+    for name in ("drift.db", "history.db"):
+        shutil.copy(healthy / name, tmp_path / name)
+    return tmp_path
 
 
 def status(engine: DriftEngine, deployment: Deployment, index: int):
@@ -70,10 +90,10 @@ def test_a_healthy_deployment_is_not_paged(tmp_path) -> None:
         assert fed(engine, Deployment(seed=3), 0, 300) == {}
 
 
-def test_a_page_names_what_moved_since_when_and_which_heads(tmp_path) -> None:
+def test_a_page_names_what_moved_since_when_and_which_heads(begun) -> None:
     drifting = Deployment(heads_shift=3.0, signal_shift={"grounding_ratio": -4.0}, begins=150)
-    with running(tmp_path) as engine:
-        [(index, event), *_] = fed(engine, drifting, 0, 160).items()
+    with running(begun) as engine:
+        [(index, event), *_] = fed(engine, drifting, BEGUN, 160).items()
     assert 150 <= index <= 156
     assert abs(event.since_ns // MINUTE - drifting.first - 150) <= 1
     assert event.windows_since in range(index - 150, index - 150 + 3)
@@ -95,11 +115,10 @@ def test_a_page_names_what_moved_since_when_and_which_heads(tmp_path) -> None:
     assert "of 24 heads" in heads.note
 
 
-def test_a_route_is_named_where_one_alone_is_concerned(tmp_path) -> None:
-    with running(tmp_path) as engine:
-        fed(engine, Deployment(), 0, 150)
+def test_a_route_is_named_where_one_alone_is_concerned(begun) -> None:
+    with running(begun) as engine:
         event = None
-        for index in range(150, 170):
+        for index in range(BEGUN, BEGUN + 20):
             window, moved = Deployment().window(index), Deployment(signal_shift={"document_mass": -6.0}, begins=0).window(index)
             signals = {**window.signals, SCOPES["search"]: moved.signals[SCOPES["search"]]}
             event = event or engine.step(replace(window, signals=signals)).event
@@ -108,47 +127,50 @@ def test_a_route_is_named_where_one_alone_is_concerned(tmp_path) -> None:
     assert {one.name for one in event.evidence if one.log10_evidence > 2} == {"document_mass"}
 
 
-def test_evidence_starts_again_at_zero_after_a_page(tmp_path) -> None:
+def test_evidence_starts_again_at_zero_after_a_page(begun) -> None:
     drifting = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(tmp_path) as engine:
-        events = fed(engine, drifting, 0, 130)
+    with running(begun) as engine:
+        events = fed(engine, drifting, BEGUN, 130)
         assert len(events) >= 2
         first, second, *_ = events
         assert second > first + 1
         assert events[second].since_ns >= events[first].time_ns
 
 
-def test_late_and_doubled_windows_change_nothing(tmp_path) -> None:
+def test_late_and_doubled_windows_change_nothing(begun, tmp_path_factory) -> None:
     deployment = Deployment(heads_shift=2.0, begins=120)
-    with running(tmp_path / "plain") as engine:
-        expected = fed(engine, deployment, 0, 140)
-    with running(tmp_path / "noisy") as engine:
+    other = tmp_path_factory.mktemp("noisy")
+    for name in ("drift.db", "history.db"):
+        shutil.copy(begun / name, other / name)
+    with running(begun) as engine:
+        expected = fed(engine, deployment, BEGUN, 135)
+    with running(other) as engine:
         events = {}
-        for index in range(140):
+        for index in range(BEGUN, 135):
             events |= fed(engine, deployment, index, index + 1)
             for again in (index, index - 1, index - 7):
                 if again >= 0:
-                    other = replace(deployment.window(again), strata={}, telemetry={"capture_up": 0.0})
-                    assert engine.step(other).event is None
+                    false = replace(deployment.window(again), strata={}, telemetry={"capture_up": 0.0})
+                    assert engine.step(false).event is None
     assert events == expected
     assert events
 
 
-def test_shadow_mode_says_what_would_page(tmp_path) -> None:
+def test_shadow_mode_says_what_would_page(begun) -> None:
     drifting = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(tmp_path, msgspec.structs.replace(CONFIG, shadow=True)) as engine:
-        steps = [engine.step(drifting.window(index)) for index in range(120)]
+    with running(begun, msgspec.structs.replace(CONFIG, shadow=True)) as engine:
+        steps = [engine.step(drifting.window(index)) for index in range(BEGUN, 110)]
     assert any(step.would_page and step.event is not None for step in steps)
     assert steps[-1].status.state == "shadow"
-    with running(tmp_path / "live") as engine:
-        steps = [engine.step(drifting.window(index)) for index in range(120)]
+    with running(begun) as engine:  # nothing was saved above
+        steps = [engine.step(drifting.window(index)) for index in range(BEGUN, 110)]
+    assert any(step.event is not None for step in steps)
     assert not any(step.would_page for step in steps)
 
 
-def test_windows_with_a_telemetry_fault_are_missing_ones(tmp_path) -> None:
+def test_windows_with_a_telemetry_fault_are_missing_ones(begun) -> None:
     """Half of the frames are lost and every value is off: that is no drift, and it is not learned."""
-    with running(tmp_path) as engine:
-        fed(engine, Deployment(), 0, 100)
+    with running(begun) as engine:
         for index in range(100, 130):
             broken = Deployment(heads_shift=9.0, signal_shift={"grounding_ratio": -9.0}, begins=0).window(index)
             step = engine.step(replace(broken, telemetry={**broken.telemetry, "frames_missing_share": 0.5}))
@@ -216,10 +238,10 @@ def test_nothing_is_learned_while_frozen_and_its_windows_never(tmp_path) -> None
                    for entry in later)  # fmt: skip
 
 
-def test_the_windows_of_a_page_teach_nothing_until_it_is_pardoned(tmp_path) -> None:
+def test_the_windows_of_a_page_teach_nothing_until_it_is_pardoned(begun) -> None:
     drifting = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(tmp_path) as engine:
-        [(index, event), *_] = fed(engine, drifting, 0, 106).items()
+    with running(begun) as engine:
+        [(index, event), *_] = fed(engine, drifting, BEGUN, 106).items()
         marked = engine._suspects(0, 10**9)
         assert marked
         assert set(marked.values()) == {"page"}
@@ -240,13 +262,13 @@ def test_a_slow_drift_does_not_become_normal_by_itself(tmp_path) -> None:
     assert "not put in force" in entries[-1].note
 
 
-def test_a_known_change_is_learned_anew(tmp_path) -> None:
+def test_a_known_change_is_learned_anew(begun) -> None:
     changed = Deployment(heads_shift=4.0, signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(tmp_path) as engine:
-        assert fed(engine, changed, 0, 106)
+    with running(begun) as engine:
+        assert fed(engine, changed, BEGUN, 106)
         engine.rebase(changed.first + 100)
         assert status(engine, changed, 106).state == "warming_up"
-    with running(tmp_path) as engine:  # a restart does not bring the old one back
+    with running(begun) as engine:  # a restart does not bring the old one back
         assert engine.normal_since == changed.first + 100
         assert fed(engine, changed, 107, 230) == {}
         assert status(engine, changed, 230).state == "watching"
@@ -292,22 +314,22 @@ def test_rare_strata_are_pooled_and_the_pool_pages(tmp_path) -> None:
     assert next(iter(events.values())).evidence[0].stratum == pool.label
 
 
-def test_what_a_command_puts_in_force_is_noticed_with_the_next_window(tmp_path) -> None:
-    with running(tmp_path) as engine:
-        fed(engine, Deployment(), 0, 200)
+def test_what_a_command_puts_in_force_is_noticed_with_the_next_window(begun) -> None:
+    with running(begun) as engine:
+        fed(engine, Deployment(), BEGUN, 140)
         assert engine.version == 2
-        command = Keeper(tmp_path / "drift.db")
+        command = Keeper(begun / "drift.db")
         command.promote(1, 7, "ann")
         command.close()
-        found = status(engine, Deployment(), 200)
+        found = status(engine, Deployment(), 140)
         assert engine.version == 1
         assert found.clock < 1.0, "evidence against the other one is forgotten"
 
 
-def test_it_is_calm_once_what_moved_is_back_and_not_before(tmp_path) -> None:
+def test_it_is_calm_once_what_moved_is_back_and_not_before(begun) -> None:
     passing = Deployment(heads_shift=3.0, signal_shift={"grounding_ratio": -5.0}, begins=100, ends=120)
-    with running(tmp_path) as engine:
-        event = next(iter(fed(engine, passing, 0, 110).values()))
+    with running(begun) as engine:
+        event = next(iter(fed(engine, passing, BEGUN, 110).values()))
         assert not engine.calm(event)
         fed(engine, passing, 110, 120)
         assert not engine.calm(event)
@@ -349,11 +371,11 @@ def replace_evidence(event, evidence):
     return msgspec.structs.replace(event, evidence=(msgspec.structs.replace(evidence, effect=0.1),))
 
 
-def test_no_traffic_is_not_calm(tmp_path) -> None:
+def test_no_traffic_is_not_calm(begun) -> None:
     drifting = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(tmp_path) as engine:
-        event = next(iter(fed(engine, drifting, 0, 106).values()))
-        for index in range(106, 140):
+    with running(begun) as engine:
+        event = next(iter(fed(engine, drifting, BEGUN, 106).values()))
+        for index in range(106, 120):
             window = drifting.window(index)
             engine.step(ObservedWindow(window.number, window.start_ns, window.end_ns))
         assert not engine.calm(event)
