@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from headwatch.compare.run import Comparison
     from headwatch.observed import ObservedWindow
 
+NULL_LABELLINGS = 599
+"""Of drawn pairs: the level does not depend on how many there are, the time does."""
 INNOCENT = "innocent"
 HARMLESS = {"same", "traffic"}
 """What an innocent scenario may be called: nothing that would stop a release."""
@@ -65,13 +67,12 @@ def hold(first: Sequence[ObservedWindow], second: Sequence[ObservedWindow], sett
 
 def splits(windows: Sequence[ObservedWindow], count: int, settings: Settings) -> dict[str, Any]:
     """Return how many of *count* random halvings of *windows* show no difference, and what the others were called."""
-    random = np.random.default_rng(2026)
     called: dict[str, int] = {}
     p_values = []
-    for _ in range(count):
-        dealt = random.permutation(len(windows))
+    for number in range(count):
+        dealt = np.random.default_rng((2026, number)).permutation(len(windows))
         halves = [sorted(dealt[part].tolist()) for part in (slice(0, len(windows) // 2), slice(len(windows) // 2, None))]
-        first, second = ([windows[number] for number in half] for half in halves)
+        first, second = ([windows[place] for place in half] for half in halves)
         found = hold(first, second, settings)
         name = found.verdict.drift_class if found.verdict else "same"
         called[name] = called.get(name, 0) + 1
@@ -127,7 +128,7 @@ def report(folder: Path, split_count: int, null_count: int) -> dict[str, Any]:
         if reported:
             bars["scenarios_right_share_held_out"] = float(np.mean(reported))
     if null_count:
-        made["nulls"] = nulls(null_count, settings)
+        made["nulls"] = nulls(null_count, Settings(labellings=NULL_LABELLINGS))
         bars["worst_false_difference_rate"] = max(null["false_differences"] for null in made["nulls"])
     return {"bars": bars, **made, "seconds": round(time.monotonic() - started, 1)}
 

@@ -2,5 +2,6 @@
 
 The flow: a :class:`~headwatch.compare.side.Source` is read as a :class:`~headwatch.compare.side.Side` (``recorded`` from a
 history, ``arms`` from the store) → both are joined where they may be compared (``pairs``) → permutations of the side say what
-chance alone does (``labels``, ``statistic``, ``testing``) → effects, power and a verdict (``effects``, ``power``, ``verdict``).
+chance alone does (``labels``, ``statistic``, ``testing``) → effects, power and the case for triage (``effects``, ``power``,
+``case``), all in ``run``; what ``report`` makes of it is for people.
 """

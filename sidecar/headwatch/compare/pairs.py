@@ -102,16 +102,12 @@ def pair_of(first: Side, second: Side, dependence: Dependence) -> Pair:
 def _check_shapes(first: Side, second: Side) -> None:
     if first.unit != second.unit:
         raise CommandError(f"{first.name} consists of {first.unit}, {second.name} of {second.unit}: compare like with like")
-    shapes = [
-        (len(side.features), *(f"{next(iter(side.cells.values())).values.shape[2] // side.heads}", f"{side.heads}"))
+    one, other = (
+        f"{side.streams // side.heads} layers of {side.heads} heads ({len(side.features)} features) in {side.name}"
         for side in (first, second)
-    ]
-    if shapes[0] != shapes[1]:
-        (features, layers, heads), (other_features, other_layers, other_heads) = shapes
-        raise CommandError(
-            f"the models have different shapes: {layers} layers of {heads} heads ({features} features) in {first.name}, "
-            f"{other_layers} of {other_heads} ({other_features}) in {second.name}"
-        )
+    )
+    if (first.streams, first.heads, first.features) != (second.streams, second.heads, second.features):
+        raise CommandError(f"the models have different shapes: {one}, {other}")
 
 
 def _nothing_in_common(first: Side, second: Side, thin: list[Cell]) -> str:
@@ -128,7 +124,8 @@ def _rows(first: Side, second: Side, cell: Cell) -> float:
 
 def _head_tests(first: Side, second: Side, cell: Cell, labels: NDArray[np.float64]) -> Iterator[HeadTest]:
     sides = first.cells[cell], second.cells[cell]
-    causes = np.concatenate([side.covariates for side in sides])
+    known = min(side.covariates.shape[1] for side in sides)  # recordings of another version may know fewer
+    causes = np.concatenate([side.covariates[:, :known] for side in sides])
     for feature in range(len(first.features)):
         values = np.concatenate([side.values[:, feature] for side in sides])
         rows = np.concatenate([side.rows[:, feature] for side in sides])

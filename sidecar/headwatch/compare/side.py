@@ -107,6 +107,11 @@ class Side:
     canaries: tuple[CanaryTally, ...] = ()
 
     @property
+    def streams(self) -> int:
+        """Return how many heads there are in all layers."""
+        return int(next(iter(self.cells.values())).values.shape[2])
+
+    @property
     def units(self) -> int:
         """Return how many units there are."""
         return len(self.runs)

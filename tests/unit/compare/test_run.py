@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,12 @@ def test_without_a_stratum_in_common_the_rest_is_still_compared():
     assert (found.verdict.drift_class, found.verdict.cause) == ("traffic", "route_mix")
     assert any("heads were not compared" in warning for warning in found.warnings)
     assert "heads were not compared" in render(found)
+
+
+def test_sides_with_nothing_in_common_are_one_clear_error():
+    sides = [replace(side(scene), traffic={}, signals={}) for scene in (Scene(), Scene(routes={"mail": 1.0}))]
+    with pytest.raises(CommandError, match="no stratum in common, so nothing may be compared"):
+        compared(*sides, QUICK, triage)
 
 
 def test_figures_that_are_counted_are_not_explained_away_by_the_length_that_they_make():
