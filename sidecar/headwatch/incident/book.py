@@ -36,6 +36,7 @@ HEADWATCH = "headwatch"
 """Who changed an incident, where no person did."""
 Action = Literal["opened", "merged", "reopened", "silenced", "known_change", "unchanged", "updated", "acknowledged", "resolved"]
 _SURE = 0.5
+_EXPLAINS_ALL = frozenset({"telemetry", "model"})
 _MAINTENANCE_SECONDS = 7 * 86400
 """Releases are looked for so far back from an event: the longest maintenance window."""
 
@@ -264,8 +265,17 @@ def event_id(event: DriftEvent) -> str:
 
 
 def _explains_more(verdict: Verdict, than: Verdict) -> bool:
-    """Return whether *verdict* is of an earlier class and rather sure, or of the same class, another cause, and surer."""
+    """Return whether *verdict*, on later evidence alone, is to replace *than*.
+
+    Faults of telemetry and changes of the model explain whatever was found before.  Anything else must be surer: what comes later
+    sees less, since the pager began anew.
+    """
     if verdict.drift_class == than.drift_class:
         return verdict.cause != than.cause and verdict.confidence > than.confidence
+    if verdict.confidence < _SURE:
+        return False
+    if than.confidence < _SURE:
+        return True
     earlier = CLASSES.index(verdict.drift_class) < CLASSES.index(than.drift_class)
-    return verdict.confidence >= _SURE and (earlier or than.confidence < _SURE)
+    surer = verdict.drift_class in _EXPLAINS_ALL or than.drift_class == "traffic" or verdict.confidence > than.confidence
+    return earlier and surer

@@ -3,15 +3,19 @@
 Nothing is weighed here.  Evidence counts only where it is material: a pager with days of windows behind it finds changes that
 are real and too small to matter, and a small change must not decide what kind of thing happened.  What is material is stated
 beside the rows, in :mod:`headwatch.incident.table`, and handed in.
+
+An event also brings figures that moved beside those that paged, and some forty are looked at, so one of them moves by three
+standard errors now and then.  A figure is *sure* that has evidence of its own, or moved by ``BY_CHANCE`` standard errors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from headwatch.findings import Case, Evidence, EvidenceKind
 
@@ -19,6 +23,10 @@ Sign = Literal[-1, 0, 1]
 """-1: it fell.  1: it rose.  0: either."""
 CanaryState = Literal["failed", "passed", "older", "none"]
 """``older``: the latest run ended before the change began, so it speaks neither for nor against."""
+BY_CHANCE = 4.0
+"""Standard errors: among forty figures, one in four hundred events shows a figure beyond that by chance."""
+OWN_EVIDENCE = 2.0
+"""log10 of the evidence from which a figure speaks for itself."""
 TOGETHER_WINDOWS = 3
 """Two beginnings within so many windows are one beginning: a beginning is an estimate."""
 
@@ -51,13 +59,20 @@ class Facts:
         self._slack_ns = int(TOGETHER_WINDOWS * case.event.window_seconds * 1e9)
 
     def signal(self, name: str, sign: Sign = 0) -> Evidence | None:
-        """Return the largest material change of a figure of retrieval."""
+        """Return the largest material and sure change of a figure of retrieval."""
+        return self._largest("signal", filter(self._sure, self.case.event.evidence), name, sign)
+
+    def leaning(self, name: str, sign: Sign = 0) -> Evidence | None:
+        """Return the same of changes that need not be sure: enough for a doubt, too little for a claim."""
         return self._largest("signal", self.case.event.evidence, name, sign)
 
     @property
     def any_signal(self) -> bool:
-        """Return whether any figure of retrieval moved by what is material."""
-        return any(one.kind == "signal" and self._threshold(one.name).reached_by(one) for one in self.case.event.evidence)
+        """Return whether any figure of retrieval moved by what is material, for sure."""
+        return any(
+            one.kind == "signal" and self._sure(one) and self._threshold(one.name).reached_by(one)
+            for one in self.case.event.evidence
+        )
 
     def telemetry(self, name: str, sign: Sign = 0) -> Evidence | None:
         """Return the largest material fault of headwatch's own that began with the event or before it."""
@@ -100,8 +115,12 @@ class Facts:
         run = self.case.canary
         return run.hint if run is not None and run.failed else ""
 
+    def _sure(self, one: Evidence) -> bool:
+        windows = max((self.case.event.time_ns - one.since_ns) / 1e9 / self.case.event.window_seconds, 1.0)
+        return one.log10_evidence >= OWN_EVIDENCE or abs(one.effect) * sqrt(windows) >= BY_CHANCE
+
     def _largest(
-        self, kind: EvidenceKind, evidence: Iterator[Evidence] | tuple[Evidence, ...], name: str, sign: Sign
+        self, kind: EvidenceKind, evidence: Iterable[Evidence], name: str, sign: Sign
     ) -> Evidence | None:
         found = [
             one for one in evidence

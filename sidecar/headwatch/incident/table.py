@@ -4,9 +4,10 @@ Read it from the top.  A row speaks when its question finds something; it then l
 its cause.  A doubt takes from what rows have lent, where something else explains the same evidence.  How rows become a verdict
 is in :mod:`headwatch.incident.triage`; what the questions mean, in :mod:`headwatch.incident.facts`.
 
-Weights are the share of cases in which a row alone was right, as far as recorded scenarios tell, else a guess on the careful
-side; they order explanations and are no probabilities of anything else.  ``LEAST`` says how large a change must be before a row
-sees it: attention moves a little with everything, and a little grounding lost with another language is no fault of retrieval.
+Weights are set by hand, from how surely a question tells its class from the others, and checked on recorded scenarios
+(``headwatch bench triage``: one small model, some thirty kinds of change); they order explanations and are no probabilities of
+anything else.  ``LEAST`` says how large a change must be before a row sees it: attention moves a little with everything, and a
+little grounding lost with another language is no fault of retrieval.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ LEAST: dict[str, Least] = {
     "forbidden_mass": Least(effect=1.0, change=0.01),
     "other_tenant_mass": Least(effect=1.0, change=0.01),
     # retrieval, soft figures: read from attention, so that length and language move them a little too
-    "grounding_ratio": Least(effect=1.0, relative=0.05),
-    "grounding_ratio_retrieval": Least(effect=1.0, relative=0.05),
-    "document_mass": Least(effect=1.0, relative=0.08),
-    "top_document_share": Least(effect=1.0, relative=0.10),
+    "grounding_ratio": Least(effect=1.2, relative=0.10),
+    "grounding_ratio_retrieval": Least(effect=1.2, relative=0.15),
+    "document_mass": Least(effect=1.2, relative=0.08),
+    "top_document_share": Least(effect=1.2, relative=0.10),
     "rank_first_share": Least(effect=1.5, relative=0.15),
     "rank_middle_share": Least(effect=1.5, relative=0.15),
     "rank_last_share": Least(effect=1.5, relative=0.15),
     "history_mass": Least(effect=1.5, relative=0.20),
-    "unread_share": Least(effect=1.5, relative=0.15),
+    "unread_share": Least(effect=1.5, change=0.05, relative=0.15),
     # injection
     "instruction_focus": Least(effect=3.0, relative=0.06),
     "capture_by_document": Least(effect=2.0, change=0.3),  # log2: 1.23 times
@@ -234,9 +235,9 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("retrieval", SOFT, 0.25, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves shares and grounding by itself"),
     Doubt("injection", SOFT, 0.5,
-          lambda f: any(f.signal(name, -1) for name in ("document_mass", "grounding_ratio", "grounding_ratio_retrieval")),
+          lambda f: any(f.leaning(name, -1) for name in ("document_mass", "grounding_ratio", "grounding_ratio_retrieval")),
           "documents together are read less, where an instruction in one would have them read more"),
-    Doubt("injection", SOFT, 0.5, lambda f: f.signal("source_share.", -1),
+    Doubt("injection", SOFT, 0.5, lambda f: f.leaning("source_share.", -1),
           "documents of one source are read less at the same time: its pages may tell a reader what to do, to sign in perhaps"),
     Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves attention by itself"),

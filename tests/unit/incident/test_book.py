@@ -122,6 +122,17 @@ def test_traffic_that_turns_out_to_be_retrieval_shows_what_was_found_then(book):
     assert (third.action, third.incident.exhibits) == ("updated", shown), "what a page has shown stays"
 
 
+def test_later_evidence_must_be_surer_to_say_injection_where_retrieval_was_said(book):
+    first = book.open(event(ABSENT, heads()), verdict("retrieval", "wrong_documents", 0.72), NOTHING)
+    less = book.open(later(1, ABSENT, heads()), verdict("injection", "injection", 0.66), NOTHING)
+    assert (less.action, less.incident.verdict.drift_class) == ("merged", "retrieval")
+    more = book.open(later(2, ABSENT, heads()), verdict("injection", "injection", 0.8), NOTHING)
+    assert (more.action, more.incident.verdict.drift_class) == ("updated", "injection")
+    assert more.incident.id == first.incident.id
+    proof = book.open(later(3, heads()), verdict("model", "weights", 0.7), NOTHING)
+    assert proof.incident.verdict.drift_class == "model", "a failed canary explains it all"
+
+
 def test_the_same_cause_found_again_is_merged_and_pages_nobody(book, outbox):
     first = book.open(NO_DOCUMENTS, verdict(), NOTHING)
     sent(outbox)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from headwatch.findings import CLASSES, DeployEvent
@@ -206,6 +207,16 @@ def test_both_ends_of_the_list_read_more_is_no_matter_of_ranking():
 def test_documents_that_are_gone_are_no_matter_of_language():
     told = triage(case(signal("documents_absent", 0.0, 0.9), run=PASSED, traffic=(traffic("language:de", 0.0, 0.7),)))
     assert told.drift_class == "retrieval"
+
+
+def test_one_of_forty_figures_that_moves_by_chance_claims_nothing():
+    """Three windows after the start of a change of topics, a share is off by 1.8 standard deviations."""
+    seen = signal("source_share.wiki", 1.0, 1.4, 1.8, since_ns=START + 3 * MINUTE)
+    unsure = msgspec.structs.replace(seen, log10_evidence=0.7)
+    assert triage(case(heads(), unsure, run=PASSED)).drift_class == "traffic"
+    assert triage(case(heads(), seen, run=PASSED)).drift_class == "retrieval", "with evidence of its own it does"
+    lasting = msgspec.structs.replace(unsure, since_ns=START)
+    assert triage(case(heads(), lasting, run=PASSED)).drift_class == "retrieval", "and when it lasts"
 
 
 def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
