@@ -267,8 +267,8 @@ def event_id(event: DriftEvent) -> str:
 def _explains_more(verdict: Verdict, than: Verdict) -> bool:
     """Return whether *verdict*, on later evidence alone, is to replace *than*.
 
-    Faults of telemetry and changes of the model explain whatever was found before.  Anything else must be surer: what comes later
-    sees less, since the pager began anew.
+    Faults of telemetry and changes of the model explain whatever was found before.  Anything else must be surer: what comes
+    later sees less, since the pager began anew.
     """
     if verdict.drift_class == than.drift_class:
         return verdict.cause != than.cause and verdict.confidence > than.confidence
