@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENTS = 8
 MAX_REQUESTS = 8
+_OF_READING = ("grounding_ratio", "document_mass")
 NEAR_SECONDS = 3600.0
 """A release within so long before the start is shown."""
 
@@ -94,9 +95,15 @@ def _share(shares: dict[str, float] | None, identity: str) -> float | None:
 
 
 def _requests(after: Sequence[ObservedRequest], signals: set[str]) -> tuple[RequestExhibit, ...]:
-    """Return the requests that stand out in most of *signals*, then in most others, then the latest; each route in turn."""
-    def rank(request: ObservedRequest) -> tuple[int, int, int]:
-        return (-len(signals.intersection(request.flags)), -len(request.flags), -request.time_ns)
+    """Return the requests that stand out in most of *signals*, then in most others, then the latest; each route in turn.
+
+    Where documents are read less, those that read them least come before the latest.
+    """
+    read_less = any(name.startswith(_OF_READING) for name in signals)
+
+    def rank(request: ObservedRequest) -> tuple[int, int, float, int]:
+        read = request.grounding_ratio if read_less and request.grounding_ratio is not None else 1.0
+        return (-len(signals.intersection(request.flags)), -len(request.flags), read, -request.time_ns)
 
     routes: dict[str, list[ObservedRequest]] = defaultdict(list)
     for request in sorted(after, key=rank):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from headwatch.findings import DeployEvent
 from headwatch.incident.exhibits import MAX_DOCUMENTS, MAX_REQUESTS, exhibits_of
 from headwatch.observed import ObservedDocument, ObservedRequest, ObservedWindow
@@ -59,6 +61,13 @@ def test_requests_that_stand_out_come_first_and_all_are_of_the_time_since_it_beg
     )  # fmt: skip
     found = [one.request_id for one in exhibits_of(event(signal("documents_absent", 0, 1)), seen).requests]
     assert found == ["r-4", "r-3", "r-5", "r-2"]
+
+
+def test_where_documents_are_read_less_the_least_grounded_requests_come_first():
+    ratios = {1: 0.4, 2: 0.1, 3: None, 4: 0.2}
+    seen = windows(*(replace(request(n, n, {}), grounding_ratio=ratio) for n, ratio in ratios.items()))
+    found = exhibits_of(event(signal("grounding_ratio", 0.5, 0.3)), seen).requests
+    assert [one.request_id for one in found] == ["r-2", "r-4", "r-1", "r-3"]
 
 
 def test_only_the_routes_and_the_model_of_the_evidence_are_shown():
