@@ -23,10 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.aggregate.windows import Aggregator
+from headwatch.bench.machine import describe
 from headwatch.bench.triage import alterations as change
 from headwatch.bench.triage.asking import Shown, healthy
 from headwatch.bench.triage.knowledge import company, elsewhere, german, short_notes
@@ -71,7 +73,7 @@ SCENARIOS: dict[str, tuple[change.Alteration | None, Callable[[], tuple[Bundle, 
 }  # fmt: skip
 CONCURRENCY = 4
 _WINDOW_REQUESTS, _BASELINE_WINDOWS, _WINDOWS = 16, 400, 100
-_BOLD = 1.0
+_BOLD, _NOTHING = 1.0, 0.05
 _NEVER_MOVES = 1e-9
 """The deviation of a signal that is the same in every healthy request; its effects are plain differences."""
 _MIXES = (0.2, 0.8)
@@ -130,7 +132,8 @@ def measure(requests: int, say: Callable[[str], None]) -> dict[str, object]:
                 pools[documents] = listener.heard(2 * requests)[0]
                 say(f"{documents} documents: {len(pools[documents])} requests")
         listener.stop()
-    return {"requests": requests, "signals": _effects(heard), "length": _length(pools)}
+    machine = msgspec.to_builtins(describe())
+    return {"machine": machine, "requests": requests, "signals": _effects(heard), "length": _length(pools)}
 
 
 def _asked(name: str, seed: int, count: int) -> list[Asked]:
@@ -241,7 +244,9 @@ def _cell(effect: float | None, row: dict[str, float], *, plain: bool) -> str:
     if effect is None:
         return ""
     if plain:
-        return f"**{row['mean'] + effect:.2g}**" if effect else "0"
+        return f"**{row['mean'] + effect:.2g}**" if abs(effect) >= _NOTHING else "0"
+    if abs(effect) < _NOTHING:
+        return "0"
     shown = f"{effect:+.1f}" if abs(effect) < 100 else f"{effect:+.0e}"  # noqa: PLR2004 - more digits say nothing
     return f"**{shown}**" if abs(effect) >= _BOLD else shown
 
