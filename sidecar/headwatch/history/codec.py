@@ -13,6 +13,7 @@ Cost: 5,120 heads x 6 features take 68 kB and 1.5 ms to write, 0.6 ms to read, a
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from typing import TYPE_CHECKING
 
@@ -67,17 +68,12 @@ def encode(window: ObservedWindow) -> bytes:
         window.number, window.start_ns, window.end_ns,
         [
             _Stratum(
-                [stratum.model, stratum.revision, stratum.adapter, stratum.route, stratum.context_band, stratum.phase,
-                 stratum.language, stratum.template],
-                seen.heads, seen.values.shape[0], seen.values.shape[1], _planes(seen.values), seen.rows.astype("<f8").tobytes(),
-                seen.covariates.astype("<f8").tobytes(),
+                _texts(stratum), seen.heads, seen.values.shape[0], seen.values.shape[1], _planes(seen.values),
+                seen.rows.astype("<f8").tobytes(), seen.covariates.astype("<f8").tobytes(),
             )
             for stratum, seen in window.strata.items()
         ],
-        [
-            ([scope.model, scope.adapter, scope.route, scope.language, scope.band], values)
-            for scope, values in window.signals.items()
-        ],
+        [(_texts(scope), values) for scope, values in window.signals.items()],
         window.traffic, window.telemetry, list(window.requests), list(window.canaries), list(window.deploys),
     )  # fmt: skip
     return bytes([VERSION]) + zlib.compress(msgspec.msgpack.encode(plain), _LEVEL)
@@ -106,6 +102,11 @@ def decode(kept: bytes) -> ObservedWindow:
         plain.number, plain.start_ns, plain.end_ns, strata, signals, plain.traffic, plain.telemetry,
         tuple(plain.requests), tuple(plain.canaries), tuple(plain.deploys),
     )  # fmt: skip
+
+
+def _texts(key: Stratum | Scope) -> list[str]:
+    """Return the fields of *key* in order; fields that are added later have defaults, so that older bytes are read too."""
+    return [getattr(key, field.name) for field in dataclasses.fields(key)]
 
 
 def _stratum(item: _Stratum) -> StratumWindow:

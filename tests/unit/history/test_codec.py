@@ -14,7 +14,7 @@ from headwatch.errors import HistoryError
 from headwatch.history.codec import VERSION, decode, encode, rounded
 from headwatch.observed import ObservedWindow, StratumWindow
 
-from .windows import STRATUM, full_window, same
+from .windows import SCOPE, STRATUM, full_window, same
 
 
 def test_everything_comes_back() -> None:
@@ -25,7 +25,7 @@ def test_the_window_that_is_tested_with_fills_every_field() -> None:
     """A field that is added to the noun and forgotten in the codec must not go unnoticed."""
     window = full_window()
     assert all(getattr(window, field.name) for field in dataclasses.fields(ObservedWindow))
-    assert all(getattr(STRATUM, field.name) for field in dataclasses.fields(STRATUM) if field.name != "adapter")
+    assert all(getattr(key, field.name) for key in (STRATUM, SCOPE) for field in dataclasses.fields(key))
 
 
 def test_an_empty_window_comes_back() -> None:

@@ -10,7 +10,9 @@ from headwatch.observed import ObservedDocument, ObservedRequest, ObservedWindow
 from headwatch.records import Stratum
 
 MINUTE = 60 * 10**9
-STRATUM = Stratum("m", "r", "", "hr", "512-1k", "decode", "de", "v3")
+STRATUM = Stratum("m", "r", "lora", "hr", "512-1k", "decode", "de", "v3")
+
+SCOPE = Scope("m", "lora", "hr", "de", "64-128")
 
 
 def full_window(number: int = 7, *, heads: int = 4, layers: int = 3) -> ObservedWindow:
@@ -24,11 +26,11 @@ def full_window(number: int = 7, *, heads: int = 4, layers: int = 3) -> Observed
         number=number, start_ns=number * MINUTE, end_ns=(number + 1) * MINUTE,
         strata={
             STRATUM: StratumWindow(values, np.full(6, 12.0), np.array([9.25]), heads),
-            Stratum("m", "r", "lora", "chat", "<512", "prefill"): StratumWindow(
+            Stratum("m", "r", "", "chat", "<512", "prefill"): StratumWindow(
                 values[::-1].copy(), np.arange(6.0), np.array([np.nan]), heads
             ),
         },
-        signals={Scope("m", "", "hr", "de"): {"grounding_ratio": SignalValue(0.61, 8.0), "stale_mass": SignalValue(0.3, 7.5)}},
+        signals={SCOPE: {"grounding_ratio": SignalValue(0.61, 8.0), "stale_mass": SignalValue(0.3, 7.5)}},
         traffic={"requests": 8.0, "route:hr": 5.0, "language:de": 8.0},
         telemetry={"capture_up": 1.0, "frames_missing_share": 0.0},
         requests=(ObservedRequest("r1", "r1-0abc", "t", 5, "m", "hr", "grounded", 0.6, (document,), ("instruction_focus",)),),
