@@ -5,7 +5,7 @@ ones: they are not looked at, and time passes over them.  Everything is bounded:
 watched by themselves (the rest is pooled), and the memory of a pass, for which parts are learned group by group.
 
 Cost: a pass reads each window from the history (a millisecond or less); the fits take seconds for a model of some hundred
-heads, minutes for 5,120.  The largest array is one part: windows x features x heads x 8 bytes.
+heads, minutes for 5,120.  The largest array is one part: windows x features x heads x 4 bytes.
 """
 
 from __future__ import annotations
@@ -242,8 +242,7 @@ def _learn_part(
     baseline: StratumBaseline | ScopeBaseline
     if plan.key.kind == "heads":
         _, layer = np.unique(chosen // source.heads, return_inverse=True)
-        exact = values.astype(np.float64)
-        baseline = learn_stratum(names, layer.astype(np.int64), numbers, window_seconds, exact, rows, caused)
+        baseline = learn_stratum(names, layer.astype(np.int64), numbers, window_seconds, values, rows, caused)
         heads = source.heads
     else:
         floor = np.array([[definition_of(name).floor] for name in names])

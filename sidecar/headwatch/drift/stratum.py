@@ -46,7 +46,7 @@ class StratumBaseline:
 
 def learn_stratum(
     features: tuple[str, ...], layer: NDArray[np.int64], numbers: NDArray[np.int64], window_seconds: float,
-    values: NDArray[np.float64], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None = None,
+    values: NDArray[np.floating], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None = None,
 ) -> StratumBaseline:
     """Return the baseline of a stratum from its windows.
 
@@ -60,7 +60,7 @@ def learn_stratum(
     causes = _causes(times, periods, covariates)
     at_once = max(1, _VALUES_AT_ONCE // (len(values) * len(layer)))
     parts = [
-        _learn_features(layer, int(numbers[0]), values[:, part], rows[:, part], causes)
+        _learn_features(layer, int(numbers[0]), np.asarray(values[:, part], np.float64), rows[:, part], causes)
         for part in (slice(first, first + at_once) for first in range(0, len(features), at_once))
     ]
     pools = {key: joined([part[key] for _, part in parts]) for key in parts[0][1]}
@@ -171,8 +171,8 @@ def _causes(
 
 
 def _dense(
-    numbers: NDArray[np.int64], values: NDArray[np.float64], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    numbers: NDArray[np.int64], values: NDArray[np.floating], rows: NDArray[np.float64], covariates: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.float64], NDArray[np.float64] | None]:
     """Return the same windows with those that are missing put in as NaN, so that time passes in the fit as it does later."""
     first, count = int(numbers[0]), int(numbers[-1] - numbers[0]) + 1
     if count == len(numbers):
