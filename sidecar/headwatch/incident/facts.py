@@ -66,13 +66,9 @@ class Facts:
         """Return the same of changes that need not be sure: enough for a doubt, too little for a claim."""
         return self._largest("signal", self.case.event.evidence, name, sign)
 
-    @property
-    def any_signal(self) -> bool:
-        """Return whether any figure of retrieval moved by what is material, for sure."""
-        return any(
-            one.kind == "signal" and self._sure(one) and self._threshold(one.name).reached_by(one)
-            for one in self.case.event.evidence
-        )
+    def any_of(self, signs: Mapping[str, Sign]) -> bool:
+        """Return whether any figure of *signs* moved the way that is given with it, materially and for sure."""
+        return any(self.signal(name, sign) is not None for name, sign in signs.items())
 
     def telemetry(self, name: str, sign: Sign = 0) -> Evidence | None:
         """Return the largest material fault of headwatch's own that began with the event or before it."""

@@ -94,13 +94,20 @@ def _heads_with(canary: str) -> Callable[[Facts], bool]:
     return lambda facts: bool(facts.heads) and facts.canary == canary
 
 
-SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "shorter_documents", "injection"})
-"""Causes that another language or length may pass for: they are read from attention alone, or from lengths."""
+SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "source_broken", "shorter_documents", "injection"})
+"""Causes that other questions may pass for, where language or length shows that they are others: they are read from attention
+alone, from lengths, or from which sources the questions need."""
 COUNTED: dict[str, Sign] = {
     "documents_absent": 1, "documents_unresolved": 1, "document_count": -1, "document_wholeness": -1, "stale_age_days": 1,
     "version_lag": 1,
 }  # fmt: skip
 """Figures that are read from the request itself and not measured in its rows, and the way that is bad."""
+HARM: dict[str, Sign] = COUNTED | {
+    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "top_document_share": -1, "unread_share": 1,
+    "history_mass": 1, "source_share.": 0, "source_presence.": -1, "stale_mass": 1, "unreliable_mass": 1, "forbidden_mass": 1,
+    "other_tenant_mass": 1, "instruction_focus": -1, "capture_by_document": 1,
+}  # fmt: skip
+"""Every figure of retrieval, and the way that is bad: documents that are read more than before harm nobody."""
 UNTOLD = "unexplained"
 """The cause where heads moved and nothing says why."""
 
@@ -196,7 +203,7 @@ ROWS: tuple[Row, ...] = (
         "earlier turns are read in place of the documents ({before} before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.50, lambda f: f.signal("unread_share", 1),
         "more of the documents is paid for and not read ({after} of tokens, {before} before)"),
-    Row("retrieval", "wrong_documents", 0.40,
+    Row("retrieval", "wrong_documents", 0.30,
         lambda f: f.signal("grounding_ratio_retrieval", 1) or f.signal("grounding_ratio", 1) or f.signal("document_mass", 1),
         "documents are read otherwise than before, more ({before} before, {after} now)"),
     # ── traffic: reported, never paged ──────────────────────────────────────────────────────────────────────────────────
@@ -221,14 +228,14 @@ DOUBTS: tuple[Doubt, ...] = (
           lambda f: f.canary == "failed",
           "an outage, lost rows, a clock or a rate do not bend a fixed prompt, and one failed"),
     Doubt("telemetry", frozenset({"capture_down", "frames_lost", "clock_skew", "sampling_changed"}), 0.5,
-          lambda f: any(f.signal(name, sign) for name, sign in COUNTED.items()),
+          lambda f: f.any_of(COUNTED),
           "documents are counted in each request that arrives: an outage or lost rows do not take them away or age them"),
     Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves heads by itself"),
-    Doubt("model", frozenset({UNTOLD}), 0.5, lambda f: f.any_signal,
-          "figures of the documents moved with the heads, which explains them"),
-    Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_signal,
-          "figures of the documents moved with the heads, which explains them"),
+    Doubt("model", frozenset({UNTOLD}), 0.5, lambda f: f.any_of(HARM),
+          "figures of the documents moved for the worse with the heads, which explains them"),
+    Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_of(HARM),
+          "figures of the documents moved for the worse with the heads, which explains them"),
     Doubt("traffic", frozenset({"length"}), 0.3,
           lambda f: f.signal("documents_absent", 1) or f.signal("document_count", -1) or f.signal("document_wholeness", -1),
           "prompts are shorter because documents are missing from them, or cut"),

@@ -209,6 +209,14 @@ def test_documents_that_are_gone_are_no_matter_of_language():
     assert told.drift_class == "retrieval"
 
 
+def test_other_topics_whose_documents_are_read_rather_more_are_traffic():
+    """Measured: questions and right documents about other things."""
+    seen = (signal("grounding_ratio_retrieval", 0.182, 0.295, 2.5), signal("document_tokens", 404, 360, -2.8),
+            signal("instruction_focus", 0.813, 0.845, 1.8))  # fmt: skip
+    told = triage(case(heads(), *seen, run=PASSED))
+    assert (told.drift_class, told.cause, told.runner_up) == ("traffic", "topics", "retrieval")
+
+
 def test_one_of_forty_figures_that_moves_by_chance_claims_nothing():
     """Three windows after the start of a change of topics, a share is off by 1.8 standard deviations."""
     seen = signal("source_share.wiki", 1.0, 1.4, 1.8, since_ns=START + 3 * MINUTE)
