@@ -30,6 +30,8 @@ from headwatch.canary.prompts import BUILT_IN
 from headwatch.demo.model import prepare_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headwatch.canary.signature import Run
 
 WEIGHT_VARIANTS = ("altered_weight", "dead_head", "fine_tuned_layer", "adapter", "bf16", "int8", "int4")
@@ -72,7 +74,7 @@ def largest(runs: list[Run]) -> float:
     )
 
 
-def float32(model: Path, work: Path, say: Any) -> dict[str, Any]:
+def float32(model: Path, work: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Return what is found in float32: every variant of the weights and sizes of one altered weight, in one run each."""
     report: dict[str, Any] = {"variants": {}, "one_weight": {}}
     with staged(model, work / "float32") as stage:
@@ -104,7 +106,7 @@ def reloaded(stage: Stage, pinned: Fingerprint, changed: Path) -> Comparison:
     return found
 
 
-def bfloat16(model: Path, work: Path, runs: int, say: Any) -> dict[str, Any]:
+def bfloat16(model: Path, work: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Return the noise floor in bfloat16 under load, false alarms, and the smallest change of one weight that is found."""
     report: dict[str, Any] = {"pinned_runs": runs, "traffic_threads": TRAFFIC, "arguments": list(CHUNKED), "one_weight": {}}
     with staged(model, work / "bfloat16", "bfloat16", *CHUNKED) as stage:
@@ -154,15 +156,17 @@ def main() -> int:
     report: dict[str, Any] = {"machine": msgspec.to_builtins(describe()), "prompts": BUILT_IN.version}
     if given.json and given.json.exists():
         report = json.loads(given.json.read_text()) | report
-    with tempfile.TemporaryDirectory() as folder:
-        if given.only != "bfloat16":
-            report["float32"] = float32(model, Path(folder), say)
-        if given.only != "float32":
-            report["bfloat16"] = bfloat16(model, Path(folder), given.runs, say)
-    text = json.dumps(report, indent=2) + "\n"
-    if given.json:
-        given.json.write_text(text)
-    print(text)  # noqa: T201 - the result
+    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "float32": lambda work: float32(model, work, say),
+        "bfloat16": lambda work: bfloat16(model, work, given.runs, say),
+    }
+    for name, part in parts.items():
+        if given.only in {None, name}:
+            with tempfile.TemporaryDirectory() as folder:
+                report[name] = part(Path(folder))
+            if given.json:
+                given.json.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))  # noqa: T201 - the result
     return 0
 
 
