@@ -29,7 +29,7 @@ EVERYBODY = pytest.mark.parametrize("name", CONTESTANTS)
 
 @EVERYBODY
 def test_nobody_pages_much_while_nothing_changes(name) -> None:
-    assert false_alarms(WATCH, 300, CONTESTANTS[name]()).sum() <= 1
+    assert false_alarms([WATCH], 300, CONTESTANTS[name]())[0].sum() <= 1
 
 
 @EVERYBODY
@@ -55,6 +55,13 @@ def test_a_page_starts_the_detector_again(name) -> None:
     contestant.reset(np.array([True, True]))
     after = [contestant.step(number, values, rows) for number, values in enumerate(stream.take(660, 5).values, 660)]
     assert np.max(after) < 1.0
+
+
+def test_families_side_by_side_are_each_what_they_are_alone() -> None:
+    watches = [Watch(family, 480, 2, 64, 6) for family in ("independent", "changing sampling rate")]
+    together = false_alarms(watches, 200, PEERS["three sigma"](4.0))
+    for watch, pages in zip(watches, together, strict=True):
+        np.testing.assert_array_equal(pages, false_alarms([watch], 200, PEERS["three sigma"](4.0))[0])
 
 
 def test_no_change_is_no_delay() -> None:

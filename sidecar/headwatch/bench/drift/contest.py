@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from headwatch.bench.drift.streams import source
+from headwatch.bench.drift.streams import Together, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,9 +49,13 @@ class Watch:
     heads: int
     seed: int
 
+    def source(self) -> Source:
+        """Return the stream from its beginning."""
+        return source(self.family, self.replicas, self.heads, np.random.default_rng(self.seed))
+
     def begin(self, contestant: Contestant) -> Source:
         """Let *contestant* learn the baseline; return the stream as it goes on."""
-        stream = source(self.family, self.replicas, self.heads, np.random.default_rng(self.seed))
+        stream = self.source()
         contestant.learn(stream.take(0, self.baseline))
         return stream
 
@@ -65,16 +69,21 @@ def windows_of(
         yield from zip(range(start, start + len(block.values)), block.values, block.rows, strict=True)
 
 
-def false_alarms(watch: Watch, windows: int, contestant: Contestant) -> NDArray[np.int64]:
-    """Return how often each replica paged in *windows* windows in which nothing changed, [R]."""
-    stream = watch.begin(contestant)
-    pages = np.zeros(watch.replicas, np.int64)
-    for number, values, rows in windows_of(stream, watch.baseline, windows):
+def false_alarms(watches: Sequence[Watch], windows: int, contestant: Contestant) -> list[NDArray[np.int64]]:
+    """Return for each of *watches* how often each replica paged in *windows* windows in which nothing changed, [R].
+
+    They have the same heads and the same length of baseline; *contestant* watches all at once, a clock for each replica.
+    """
+    stream = Together([watch.source() for watch in watches])
+    baseline = watches[0].baseline
+    contestant.learn(stream.take(0, baseline))
+    pages = np.zeros(sum(watch.replicas for watch in watches), np.int64)
+    for number, values, rows in windows_of(stream, baseline, windows):
         paged = contestant.step(number, values, rows) >= 1.0
         if paged.any():
             pages += paged
             contestant.reset(paged)
-    return pages
+    return np.split(pages, np.cumsum([watch.replicas for watch in watches])[:-1])
 
 
 def closeness(watch: Watch, windows: int, contestant: Contestant) -> NDArray[np.float64]:

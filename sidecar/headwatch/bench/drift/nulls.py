@@ -68,24 +68,27 @@ class NullCell(msgspec.Struct, frozen=True):
 
 def cells(size: NullSize) -> Iterator[NullCell]:
     """Yield all null cells."""
-    windows = round(size.days * DAY_WINDOWS)
-    for place, (family, baseline, heads) in enumerate(wanted(size.heads)):
-        replicas = size.replicas if heads == size.heads else size.replicas // 2
-        watch = Watch(family, BASELINES[baseline], replicas, heads, size.seed + place)
-        pages = false_alarms(watch, windows, Headwatch(INTERVAL_WINDOWS))
-        name = family if heads == size.heads else f"{family}, {heads} heads"
-        yield cell(name, baseline, heads, heads, size.days, pages, paging=(family, watch.baseline) not in NOT_PAGING)
+    for place, baseline in enumerate(BASELINES):
+        yield from _side_by_side(tuple(FAMILIES), baseline, size.heads, size.replicas, size, size.seed + 100 * place)
+    yield from _side_by_side(FAMILIES_OF_MANY_HEADS, "1 day", MANY_HEADS, size.replicas // 2, size, size.seed + 300)
     for contestant in (TenStrata, Newcomers):
         heads = size.heads // 4
         pager = contestant(size.replicas // 2, heads, INTERVAL_WINDOWS, size.seed + 1000)
-        pages = pager.watch(2 * windows)
+        pages = pager.watch(2 * round(size.days * DAY_WINDOWS))
         yield cell(contestant.name, "1 day", heads, pager.streams, 2.0 * size.days, pages)
 
 
-def wanted(heads: int) -> Iterator[tuple[str, str, int]]:
-    """Yield family, baseline and number of heads of the cells with one stratum and feature."""
-    yield from ((family, baseline, heads) for baseline in BASELINES for family in FAMILIES)
-    yield from ((family, "1 day", MANY_HEADS) for family in FAMILIES_OF_MANY_HEADS)
+def _side_by_side(
+    families: tuple[str, ...], baseline: str, heads: int, replicas: int, size: NullSize, seed: int
+) -> Iterator[NullCell]:
+    watches = [
+        Watch(family, BASELINES[baseline], replicas, heads, seed + place) for place, family in enumerate(families)
+    ]
+    found = false_alarms(watches, round(size.days * DAY_WINDOWS), Headwatch(INTERVAL_WINDOWS))
+    for watch, pages in zip(watches, found, strict=True):
+        name = watch.family if heads == size.heads else f"{watch.family}, {heads} heads"
+        paging = (watch.family, watch.baseline) not in NOT_PAGING
+        yield cell(name, baseline, heads, heads, size.days, pages, paging=paging)
 
 
 def cell(

@@ -96,7 +96,7 @@ def _peer(name: str, limits: Mapping[str, float], size: Size, progress: Callable
     progress(f"false alarms of {name}")
     peer = PEERS[name]
     watch = Watch("independent", DAY_WINDOWS, 4, size.delay_heads, SEED + 700)
-    pages = int(false_alarms(watch, _CUSTOMARY_WINDOWS, peer(peer.customary)).sum())
+    pages = int(false_alarms([watch], _CUSTOMARY_WINDOWS, peer(peer.customary))[0].sum())
     customary = pages * DAY_WINDOWS / (_CUSTOMARY_WINDOWS * watch.replicas)
     worst = max(limits, key=lambda family: limits[family])
     by_family = {family: round(value, 4) for family, value in limits.items()}

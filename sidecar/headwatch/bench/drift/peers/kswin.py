@@ -56,7 +56,8 @@ class Kswin:
         if ready.any():
             drawn = self._random.choice(WINDOW - SAMPLE, SAMPLE, replace=False)
             kept = self._kept[ready]
-            steps = distance(kept[:, drawn], kept[:, -SAMPLE:]).max(axis=1)
+            measure = distance if self._surprise[SAMPLE - 1] >= self.limit else apart
+            steps = measure(kept[:, drawn], kept[:, -SAMPLE:]).max(axis=1)
             closeness[ready] = self._surprise[steps] / self.limit
         return closeness
 
@@ -73,6 +74,12 @@ def distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np
     steps = np.cumsum(np.where(order < size, 1, -1), axis=2, dtype=np.int64)
     furthest: NDArray[np.int64] = np.abs(steps).max(axis=2)
     return furthest
+
+
+def apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return n where two samples [R, n, K] lie wholly apart and 0 elsewhere, [R, K]: all that the strictest limit asks for."""
+    wholly = (one.max(axis=1) < other.min(axis=1)) | (one.min(axis=1) > other.max(axis=1))
+    return np.where(wholly, one.shape[1], 0)
 
 
 def p_values(size: int) -> NDArray[np.float64]:

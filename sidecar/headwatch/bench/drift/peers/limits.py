@@ -34,9 +34,9 @@ LIMITS: Mapping[str, Mapping[str, float]] = {
         "daily cycle": 56.92, "changing sampling rate": 22.01, "few rows": 4.64, "missing windows": 25.72,
     },
     "KSWIN": {
-        "independent": 12.06, "correlated heads": 12.06, "AR .3": 15.2, "AR .6": 25.52, "AR .9": 38.62,
-        "AR .9 with sampling noise": 31.14, "common slow factor": 31.14, "heavy tails": 12.06, "skewed tails": 10.65,
-        "daily cycle": 12.06, "changing sampling rate": 34.52, "few rows": 12.06, "missing windows": 25.52,
+        "independent": 12.05, "correlated heads": 12.05, "AR .3": 15.2, "AR .6": 25.52, "AR .9": 38.61,
+        "AR .9 with sampling noise": 31.13, "common slow factor": 31.13, "heavy tails": 12.05, "skewed tails": 10.65,
+        "daily cycle": 12.05, "changing sampling rate": 34.52, "few rows": 12.05, "missing windows": 25.52,
     },
     "PSI": {
         "independent": 0.59, "correlated heads": 0.58, "AR .3": 0.66, "AR .6": 1.05, "AR .9": 3.06,
