@@ -115,8 +115,8 @@ def test_attention_taken_from_the_instructions_is_an_injection_before_it_is_retr
 
 def test_text_in_disorder_takes_from_the_instructions_too_and_is_read_less_so_it_is_retrieval():
     """Measured: the words of every document shuffled."""
-    seen = (signal("instruction_focus", 0.817, 0.733, -5.4), signal("capture_by_document", 0.425, 1.062, 4.3),
-            signal("document_mass", 0.371, 0.32, -2.0))  # fmt: skip
+    seen = (signal("instruction_focus", 0.81, 0.76, -3.5), signal("capture_by_document", 0.42, 1.133, 4.8),
+            signal("document_mass", 0.372, 0.269, -4.3), signal("grounding_ratio", 0.132, 0.084, -2.8))  # fmt: skip
     told = triage(case(heads(), *seen, run=PASSED))
     assert (told.drift_class, told.runner_up) == ("retrieval", "injection")
 
