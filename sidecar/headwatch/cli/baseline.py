@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headwatch.config import Config
-    from headwatch.drift.keeper import BaselineEntry, Keeper, NewBaseline, Origin
+    from headwatch.drift.keeper import Keeper
+    from headwatch.drift.kept import BaselineEntry, NewBaseline, Origin
     from headwatch.drift.parts import Part
 
 ACTIONS = {
@@ -279,7 +280,7 @@ def _say_in_force(asked: argparse.Namespace, keeper: Keeper, version: int) -> No
 
 
 def _or_in_force(version: int | None, keeper: Keeper) -> int:
-    from headwatch.drift.keeper import NONE
+    from headwatch.drift.kept import NONE
     from headwatch.errors import CommandError
 
     if version is not None:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from headwatch.config import Config
     from headwatch.drift.backtest import Replayed
-    from headwatch.drift.keeper import Keeper, NewBaseline
+    from headwatch.drift.keeper import Keeper
+    from headwatch.drift.kept import NewBaseline
     from headwatch.findings import DriftEvent
 
 ACTIONS = {
@@ -162,7 +163,7 @@ def _backtest(asked: argparse.Namespace, config: Config) -> None:
 def _baseline(text: str | None, keeper: Keeper) -> NewBaseline:
     """Return the baseline that *text* names: a version, a file, or, where it is None, the one in force."""
     from headwatch.drift.baseline_file import read
-    from headwatch.drift.keeper import NONE
+    from headwatch.drift.kept import NONE
     from headwatch.drift.versions import as_new
     from headwatch.errors import CommandError
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from headwatch.config import DriftConfig
     from headwatch.drift.engine import Step
-    from headwatch.drift.keeper import NewBaseline
+    from headwatch.drift.kept import NewBaseline
     from headwatch.findings import DriftEvent
     from headwatch.history.file import History
     from headwatch.observed import ObservedWindow

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.drift.codec import loads
-from headwatch.drift.keeper import NewBaseline, Origin
+from headwatch.drift.kept import NewBaseline, Origin
 from headwatch.drift.parts import Part
 from headwatch.drift.versions import as_new
 from headwatch.errors import DriftStateError

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from headwatch.config import DriftConfig
-    from headwatch.drift.keeper import BaselineEntry
+    from headwatch.drift.kept import BaselineEntry
     from headwatch.drift.parts import Key
     from headwatch.history.file import History
 

@@ -27,7 +27,7 @@ from headwatch.drift.clock import combined
 from headwatch.drift.codec import dumps
 from headwatch.drift.course import EMPTY, QUIET, Course
 from headwatch.drift.explain import LOOK_BACK, Explainer, Watched, evidence_of
-from headwatch.drift.keeper import NONE, BaselineEntry, Changes, NewBaseline
+from headwatch.drift.kept import NONE, BaselineEntry, Changes, NewBaseline
 from headwatch.drift.learner import Learned, Learner
 from headwatch.drift.parts import Key, Part, sources
 from headwatch.drift.saved import from_bytes, to_bytes

@@ -17,22 +17,23 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headwatch.drift.kept import NONE, BaselineEntry
 from headwatch.errors import DriftStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from headwatch.drift.kept import Changes, NewBaseline
 
 SCHEMA = 1
 LEARNED_KEPT = 8
 _FORGOTTEN_WINDOWS = 200_000
 """Marks of suspicion that are older than so many windows speak of windows that no history has any more."""
-Origin = Literal["learned", "pinned", "imported"]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS baseline (
     version INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,62 +66,6 @@ CREATE TABLE IF NOT EXISTS clock (
 CREATE TABLE IF NOT EXISTS memory (name TEXT PRIMARY KEY, content BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS suspect (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
-NONE = 0
-"""The version that is in force where none is: after a change that was accepted, until a baseline was learned anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaselineEntry:
-    """One version, without its parts."""
-
-    version: int
-    origin: Origin
-    created_ns: int
-    first_window: int
-    last_window: int
-    windows: int
-    """Windows that it learned from: those in between that were not missing and under no suspicion."""
-    note: str
-    facts: dict[str, Any]
-    """Plain values that belong to it: what traffic and telemetry were like."""
-    in_force: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NewBaseline:
-    """A version to be kept."""
-
-    origin: Origin
-    created_ns: int
-    first_window: int
-    last_window: int
-    windows: int
-    parts: dict[str, bytes]
-    note: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What one window changes, kept whole or not at all."""
-
-    window: int
-    promotion: int
-    """What was in force for it, as :meth:`Keeper.in_force` says."""
-    version: int
-    facts: dict[str, Any]
-    states: Mapping[str, bytes]
-    """Of every part that has a state; others are forgotten."""
-    suspect: Mapping[int, str] = field(default_factory=dict)
-    """Windows that no baseline may learn from, and why."""
-    newcomers: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)
-    """Parts that join the version in force: their order (1, 2, …) and content."""
-    baseline: NewBaseline | None = None
-    """A version that was learned."""
-    promote: bool = False
-    """Whether *baseline* is put in force (without one: that none is)."""
-
-
 class Keeper:
     """The file.  A connection is used by one thread."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from headwatch.config import DriftConfig
     from headwatch.drift.course import Course
-    from headwatch.drift.keeper import BaselineEntry, NewBaseline
+    from headwatch.drift.kept import BaselineEntry, NewBaseline
     from headwatch.history.file import History
     from headwatch.observed import ObservedWindow
 

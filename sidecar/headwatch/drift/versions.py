@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from headwatch.drift.codec import dumps, loads
-from headwatch.drift.keeper import NewBaseline
+from headwatch.drift.kept import NewBaseline
 from headwatch.drift.learning import learn
 from headwatch.drift.parts import Part
 from headwatch.drift.telemetry import TelemetryBaseline

@@ -12,7 +12,7 @@ from headwatch.drift import course as courses
 from headwatch.drift import onset
 from headwatch.drift.clock import RESERVE
 from headwatch.drift.course import Course, first_span, next_span
-from headwatch.drift.keeper import BaselineEntry
+from headwatch.drift.kept import BaselineEntry
 from headwatch.drift.parts import Key
 from headwatch.drift.weights import SHARES, family_weights, part_weights
 from headwatch.errors import ConfigError

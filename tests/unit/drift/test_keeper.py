@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from headwatch.drift.keeper import LEARNED_KEPT, NONE, SCHEMA, Changes, Keeper, NewBaseline
+from headwatch.drift.keeper import LEARNED_KEPT, SCHEMA, Keeper
+from headwatch.drift.kept import NONE, Changes, NewBaseline
 from headwatch.errors import DriftStateError
 
 
@@ -147,7 +148,8 @@ def test_a_kill_leaves_the_state_of_one_whole_window(path) -> None:
     first.close()
     script = textwrap.dedent(f"""
         from pathlib import Path
-        from headwatch.drift.keeper import Changes, Keeper
+        from headwatch.drift.keeper import Keeper
+        from headwatch.drift.kept import Changes
         keeper = Keeper(Path({str(path)!r}))
         window = keeper.window()
         while True:
