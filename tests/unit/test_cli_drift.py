@@ -86,7 +86,7 @@ def test_promote_and_rollback(run) -> None:
 def test_learn_from_a_range_and_compare(run) -> None:
     """Windows around a page teach only where a person says so."""
     range_ = ("--from", DRIFT.first + 150, "--last", 30)
-    assert "windows are too few" in run("baseline", "learn", *range_, code=1)
+    assert "too few windows" in run("baseline", "learn", *range_, code=1)
     learned = run("baseline", "learn", *range_, "--all", "--note", "what is wrong now")
     assert (learned["version"], learned["windows"], learned["in_force"]) == (3, 30, False)
     found = run("baseline", "diff", 1, 3)
@@ -164,9 +164,10 @@ def test_backtest_can_begin_as_a_new_deployment(run, folder) -> None:
     ("words", "said"),
     [
         (("baseline", "promote", "77"), "no baseline 77"),
-        (("baseline", "learn", "--last", "5", "--all"), "5 windows are too few"),
+        (("baseline", "learn", "--last", "5", "--all"), "too few windows"),
         (("baseline", "learn", "--from", "yesterday"), "give a window's number, or a time"),
         (("baseline", "pin", "nowhere.file"), "no such file"),
+        (("baseline", "pin", __file__), "cannot be opened as history"),
         (("drift", "backtest", "--from", "1", "--to", "2"), "no such window"),
         (("drift", "backtest", "--baseline", "nowhere.file"), "cannot be read"),
     ],

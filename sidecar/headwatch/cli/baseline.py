@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from headwatch.config import Config
     from headwatch.drift.keeper import Keeper
-    from headwatch.drift.kept import BaselineEntry, NewBaseline, Origin
+    from headwatch.drift.kept import BaselineEntry, NewBaseline
+    from headwatch.drift.learning import Span
     from headwatch.drift.parts import Part
 
 ACTIONS = {
@@ -146,9 +147,10 @@ def _learn(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
 
 
 def _pin(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
-    from headwatch.cli.drift_files import open_history
-    from headwatch.drift.baseline_file import is_baseline
-    from headwatch.drift.learning import Span
+    from dataclasses import replace
+
+    from headwatch.cli.drift_files import window_seconds
+    from headwatch.drift.baseline_file import from_path
     from headwatch.errors import CommandError
 
     if asked.what.isdecimal():
@@ -160,14 +162,8 @@ def _pin(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file; give the number of a version or a file")
     asked.promote = True
-    if is_baseline(path):
-        _keep(asked, keeper, _from_file(path, "pinned", asked.note))
-        return
-    with open_history(config, path) as history:
-        span = history.span()
-        if span is None:
-            raise CommandError(f"{path}: there is no window in it")
-        _keep(asked, keeper, _learned(Span(history, *span), config, asked.note or f"from {path.name}", "pinned"))
+    new = from_path(path, config.drift, window_seconds(config), time.time_ns())
+    _keep(asked, keeper, replace(new, note=asked.note or new.note or f"from {path.name}"))
 
 
 def _promote(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
@@ -220,22 +216,16 @@ def _export(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
 
 
 def _import(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
-    del config
-    _keep(asked, keeper, _from_file(asked.file, "imported", asked.note))
-
-
-def _from_file(path: Path, origin: Origin, note: str) -> NewBaseline:
     from dataclasses import replace
 
     from headwatch.drift.baseline_file import read
 
-    new = read(path, origin)
-    return replace(new, note=note or new.note or f"from {path.name}")
+    del config
+    new = read(asked.file, "imported")
+    _keep(asked, keeper, replace(new, note=asked.note or new.note or f"from {asked.file.name}"))
 
 
-def _learned(span: Any, config: Config, note: str, origin: Origin = "learned") -> NewBaseline:
-    from dataclasses import replace
-
+def _learned(span: Span, config: Config, note: str) -> NewBaseline:
     from headwatch.cli.drift_files import window_seconds
     from headwatch.drift.learning import FEWEST_WINDOWS
     from headwatch.drift.versions import learned
@@ -243,11 +233,11 @@ def _learned(span: Any, config: Config, note: str, origin: Origin = "learned") -
 
     new = learned(span, config.drift, window_seconds(config), time.time_ns(), note)
     if new is None:
-        raise CommandError(f"{span.count()} windows are too few: no stratum or scope is in {FEWEST_WINDOWS} or more of them")
+        raise CommandError(f"too few windows: no stratum or scope is in {FEWEST_WINDOWS} of those that may be learned from")
     if new.windows < config.drift.min_baseline_windows:
         print(f"baseline: {new.windows} windows; a baseline that is learned by itself has "
               f"{config.drift.min_baseline_windows} at least", file=sys.stderr)  # fmt: skip
-    return replace(new, origin=origin)
+    return new
 
 
 def _keep(asked: argparse.Namespace, keeper: Keeper, new: NewBaseline) -> None:

@@ -7,19 +7,23 @@ as the keeper holds them.  No pickle; what is read is checked before anything is
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headwatch.drift.codec import loads
 from headwatch.drift.kept import NewBaseline, Origin
+from headwatch.drift.learning import FEWEST_WINDOWS, Span
 from headwatch.drift.parts import Part
-from headwatch.drift.versions import as_new
+from headwatch.drift.versions import as_new, learned
 from headwatch.errors import DriftStateError
+from headwatch.history.file import History
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headwatch.config import DriftConfig
     from headwatch.drift.keeper import Keeper
 
 MAGIC = b"headwatch baseline\n"
@@ -62,6 +66,25 @@ def is_baseline(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
+
+
+def from_path(path: Path, config: DriftConfig, window_seconds: float, created_ns: int) -> NewBaseline:
+    """Return what the file at *path* is a baseline of, pinned: a baseline as it is, an exported history by what it teaches.
+
+    *window_seconds* is 0 where the windows of the history closed by count.
+
+    Raises:
+        DriftStateError: It is neither, or too short.
+        HistoryError: It is a history that cannot be read.
+    """
+    if is_baseline(path):
+        return read(path, "pinned")
+    with History.open_readonly(path) as history:
+        span = history.span()
+        new = learned(Span(history, *span), config, window_seconds, created_ns, f"from {path.name}") if span else None
+    if new is None:
+        raise DriftStateError(f"{path}: no stratum or scope is in {FEWEST_WINDOWS} windows or more, which a baseline needs")
+    return replace(new, origin="pinned")
 
 
 def read(path: Path, origin: Origin) -> NewBaseline:

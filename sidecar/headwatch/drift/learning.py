@@ -21,6 +21,7 @@ from headwatch.drift.scope import learn_scope
 from headwatch.drift.short import charged
 from headwatch.drift.signals import definition_of
 from headwatch.drift.stratum import learn_stratum
+from headwatch.drift.telemetry import is_suspect
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
@@ -51,11 +52,6 @@ class Windows(Protocol):
         """Yield the windows numbered *first* to *last*, both included."""
         ...
 
-    def numbers(self, first: int, last: int) -> list[int]:
-        """Return their numbers."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Span:
     """Which windows a baseline learns from."""
@@ -64,15 +60,13 @@ class Span:
     first: int
     last: int
     suspect: Collection[int] = ()
-    """Numbers of windows in between that count as missing."""
+    """Numbers of windows in between that count as missing; those with a fault of telemetry do in any case."""
 
     def read(self) -> Iterator[ObservedWindow]:
         """Yield them in order."""
-        return (window for window in self.windows.read(self.first, self.last) if window.number not in self.suspect)
-
-    def count(self) -> int:
-        """Return how many they are."""
-        return sum(number not in self.suspect for number in self.windows.numbers(self.first, self.last))
+        for window in self.windows.read(self.first, self.last):
+            if window.number not in self.suspect and not is_suspect(window.telemetry):
+                yield window
 
 
 @dataclass(slots=True)

@@ -51,18 +51,14 @@ def learned(span: Span, config: DriftConfig, window_seconds: float, created_ns: 
     parts = learn(span, config, window_seconds)
     if not parts:
         return None
-    facts = facts_of(span)
-    contents = {part.key.text: dumps(part) for part in parts}
-    return NewBaseline("learned", created_ns, span.first, span.last, span.count(), contents, note, facts)
-
-
-def facts_of(span: Span) -> dict[str, object]:
-    """Return what traffic and telemetry were like in *span*, as plain values that :func:`usual` reads."""
-    traffic, telemetry = TrafficBaseline(), TelemetryBaseline()
+    traffic, telemetry, count = TrafficBaseline(), TelemetryBaseline(), 0
     for window in span.read():
         traffic = traffic.merge(TrafficBaseline.learn([window]))
         telemetry = telemetry.merge(TelemetryBaseline.learn([window]))
-    return {"traffic": msgspec.to_builtins(traffic), "telemetry": msgspec.to_builtins(telemetry)}
+        count += bool(window.strata or window.signals)
+    facts = {"traffic": msgspec.to_builtins(traffic), "telemetry": msgspec.to_builtins(telemetry)}  # for :func:`usual`
+    contents = {part.key.text: dumps(part) for part in parts}
+    return NewBaseline("learned", created_ns, span.first, span.last, count, contents, note, facts)
 
 
 def usual(facts: Mapping[str, object]) -> tuple[TrafficBaseline, TelemetryBaseline]:

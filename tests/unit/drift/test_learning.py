@@ -128,6 +128,16 @@ def test_suspicious_windows_teach_nothing(history) -> None:
     assert np.abs(clean.streams.mean[0] - expected).max() < 0.01 < np.abs(dirty.streams.mean[0] - expected).max()
 
 
+def test_a_recording_with_faults_of_telemetry_teaches_what_is_sound(history) -> None:
+    """A file from elsewhere brings no marks of suspicion; its windows say themselves what they are."""
+    def faulty(window):
+        broken = window.number % 5 == 0
+        return replace(window, telemetry={"capture_up": 0.0 if broken else 1.0})
+
+    chat = by_key(learn(filled(history, Deployment(), faulty), CONFIG, 60.0))[Key("heads", CHAT.label)]
+    assert chat.windows == WINDOWS * 4 // 5
+
+
 def test_too_few_windows_teach_nothing(history) -> None:
     deployment = Deployment()
     for index in range(learning.FEWEST_WINDOWS - 1):
