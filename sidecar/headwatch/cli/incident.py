@@ -145,7 +145,7 @@ def _show(asked: argparse.Namespace, config: Config, book: Book) -> None:
         })  # fmt: skip
         return
     colour = asked.color == "always" or (asked.color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    print(screen(incident, events, history, now_ns=time.time_ns(), runbook=runbook, colour=colour))
+    print(screen(incident, history, now_ns=time.time_ns(), runbook=runbook, colour=colour))
 
 
 def _chosen(asked: argparse.Namespace, book: Book) -> Incident:
@@ -240,7 +240,7 @@ def _report(asked: argparse.Namespace, config: Config, book: Book) -> None:
     incident = _chosen(asked, book)
     path = asked.out or Path(f"incident-{incident.id}.html")
     page = render(
-        incident, book.events(incident.id), book.history(incident.id),
+        incident, book.history(incident.id),
         read_series(drift_folder(config) / HISTORY, incident), runbook_of(incident, config.incident.runbook_url),
     )  # fmt: skip
     try:

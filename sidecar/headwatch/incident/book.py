@@ -24,7 +24,7 @@ from headwatch.incident.ledger import Ledger
 from headwatch.incident.outbox import enqueue, note_change
 from headwatch.incident.sameness import belongs_to, same_cause
 from headwatch.incident.severity import louder, pages, severity
-from headwatch.incident.shelf import Shelf
+from headwatch.incident.shelf import EVENTS_KEPT, Shelf
 from headwatch.incident.silences import planned_by
 
 if TYPE_CHECKING:
@@ -253,9 +253,9 @@ class Book(Shelf):
         note_change(file, incident.id, incident.updated_ns, who, what, note)
 
     def _add_event(self, file: sqlite3.Connection, incident: Incident, event: DriftEvent) -> None:
-        file.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?)", (event_id(event), incident.id, event.time_ns, msgspec.json.encode(event))
-        )
+        kept = file.execute("SELECT count(*) FROM event WHERE incident = ?", (incident.id,)).fetchone()[0]
+        body = msgspec.json.encode(event) if kept < EVENTS_KEPT else b""
+        file.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (event_id(event), incident.id, event.time_ns, body))
 
 
 def event_id(event: DriftEvent) -> str:

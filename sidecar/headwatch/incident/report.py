@@ -23,7 +23,7 @@ from headwatch.pictures.colours import diverging
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headwatch.findings import DriftEvent, HeadFinding, Incident
+    from headwatch.findings import HeadFinding, Incident
     from headwatch.incident.series import HeadMap, Series
     from headwatch.incident.shelf import AuditEntry
 
@@ -33,7 +33,7 @@ _LEAST_BOUND = 2.0
 
 
 def render(
-    incident: Incident, events: Sequence[DriftEvent], audit: Sequence[AuditEntry], series: Series, runbook: str
+    incident: Incident, audit: Sequence[AuditEntry], series: Series, runbook: str
 ) -> str:
     """Return the report as HTML."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -47,8 +47,8 @@ def render(
         incident=incident,
         verdict=incident.verdict,
         event=event,
-        events=events,
-        audit=audit,
+        again=[line for line in audit if line.what == "merged"],
+        audit=[line for line in audit if line.what != "merged"],
         runbook=runbook,
         found_after=lasted(event.time_ns - event.since_ns),
         promised=lasted(int(event.interval_windows * event.window_seconds * 1e9)),

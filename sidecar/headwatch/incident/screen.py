@@ -1,7 +1,7 @@
 """An incident on a terminal, for somebody who was asleep: what, since when, how sure, what to look at, what to do next.
 
 Eighty columns, most important first, so that the first screen is enough to decide whether to get up.  Pure: text out of an
-incident, its later events and its audit, with the time handed in.
+incident and its audit, with the time handed in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from headwatch.incident.telling import FIRST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from headwatch.findings import DriftEvent, Evidence, HeadFinding, Incident, Severity
+    from headwatch.findings import Evidence, HeadFinding, Incident, Severity
     from headwatch.incident.shelf import AuditEntry
 
 _SEVERITY: dict[Severity, Style] = {"critical": "red", "warning": "yellow", "info": "blue"}
@@ -28,7 +28,6 @@ _SURE, _RATHER = 0.8, 0.5
 
 def screen(
     incident: Incident,
-    events: Sequence[DriftEvent],
     audit: Sequence[AuditEntry],
     *,
     now_ns: int,
@@ -38,7 +37,7 @@ def screen(
     """Return *incident* as text."""
     paint = Paint(colour=colour)
     parts = (
-        _title(incident, now_ns, paint), _judgement(incident, paint), _evidence(incident, events, paint),
+        _title(incident, now_ns, paint), _judgement(incident, paint), _evidence(incident, audit, paint),
         _heads(incident, paint), _documents(incident, paint), _requests(incident, paint), _canary(incident, paint),
         _deploys(incident, paint), _why(incident, paint), _audit(audit, paint), _next(incident, runbook, paint),
     )  # fmt: skip
@@ -89,7 +88,7 @@ def _judgement(incident: Incident, paint: Paint) -> Iterator[str]:
         yield from wrapped(clean(incident.note), _LABEL, "Note")
 
 
-def _evidence(incident: Incident, events: Sequence[DriftEvent], paint: Paint) -> Iterator[str]:
+def _evidence(incident: Incident, audit: Sequence[AuditEntry], paint: Paint) -> Iterator[str]:
     found = incident.event.evidence
     if not found:
         return
@@ -105,9 +104,8 @@ def _evidence(incident: Incident, events: Sequence[DriftEvent], paint: Paint) ->
         yield from (paint(line, "dim") for line in wrapped(clean(f"{noted.name}: {noted.note}"), 2))
     if len(found) > _EVIDENCE:
         yield paint(f"… and {len(found) - _EVIDENCE} more", "dim")
-    if len(events) > 1:
-        last = events[-1]
-        yield paint(f"Found again {len(events) - 1} times since, last at {moment(last.time_ns)} UTC", "dim")
+    if again := [line for line in audit if line.what == "merged"]:
+        yield paint(f"Found again {len(again)} times since, last at {moment(again[-1].time_ns)} UTC", "dim")
 
 
 def _effect(one: Evidence) -> str:
@@ -183,12 +181,13 @@ def _why(incident: Incident, paint: Paint) -> Iterator[str]:
 
 
 def _audit(audit: Sequence[AuditEntry], paint: Paint) -> Iterator[str]:
-    if not audit:
+    lines = [line for line in audit if line.what != "merged"]
+    if not lines:
         return
     yield paint("WHAT HAPPENED, UTC", "dim")
-    if len(audit) > _AUDIT:
-        yield paint(f"  … {len(audit) - _AUDIT} earlier lines", "dim")
-    for line in audit[-_AUDIT:]:
+    if len(lines) > _AUDIT:
+        yield paint(f"  … {len(lines) - _AUDIT} earlier lines", "dim")
+    for line in lines[-_AUDIT:]:
         note = f": {line.note}" if line.note else ""
         yield from wrapped(clean(f"{line.what} by {line.who}{note}"), 23, f"  {moment(line.time_ns)}")
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from headwatch.incident.ledger import Ledger
 
-_EVENTS_KEPT = 200
-"""Events of one incident: beyond that the middle is of no use to a reader, so no further ones are shown."""
+EVENTS_KEPT = 200
+"""Events of one incident that are kept whole; of further ones only that they were, so that a replay finds them known."""
 
 
 Incidents = list[Incident]
@@ -87,8 +87,8 @@ class Shelf:
         return [_incident(row) for row in rows]
 
     def events(self, id: str) -> Events:  # noqa: A002
-        """Return what was found of an incident, the event that opened it first."""
-        rows = self._ledger.read("SELECT body FROM event WHERE incident = ? ORDER BY time_ns LIMIT ?", (id, _EVENTS_KEPT))
+        """Return what was found of an incident, the event that opened it first; the first ``EVENTS_KEPT`` of them."""
+        rows = self._ledger.read("SELECT body FROM event WHERE incident = ? AND body != x'' ORDER BY time_ns", (id,))
         return [msgspec.json.decode(row["body"], type=DriftEvent) for row in rows]
 
     def history(self, id: str) -> Audit:  # noqa: A002

@@ -12,6 +12,7 @@ import pytest
 
 from headwatch.errors import IncidentError
 from headwatch.findings import Exhibits, RequestExhibit
+from headwatch.incident import book as module
 from headwatch.incident.book import Book, event_id
 from headwatch.incident.ledger import SCHEMA
 from headwatch.incident.outbox import Outbox
@@ -371,6 +372,14 @@ def test_resolved_incidents_beyond_the_bound_go_with_all_that_was_written(book, 
         book._prune(file, keep=2)
     assert len(book.list()) == 2
     assert {line.incident for line in book.changes(0)} == {one.id for one in book.list()}
+
+
+def test_a_cause_that_is_found_for_weeks_is_kept_short_and_every_finding_stays_known(book, monkeypatch):
+    monkeypatch.setattr(module, "EVENTS_KEPT", 3)
+    found = [later(9 * number, ABSENT) for number in range(6)]
+    (id_,) = {book.open(one, verdict(), NOTHING).incident.id for one in found}
+    assert book.events(id_) == found[:3]
+    assert {book.open(one, verdict(), NOTHING).action for one in found} == {"unchanged"}
 
 
 def test_telemetry_incidents_of_a_model_are_one_at_a_time(book):

@@ -48,7 +48,7 @@ SEEN = msgspec.structs.replace(incident(), event=event(signal("documents_absent"
 
 
 def page(one=SEEN, series: Series | None = None) -> str:
-    return render(one, (one.event,), (), series_of(one, WINDOWS) if series is None else series, RUNBOOK)
+    return render(one, (), series_of(one, WINDOWS) if series is None else series, RUNBOOK)
 
 
 def test_it_needs_nothing_from_anywhere():

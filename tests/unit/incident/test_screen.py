@@ -16,7 +16,7 @@ from headwatch.incident.severity import severity
 from headwatch.incident.shelf import AuditEntry
 from headwatch.incident.triage import triage
 
-from .cases import MINUTE, START, canary, case, event, heads, signal
+from .cases import MINUTE, START, canary, case, heads, signal
 
 RUNBOOK = "https://example.org/runbooks/retrieval.md"
 NOW = START + 10 * MINUTE
@@ -43,8 +43,8 @@ def incident(**changes) -> Incident:
     return msgspec.structs.replace(opened, **changes)
 
 
-def shown(one: Incident, *, colour: bool = False, audit: tuple[AuditEntry, ...] = (), events=()) -> str:
-    return screen(one, events, audit, now_ns=NOW, runbook=RUNBOOK, colour=colour)
+def shown(one: Incident, *, colour: bool = False, audit: tuple[AuditEntry, ...] = ()) -> str:
+    return screen(one, audit, now_ns=NOW, runbook=RUNBOOK, colour=colour)
 
 
 def test_every_line_fits_eighty_columns():
@@ -104,9 +104,13 @@ def test_an_incident_that_paged_nobody_says_why():
     assert "no page (silence 3 by ada)" in shown(incident(paged=False, silenced=True, silenced_why="silence 3 by ada"))
 
 
-def test_evidence_that_came_later_is_counted():
-    again = event(heads(), since_ns=START + 5 * MINUTE)
-    assert "Found again 2 times since" in shown(incident(), events=(incident().event, again, again))
+def test_evidence_that_came_later_is_counted_and_does_not_hide_what_people_did():
+    told = [AuditEntry(1, "hw-1", START, "headwatch", "opened", ""), AuditEntry(2, "hw-1", START, "ada", "acknowledged", "")]
+    again = [AuditEntry(3 + n, "hw-1", START + n * MINUTE, "headwatch", "merged", "") for n in range(40)]
+    text = shown(incident(), audit=(*told, *again))
+    assert "Found again 40 times since, last at 2027-01-15 08:39:00 UTC" in text
+    assert "acknowledged by ada" in text
+    assert "merged" not in text
 
 
 def test_what_a_client_sends_cannot_steer_a_terminal():
