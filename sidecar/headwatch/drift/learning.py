@@ -207,7 +207,8 @@ def _learn_group(span: Span, group: list[_Plan], window_seconds: float) -> Itera
     for index, plan in enumerate(group):
         with warnings.catch_warnings():  # NumPy warns of streams that no window defines
             warnings.simplefilter("ignore", RuntimeWarning)
-            yield _learn_part(plan, numbers, values[index], rows[index], covariates[index], window_seconds)
+            part = _learn_part(plan, numbers, values[index], rows[index], covariates[index], window_seconds)
+        yield part
         values[index] = np.zeros((0, 0, 0), np.float32)
 
 
