@@ -7,6 +7,7 @@ recording ends and the next begins.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,13 +65,14 @@ def observe_again(source: Path, target: Path) -> int:
         (run for place in places for window in place.recording.windows for run in window.canaries), key=lambda run: run.time_ns
     )
     target.mkdir(parents=True, exist_ok=True)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     kept: dict[str, list[ObservedWindow]] = {place.name: [] for place in places}
     for window in observed(source / FRAMES, canaries):
         place = _place_of(window, places)
         if place is not None:
             kept[place.name].append(window)
     for place in places:
-        recording.write(target / place.name, kept[place.name], place.recording.meta)
+        recording.write(target / place.name, kept[place.name], place.recording.meta | {"observed_again": now})
     return len(places)
 
 
