@@ -19,7 +19,7 @@ import numpy as np
 from headwatch.drift.parts import MEMBER_ROWS, Key, Part, Source, sources, view_of
 from headwatch.drift.scope import learn_scope
 from headwatch.drift.short import charged
-from headwatch.drift.signals import definition_of
+from headwatch.drift.signals import SIGNALS
 from headwatch.drift.stratum import learn_stratum
 from headwatch.drift.telemetry import is_suspect
 from headwatch.observed import DRIFT_FEATURES
@@ -42,6 +42,7 @@ _SEEN_SHARE = 0.25
 """Of a part's windows in which a stream must be defined."""
 _MOST_KEYS = 256
 _MOST_PARTS = 64
+_UNKNOWN_FLOOR = 0.01
 _GROUP_BYTES = 128 * 1024 * 1024
 
 
@@ -51,6 +52,7 @@ class Windows(Protocol):
     def read(self, first: int, last: int) -> Iterator[ObservedWindow]:
         """Yield the windows numbered *first* to *last*, both included."""
         ...
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -240,7 +242,7 @@ def _learn_part(
         baseline = learn_stratum(names, layer.astype(np.int64), numbers, window_seconds, values, rows, caused)
         heads = source.heads
     else:
-        floor = np.array([[definition_of(name).floor] for name in names])
+        floor = np.array([[_floor_of(name)] for name in names])
         baseline = learn_scope(names, numbers, window_seconds, values.astype(np.float64), rows, floor)
         heads = 0
     return Part(
@@ -250,6 +252,12 @@ def _learn_part(
         members={label: mean[features] for label, mean in plan.members.items()},
         covariates=0 if caused is None else caused.shape[1], windows=count, baseline=charged(baseline, count),
     )  # fmt: skip
+
+
+def _floor_of(signal: str) -> float:
+    """Return the smallest standard deviation that is believed of *signal*, which may be one that is defined no longer."""
+    known = SIGNALS.get(signal.partition(".")[0])
+    return known.floor if known is not None else _UNKNOWN_FLOOR
 
 
 def _causes(covariates: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64] | None:

@@ -128,6 +128,16 @@ def test_suspicious_windows_teach_nothing(history) -> None:
     assert np.abs(clean.streams.mean[0] - expected).max() < 0.01 < np.abs(dirty.streams.mean[0] - expected).max()
 
 
+def test_a_signal_that_is_defined_no_longer_is_learned_all_the_same(history) -> None:
+    """A history outlives an upgrade."""
+    def older(window):
+        signals = {scope: {**values, "of_old": values["document_mass"]} for scope, values in window.signals.items()}
+        return replace(window, signals=signals)
+
+    scope = by_key(learn(filled(history, Deployment(), older), CONFIG, 60.0))[Key("signal", SCOPES["chat"].label)]
+    assert "of_old" in scope.names
+
+
 def test_a_recording_with_faults_of_telemetry_teaches_what_is_sound(history) -> None:
     """A file from elsewhere brings no marks of suspicion; its windows say themselves what they are."""
     def faulty(window):
