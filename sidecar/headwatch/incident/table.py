@@ -33,7 +33,7 @@ LEAST: dict[str, Least] = {
     "document_tokens": Least(effect=2.0, relative=0.25),
     "document_wholeness": Least(effect=2.0, change=0.10),
     "tokens_per_document": Least(effect=2.0, relative=0.25),
-    "source_share.": Least(effect=1.5, change=0.25),
+    "source_share.": Least(effect=1.2, change=0.25),
     "source_presence.": Least(effect=2.0, change=0.25, relative=0.80),
     "stale_age_days": Least(effect=2.0, change=1.0, relative=0.25),
     "stale_mass": Least(effect=2.0, change=0.05),

@@ -113,6 +113,15 @@ def test_attention_taken_from_the_instructions_is_an_injection_before_it_is_retr
     assert severity(told, event(heads())) == "critical"
 
 
+def test_an_error_page_that_asks_to_sign_in_is_a_broken_source_and_no_injection():
+    """Measured: one of three sources answers with an error page; its share falls a little later than the instructions' does."""
+    moved = (("source_share.wiki", 1.115, 0.668, -1.4), ("source_share.archive", 0.753, 1.089, 1.7))
+    unsure = [msgspec.structs.replace(signal(*one), log10_evidence=1.1) for one in moved]
+    seen = (signal("instruction_focus", 0.813, 0.703, -6.3), signal("capture_by_document", 0.42, 1.02, 4.0), *unsure)
+    told = triage(case(heads(), *seen, run=PASSED))
+    assert (told.drift_class, told.cause, told.runner_up) == ("retrieval", "source_broken", "injection")
+
+
 def test_text_in_disorder_takes_from_the_instructions_too_and_is_read_less_so_it_is_retrieval():
     """Measured: the words of every document shuffled."""
     seen = (signal("instruction_focus", 0.81, 0.76, -3.5), signal("capture_by_document", 0.42, 1.133, 4.8),
