@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from headwatch.compare.pairs import Pair
     from headwatch.findings import EvidenceKind
 
+HELD_EQUAL = ("length", "band:")
+"""What explains no signal here, because it was held equal: strata and regression see to it."""
+OWN_EVIDENCE = 2.0
+"""log10 of the evidence from which triage takes a figure as sure: what passed its test is."""
+_LEANING = 0.01
 _HEADS = 10
 """Heads that one piece of evidence names."""
 
@@ -40,10 +45,11 @@ class Found:
         self._one_model = one_model
         self._since = pair.second.first_ns
         self._model = pair.second.models[0] if pair.second.models else ""
-        event = [*self._head_evidence(features), *self._figures("signal", signals)]
+        event = [*self._head_evidence(features), *self._figures("signal", signals, alpha)]
         self.evidence = tuple(sorted(event, key=lambda one: (-one.log10_evidence, -abs(one.effect))))
+        self._leaning = tuple(self._figures("signal", signals, None))
         self.telemetry = tuple(self._certain("telemetry", telemetry))
-        self.traffic = (*self._certain("traffic", templates), *self._figures("traffic", traffic))
+        self.traffic = (*self._certain("traffic", templates), *self._figures("traffic", traffic, alpha))
         self.canary = self._canary()
 
     @property
@@ -55,13 +61,16 @@ class Found:
     def case(self) -> Case:
         """Return the case for triage."""
         second = self._pair.second
+        signals = any(one.kind == "signal" for one in self.evidence)
         return Case(
             event=DriftEvent(
-                time_ns=second.last_ns, since_ns=self._since, model=self._model, route="", evidence=self.evidence,
+                time_ns=second.last_ns, since_ns=self._since, model=self._model, route="",
+                evidence=(*self.evidence, *self._leaning),
                 log10_evidence=max((one.log10_evidence for one in self.evidence), default=0.0), interval_windows=0.0,
-                window_seconds=60.0, windows_since=second.members,
+                window_seconds=max(second.last_ns - second.first_ns, 1) / 1e9 / second.units, windows_since=second.units,
             ),
-            canary=self.canary, telemetry=self.telemetry, traffic=self.traffic,
+            canary=self.canary, telemetry=self.telemetry,
+            traffic=tuple(one for one in self.traffic if not (signals and one.name.startswith(HELD_EQUAL))),
         )  # fmt: skip
 
     def _head_evidence(self, features: Sequence[FeatureEffects]) -> Iterator[Evidence]:
@@ -81,17 +90,21 @@ class Found:
                                       head.effect, confident=head.p_value <= self._alpha) for head in shown[:_HEADS]),
                 )  # fmt: skip
 
-    def _figures(self, kind: EvidenceKind, effects: Sequence[FigureEffect]) -> Iterator[Evidence]:
+    def _figures(self, kind: EvidenceKind, effects: Sequence[FigureEffect], alpha: float | None) -> Iterator[Evidence]:
+        """Yield the figures that differ at *alpha*; without one, those that do not but may be leant on."""
         for effect in effects:
-            if effect.p_value <= self._alpha:
+            if alpha is None:
+                chosen, strength = effect.p_value > self._alpha and effect.alone <= _LEANING, 0.0
+            else:
+                chosen, strength = effect.p_value <= alpha, max(-math.log10(effect.p_value), OWN_EVIDENCE)
+            if chosen:
                 route = next((test.group.route for test in self._pair.signals
                               if test.group is not None and test.group.label == effect.group), "")  # fmt: skip
                 size = effect.difference if kind == "traffic" else effect.effect
                 before, after = effect.before, effect.after
                 if (kind, effect.name) == ("traffic", LENGTH):
                     before, after = 2.0**before, 2.0**after
-                yield Evidence(kind, effect.name, self._model, route, "", -math.log10(effect.p_value), before, after, size,
-                               self._since)  # fmt: skip
+                yield Evidence(kind, effect.name, self._model, route, "", strength, before, after, size, self._since)
 
     def _certain(self, kind: EvidenceKind, differences: Sequence[Difference]) -> Iterator[Evidence]:
         for one in differences:

@@ -60,6 +60,8 @@ class FigureEffect(msgspec.Struct, frozen=True):
     high: float
     effect: float
     p_value: float
+    alone: float
+    """p-value of this figure by itself: enough to lean on once something differs, too little for a claim."""
 
 
 class FeatureEffects(msgspec.Struct, frozen=True):
@@ -151,6 +153,7 @@ def figure_effects(
         effects.append((abs(float(single.t[0])), FigureEffect(
             single.name, group, before, before + difference, difference, float(found.low[0]), float(found.high[0]),
             float(found.effect[0]), float(outcome.adjusted(family, np.abs(single.t[:1]))[0]),
+            float((np.abs(single.t) >= np.abs(single.t[0])).mean()),
         )))  # fmt: skip
     effects.sort(key=lambda item: -item[0])
     return [effect for _, effect in effects]
