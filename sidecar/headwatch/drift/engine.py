@@ -17,7 +17,8 @@ Cost: the monitors' update; one transaction a window, which writes about 100 byt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +36,7 @@ from headwatch.drift.status import standing, status_of
 from headwatch.drift.telemetry import is_suspect
 from headwatch.drift.versions import read_parts, usual
 from headwatch.drift.weights import family_weights, part_weights
+from headwatch.errors import DriftStateError
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from headwatch.findings import DriftEvent, DriftStatus
     from headwatch.history.file import History
     from headwatch.observed import ObservedWindow
+
+logger = logging.getLogger("headwatch.drift")
 
 DAY_SECONDS = 86_400.0
 EVERYTHING = "*"
@@ -107,10 +111,7 @@ class DriftEngine:
         self._watched: dict[Key, Watched] = {}
         self._in_force(*keeper.in_force())
         if keeper.saved_for() == self._promotion:
-            states = keeper.states()
-            for key, watched in self._watched.items():
-                if key.text in states:
-                    watched.monitor.restore(from_bytes(states[key.text]))
+            self._restore(keeper.states())
 
     @property
     def version(self) -> int:
@@ -232,6 +233,17 @@ class DriftEngine:
         numbers = self._history.between(event.since_ns, event.time_ns)
         if numbers:
             self._keeper.pardon(numbers[0], numbers[-1])
+
+    def _restore(self, states: Mapping[str, bytes]) -> None:
+        """Go on from *states*; a part whose state another version of headwatch left begins without evidence."""
+        for key, item in self._watched.items():
+            if key.text not in states:
+                continue
+            try:
+                item.monitor.restore(from_bytes(states[key.text]))
+            except (KeyError, ValueError, DriftStateError) as error:
+                logger.warning("evidence of %s begins anew: its state cannot be read (%r)", key.text, error)
+                self._watched[key] = replace(item, monitor=item.part.monitor())
 
     def _notice(self) -> None:
         """Go over to what a command has put in force since the last window."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -379,6 +380,19 @@ def test_no_traffic_is_not_calm(begun) -> None:
             window = drifting.window(index)
             engine.step(ObservedWindow(window.number, window.start_ns, window.end_ns))
         assert not engine.calm(event)
+
+
+def test_a_state_of_another_version_begins_anew_and_says_so(begun, caplog) -> None:
+    file = sqlite3.connect(begun / "drift.db")
+    file.execute("UPDATE state SET content = ? WHERE key = ?", (b"of another version", f"heads:{CHAT.label}"))
+    file.commit()
+    file.close()
+    with running(begun) as engine:
+        evidence = engine._watched[Key("heads", CHAT.label)].monitor.evidence()
+        assert all((value == 0).all() for value in evidence.values())
+        other = engine._watched[Key("heads", SEARCH.label)].monitor.evidence()
+        assert all((value > 0).any() for value in other.values())
+    assert "begins anew" in caplog.text
 
 
 def test_the_interval_comes_from_days_or_from_windows() -> None:
