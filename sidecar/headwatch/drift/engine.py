@@ -85,7 +85,6 @@ class DriftEngine:
 
         Raises:
             ConfigError: ``drift.family_weights`` names a family that there is not.
-            DriftStateError: The state or the baseline in force cannot be read.
         """
         self._config = config
         self._window_seconds = window_seconds
@@ -152,7 +151,6 @@ class DriftEngine:
 
         Raises:
             HistoryError: The window cannot be kept.
-            DriftStateError: A baseline that was put in force cannot be read.
         """
         if window.number <= self.window:
             return Step(self._last.status if self._last is not None else self._status(window, {}), None, would_page=False)
@@ -255,9 +253,16 @@ class DriftEngine:
             self._course.promoted, self._evidence_from = self.window, self.window + 1
 
     def _in_force(self, promotion: int, version: int) -> None:
-        self._promotion, self._version = promotion, version
-        self._entry = self._keeper.baseline(version) if version != NONE else None
-        parts, orders = read_parts(self._keeper, version) if version != NONE else ({}, {})
+        """Hold windows against *version*; one that another version of headwatch left is as good as none, and is learned anew."""
+        parts: dict[Key, Part] = {}
+        orders: dict[Key, int] = {}
+        entry = None
+        if version != NONE:
+            try:
+                (parts, orders), entry = read_parts(self._keeper, version), self._keeper.baseline(version)
+            except DriftStateError as error:
+                logger.warning("baseline %d cannot be used, another one is learned: %s", version, error)
+        self._promotion, self._version, self._entry = promotion, version if entry is not None else NONE, entry
         self._watch(parts, orders)
 
     def _watch(self, parts: Mapping[Key, Part], orders: Mapping[Key, int]) -> None:

@@ -395,6 +395,22 @@ def test_a_state_of_another_version_begins_anew_and_says_so(begun, caplog) -> No
     assert "begins anew" in caplog.text
 
 
+def test_a_baseline_of_another_version_is_learned_anew_from_the_history(begun, caplog) -> None:
+    """An upgrade must neither keep the sidecar from starting nor leave it blind."""
+    file = sqlite3.connect(begun / "drift.db")
+    file.execute("UPDATE part SET content = ? WHERE key = ?", (b"of another version", f"heads:{CHAT.label}"))
+    file.commit()
+    file.close()
+    with running(begun) as engine:
+        assert "baseline 1 cannot be used" in caplog.text
+        assert (engine.version, engine.parts) == (0, {})
+        assert status(engine, Deployment(), BEGUN).state == "watching"
+        assert engine.version == 2
+    with running(begun) as engine:
+        assert engine.version == 2
+        assert fed(engine, Deployment(signal_shift={"grounding_ratio": -6.0}, begins=0), BEGUN + 1, BEGUN + 6)
+
+
 def test_the_interval_comes_from_days_or_from_windows() -> None:
     assert interval_windows(msgspec.structs.replace(CONFIG, interval_windows=0.0, false_alarm_days=30.0), 60.0) == 43_200.0
     assert interval_windows(CONFIG, 60.0) == 2000.0
