@@ -55,6 +55,8 @@ Parameters are pooled over heads, and so many values tell phi to a hundredth."""
 _COARSE_WINDOWS = 720
 """Windows that the coarse grid looks at, the last ones."""
 _SAMPLED = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_GUESSES = (1.0, 0.5, 0.0)
+"""Shares of sampling with which the coarse grid is tried: one alone would take for slow what does not go with rows."""
 _SHARE_ODDS = np.exp2(np.array([-1.5, -0.7, 0.0, 0.7, 1.5]))
 _FEWEST = 0.01
 """Quantile of typical rows over rows below which the baseline has not been."""
@@ -157,7 +159,9 @@ def fit(series: NDArray[np.float64], ratio: NDArray[np.float64]) -> SlowNoise:
     grids = (grid.ravel() for grid in np.meshgrid(PHIS, SHARES, indexing="ij"))
     phi, share = (np.tile(np.append(grid, 0.0), (features, 1)) for grid in grids)  # and no slow part at all
     part = slice(-_COARSE_WINDOWS, None)
-    best = _misfit(sample[part], ratio[part], phi, share, np.ones_like(phi)).argmin(axis=1)
+    guesses = _GUESSES if np.ptp(ratio) > _TINY else _GUESSES[:1]
+    misfits = [_misfit(sample[part], ratio[part], phi, share, np.full_like(phi, guess)) for guess in guesses]
+    best = np.concatenate(misfits, axis=1).argmin(axis=1) % phi.shape[1]
     phi, share = phi[every, best, None], share[every, best, None]
     independent = _independent(sample, ratio, phi[:, 0], share[:, 0])
     independent /= np.maximum((~np.isnan(sample)).any(axis=0).sum(axis=1), 1)

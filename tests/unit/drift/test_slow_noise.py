@@ -53,3 +53,37 @@ def test_an_outlier_is_clipped_and_moves_the_state_no_further() -> None:
     assert near.step(np.array([[4.0]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
     assert far.step(np.array([[1e6]]), np.ones((1, 1)))[0, 0] == slow_noise.CLIP
     assert near.state[0, 0] == far.state[0, 0]
+
+
+def varied(sampled: float, windows: int = 700, streams: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return white values [N, 1, K] of which *sampled* is sampling, and typical rows over rows, 1/4 to 4."""
+    random = np.random.default_rng(9)
+    ratio = random.choice([0.25, 1.0, 4.0], (windows, 1))
+    spread = np.sqrt(1.0 - sampled + sampled * ratio)
+    return random.standard_normal((windows, 1, streams)) * spread[:, :, None], ratio
+
+
+@pytest.mark.parametrize("sampled", [0.0, 0.5, 1.0])
+def test_how_much_is_sampling_is_told_where_rows_vary(sampled) -> None:
+    noise = slow_noise.fit(*varied(sampled))
+    assert noise.sampled_least[0] <= sampled <= noise.sampled_most[0]
+    assert noise.sampled_most[0] - noise.sampled_least[0] <= 0.5
+
+
+def test_where_rows_never_vary_it_may_be_anything_and_the_larger_variance_is_taken() -> None:
+    values, _ = varied(0.0)
+    noise = slow_noise.fit(values, np.ones((len(values), 1)))
+    assert (noise.sampled_least[0], noise.sampled_most[0]) == (0.0, 1.0)
+    for rows_over_typical, expected in ((4.0, 1.0), (0.25, 4.0)):
+        dilution, doubt = noise.dilution(np.array([1.0 / rows_over_typical]))
+        assert dilution[0] == pytest.approx(expected)
+        assert doubt[0] > 1.5, "values may be steadier than that"
+
+
+def test_at_typical_rows_nothing_is_in_doubt() -> None:
+    noise = slow_noise.fit(*varied(0.5))
+    dilution, doubt = noise.dilution(np.ones(1))
+    assert dilution[0] == 1.0
+    assert doubt[0] == pytest.approx(1.0)
+    assert noise.margin(dilution)[0] == 0.0
+    assert noise.margin(np.array([4.0]))[0] > 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headwatch.drift.stream import StreamMonitor, learn
+from headwatch.drift.stream import StreamMonitor, _long_run_deviation, learn
 
 WINDOWS = 480
 ROWS = np.full((WINDOWS, 2), 40.0)
@@ -45,3 +45,11 @@ def test_a_floor_below_what_a_signal_does_changes_nothing() -> None:
     later = series()[:64]
     later[:, 1] += 0.05
     assert evidence(FLOOR, later)[1] == pytest.approx(evidence(None, later)[1])
+
+
+def test_correlation_that_the_filter_leaves_makes_the_scale_larger() -> None:
+    """The mean of many heads has so little noise that what is left of a daily cycle shows in it for hours."""
+    white = np.random.default_rng(4).standard_normal((1440, 1, 4))
+    left = 0.2 * np.sin(2.0 * np.pi * np.arange(1440) / 1440.0)[:, None, None]
+    assert _long_run_deviation(white).max() < 1.2
+    assert _long_run_deviation(white + left).min() > 1.3
