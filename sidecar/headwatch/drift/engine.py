@@ -253,7 +253,7 @@ class DriftEngine:
             self._course.promoted, self._evidence_from = self.window, self.window + 1
 
     def _in_force(self, promotion: int, version: int) -> None:
-        """Hold windows against *version*; one that another version of headwatch left is as good as none, and is learned anew."""
+        """Hold windows against *version*; one that cannot be read is as good as none, and is learned anew."""
         parts: dict[Key, Part] = {}
         orders: dict[Key, int] = {}
         entry = None
