@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -238,6 +238,19 @@ def table(result: dict[str, object]) -> Iterator[str]:
         if any(cell not in {"", "0"} for cell in cells):
             well = f"{row['mean']:.3g}" if plain else f"{row['mean']:.3g} ± {row['deviation']:.2g}"
             yield f"| `{name}` | {well} | " + " | ".join(cells) + " |\n"
+    if isinstance(result["length"], dict):
+        yield from _length_lines(result["length"])
+
+
+def _length_lines(length: dict[str, Any]) -> Iterator[str]:
+    """Yield a table of what a change of the mix of lengths does to heads in one band, before and after the regression."""
+    short, long = length["tokens"]
+    yield f"\n| {length['streams']} streams, prompts of {short} and {long} tokens | moved by 1 sd of a window | after regression |"
+    yield " median effect, sd | after regression |\n|---|---|---|---|---|\n"
+    for mix in _MIXES:
+        row = length[f"longer_{mix:.0%}"]
+        yield (f"| {mix:.0%} long ones | {row['moved_before']} | {row['moved_after']} | {row['median_effect_before']:.2f} "
+               f"| {row['median_effect_after']:.2f} |\n")
 
 
 def _cell(effect: float | None, row: dict[str, float], *, plain: bool) -> str:
