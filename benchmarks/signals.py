@@ -6,8 +6,8 @@ the aggregator in this process.  An effect is the difference of means in standar
 n requests sees it √n times as large.  ``python -m benchmarks.signals --table benchmarks/results/signals.json`` writes the table
 of docs/signals.md.
 
-Length: the same questions with two or three documents, 350 and 480 tokens in one band, mixed in other proportions.  Windows
-are drawn from requests, those of the baseline from one half, those that are held against it from the other.
+Length: the same questions with two or three documents, 350 and 480 tokens in one band, mixed in other proportions.  Windows of
+the baseline and those that are held against it are drawn from the same requests, so that nothing differs but the mix.
 """
 
 from __future__ import annotations
@@ -182,8 +182,7 @@ def _length(pools: dict[int, list[WindowBatch]]) -> dict[str, object]:
     """Return how many streams a change of the mix of lengths moves by more than one standard deviation of a window."""
     random = np.random.default_rng(0)
     short, long = ([_stream(window) for window in pools[documents]] for documents in (2, 3))
-    halves = [(short[::2], long[::2]), (short[1::2], long[1::2])]
-    baseline = [_drawn(random, *halves[0], random.uniform(*_MIXES)) for _ in range(_BASELINE_WINDOWS)]
+    baseline = [_drawn(random, short, long, random.uniform(*_MIXES)) for _ in range(_BASELINE_WINDOWS)]
     series, causes = (np.stack([window[part] for window in baseline]) for part in (0, 1))
     centre = series.mean(axis=0)
     regression = fit(series - centre, causes)
@@ -191,7 +190,7 @@ def _length(pools: dict[int, list[WindowBatch]]) -> dict[str, object]:
     tokens = [round(float(np.mean([2.0 ** item[1][0] for item in pool]))) for pool in (short, long)]
     result: dict[str, object] = {"streams": int(centre.size), "tokens": tokens}
     for mix in _MIXES:
-        windows = [_drawn(random, *halves[1], mix) for _ in range(_WINDOWS)]
+        windows = [_drawn(random, short, long, mix) for _ in range(_WINDOWS)]
         values, lengths = (np.stack([window[part] for window in windows]) for part in (0, 1))
         before = (values - centre).mean(axis=0) / series.std(axis=0)
         after = (values - centre - regression.expected(lengths)).mean(axis=0) / left.std(axis=0)
@@ -245,8 +244,8 @@ def table(result: dict[str, object]) -> Iterator[str]:
 def _length_lines(length: dict[str, Any]) -> Iterator[str]:
     """Yield a table of what a change of the mix of lengths does to heads in one band, before and after the regression."""
     short, long = length["tokens"]
-    yield f"\n| {length['streams']} streams, prompts of {short} and {long} tokens | moved by 1 sd of a window | after regression |"
-    yield " median effect, sd | after regression |\n|---|---|---|---|---|\n"
+    yield f"\n| {length['streams']} streams, prompts of {short} and {long} tokens | moved by 1 sd of a window "
+    yield "| after regression | median effect, sd | after regression |\n|---|---|---|---|---|\n"
     for mix in _MIXES:
         row = length[f"longer_{mix:.0%}"]
         yield (f"| {mix:.0%} long ones | {row['moved_before']} | {row['moved_after']} | {row['median_effect_before']:.2f} "
