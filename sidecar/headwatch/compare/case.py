@@ -1,7 +1,9 @@
 """What was found, as the case that triage judges: compared sides and incidents are told apart by one decision table.
 
-Only what passed its test enters, heads and signals with their adjusted p-value as evidence (-log10 p).  Where both sides are
-arms of one deployment, that they share its model stands in place of a canary that passed.
+That the sides differ is said at the level of the whole comparison.  Of which kind that is may then rest on more: a signal
+enters as sure that passed for itself, or is among those of which a share of alpha at most is false; one whose own p-value is below 1 %
+may be leant on for a doubt.  Where both sides are arms of one deployment, that they share its model stands in place of a canary
+that passed.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from headwatch.compare.batches import LENGTH
+from headwatch.compare.pairs import COUNTED
 from headwatch.findings import CanaryExhibit, Case, DriftEvent, Evidence, HeadFinding
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from headwatch.findings import EvidenceKind
 
 HELD_EQUAL = ("length", "band:")
-"""What explains no signal here, because it was held equal: strata and regression see to it."""
+"""What explains no signal that differs all the same once length is held equal by strata and regression."""
 OWN_EVIDENCE = 2.0
 """log10 of the evidence from which triage takes a figure as sure: what passed its test is."""
 _LEANING = 0.01
@@ -45,11 +48,17 @@ class Found:
         self._one_model = one_model
         self._since = pair.second.first_ns
         self._model = pair.second.models[0] if pair.second.models else ""
-        event = [*self._head_evidence(features), *self._figures("signal", signals, alpha)]
+        certain = [one for one in signals if one.p_value <= alpha]
+        event = [*self._head_evidence(features), *self._figures("signal", certain)]
         self.evidence = tuple(sorted(event, key=lambda one: (-one.log10_evidence, -abs(one.effect))))
-        self._leaning = tuple(self._figures("signal", signals, None))
+        weaker, discovered = [one for one in signals if one.p_value > alpha], _discovered(signals, alpha)
+        self._weaker = (
+            *self._figures("signal", [one for one in weaker if one.alone <= discovered]),
+            *self._figures("signal", [one for one in weaker if discovered < one.alone <= _LEANING], sure=False),
+        )
         self.telemetry = tuple(self._certain("telemetry", telemetry))
-        self.traffic = (*self._certain("traffic", templates), *self._figures("traffic", traffic, alpha))
+        shares = [one for one in traffic if one.p_value <= alpha]
+        self.traffic = (*self._certain("traffic", templates), *self._figures("traffic", shares))
         self.canary = self._canary()
 
     @property
@@ -61,16 +70,16 @@ class Found:
     def case(self) -> Case:
         """Return the case for triage."""
         second = self._pair.second
-        signals = any(one.kind == "signal" for one in self.evidence)
+        adjusted = any(one.kind == "signal" and not one.name.startswith(COUNTED) for one in self.evidence)
         return Case(
             event=DriftEvent(
                 time_ns=second.last_ns, since_ns=self._since, model=self._model, route="",
-                evidence=(*self.evidence, *self._leaning),
+                evidence=(*self.evidence, *self._weaker),
                 log10_evidence=max((one.log10_evidence for one in self.evidence), default=0.0), interval_windows=0.0,
-                window_seconds=max(second.last_ns - second.first_ns, 1) / 1e9 / second.units, windows_since=second.units,
+                window_seconds=max(second.last_ns - second.first_ns, 1) / 1e9, windows_since=1,  # what is sure was tested above
             ),
             canary=self.canary, telemetry=self.telemetry,
-            traffic=tuple(one for one in self.traffic if not (signals and one.name.startswith(HELD_EQUAL))),
+            traffic=tuple(one for one in self.traffic if not (adjusted and one.name.startswith(HELD_EQUAL))),
         )  # fmt: skip
 
     def _head_evidence(self, features: Sequence[FeatureEffects]) -> Iterator[Evidence]:
@@ -90,21 +99,16 @@ class Found:
                                       head.effect, confident=head.p_value <= self._alpha) for head in shown[:_HEADS]),
                 )  # fmt: skip
 
-    def _figures(self, kind: EvidenceKind, effects: Sequence[FigureEffect], alpha: float | None) -> Iterator[Evidence]:
-        """Yield the figures that differ at *alpha*; without one, those that do not but may be leant on."""
+    def _figures(self, kind: EvidenceKind, effects: Sequence[FigureEffect], *, sure: bool = True) -> Iterator[Evidence]:
         for effect in effects:
-            if alpha is None:
-                chosen, strength = effect.p_value > self._alpha and effect.alone <= _LEANING, 0.0
-            else:
-                chosen, strength = effect.p_value <= alpha, max(-math.log10(effect.p_value), OWN_EVIDENCE)
-            if chosen:
-                route = next((test.group.route for test in self._pair.signals
-                              if test.group is not None and test.group.label == effect.group), "")  # fmt: skip
-                size = effect.difference if kind == "traffic" else effect.effect
-                before, after = effect.before, effect.after
-                if (kind, effect.name) == ("traffic", LENGTH):
-                    before, after = 2.0**before, 2.0**after
-                yield Evidence(kind, effect.name, self._model, route, "", strength, before, after, size, self._since)
+            route = next((test.group.route for test in self._pair.signals
+                          if test.group is not None and test.group.label == effect.group), "")  # fmt: skip
+            size = effect.difference if kind == "traffic" else effect.effect
+            before, after = effect.before, effect.after
+            if (kind, effect.name) == ("traffic", LENGTH):
+                before, after = 2.0**before, 2.0**after
+            strength = max(-math.log10(effect.p_value), OWN_EVIDENCE) if sure else 0.0
+            yield Evidence(kind, effect.name, self._model, route, "", strength, before, after, size, self._since)
 
     def _certain(self, kind: EvidenceKind, differences: Sequence[Difference]) -> Iterator[Evidence]:
         for one in differences:
@@ -130,3 +134,13 @@ class Found:
         if self._one_model:
             return CanaryExhibit(time_ns, "", 0.0, 0.0, failed=False, earliest_layer=None, note="one deployment served both")
         return None
+
+
+def _discovered(signals: Sequence[FigureEffect], level: float) -> float:
+    """Return the own p-value up to which a signal is a discovery, at a false discovery rate of *level*.
+
+    Benjamini and Hochberg 1995.
+    """
+    ordered = sorted(signal.alone for signal in signals)
+    passing = [p_value for rank, p_value in enumerate(ordered, 1) if p_value <= level * rank / len(ordered)]
+    return max(passing, default=0.0)

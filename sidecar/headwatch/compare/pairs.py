@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from headwatch.compare.side import Cell, Group, Series, Side
     from headwatch.compare.streams import Streams
 
+_HALF = 0.5
 MOST_CELLS = 64
 """Strata compared; of more, those with the most rows."""
 COUNTED = (
     "documents_absent", "documents_unresolved", "document_count", "document_tokens", "document_wholeness",
-    "tokens_per_document", "source_presence.", "stale_age_days", "version_lag",
+    "tokens_per_document", "source_presence.", "source_share.", "stale_age_days", "version_lag",
 )  # fmt: skip
-"""Signals that are read from the request and not from attention: length does not bend them, it is made of some of them."""
+"""Signals that length does not bend: read from the request, which length is made of, or relative to the length of a source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,10 @@ def _figure(pair: tuple[Series, Series], causes: NDArray[np.float64], labels: ND
 
 
 def _length(side: Side, group: Group) -> NDArray[np.float64]:
-    """Return the causes of the group's generated rows, [U, C]: the mean over its strata, each as much as it has rows."""
+    """Return the causes of the group's generated rows, [U, C]: the mean over its strata, each as much as it has rows.
+
+    A unit in which none of the group's requests generated has the mean of the side, where half of the units have one.
+    """
     heads = [
         found for cell, found in side.cells.items()
         if cell.phase == "decode" and (cell.adapter, cell.route) == (group.adapter, group.route)
@@ -185,4 +189,8 @@ def _length(side: Side, group: Group) -> NDArray[np.float64]:
     weight = np.where(np.isnan(causes), 0.0, rows)
     total = weight.sum(axis=0)
     sums = (np.nan_to_num(causes) * weight).sum(axis=0)
-    return np.asarray(np.divide(sums, total, out=np.full(total.shape, np.nan), where=total > 0), np.float64)
+    found = np.asarray(np.divide(sums, total, out=np.full(total.shape, np.nan), where=total > 0), np.float64)
+    known = np.isfinite(found)
+    if known.size and known.mean(axis=0).min() >= _HALF:
+        found = np.where(known, found, np.where(known, found, 0.0).sum(axis=0) / known.sum(axis=0))
+    return found

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FEWEST_UNITS = 3
 """A stratum or signal with fewer units on one side is listed, not compared."""
 _UNITS_PER_CAUSE = 6
+_KNOWN = 0.8
+"""Where the causes are known in so many units, the others are left out; else the causes are."""
 _SMALLEST_SCALE = 1e-6
 """Of a figure that is a share: what float32 leaves of it."""
 
@@ -56,6 +58,11 @@ def prepared(
     """
     defined = ~np.isnan(values) & (rows > 0)[:, None]
     present = defined.any(axis=1)
+    known = present & np.isfinite(causes).all(axis=1)
+    if known.sum() >= _KNOWN * present.sum():
+        present, defined = known, defined & known[:, None]
+    else:
+        causes = causes[:, :0]
     sides = [present & (labels == side) for side in (0, 1)]
     if min(int(side.sum()) for side in sides) < FEWEST_UNITS:
         return None
@@ -78,7 +85,7 @@ def _basis(causes: NDArray[np.float64], weights: NDArray[np.float64], units: int
     columns = [np.ones(len(weights))]
     present = weights > 0
     for cause in causes.T:
-        if units >= _UNITS_PER_CAUSE * (len(columns) + 1) and np.isfinite(cause[present]).all() and np.ptp(cause[present]) > 0:
+        if units >= _UNITS_PER_CAUSE * (len(columns) + 1) and np.ptp(cause[present]) > 0:
             columns.append(np.where(present, cause, 0.0))
     root = np.sqrt(weights)
     orthogonal, upper = np.linalg.qr(root[:, None] * np.stack(columns, axis=1))
