@@ -1,9 +1,9 @@
 """What was found, as the case that triage judges: compared sides and incidents are told apart by one decision table.
 
 That the sides differ is said at the level of the whole comparison.  Of which kind that is may then rest on more: a signal
-enters as sure that passed for itself, or is among those of which a share of alpha at most is false; one whose own p-value is below 1 %
-may be leant on for a doubt.  Where both sides are arms of one deployment, that they share its model stands in place of a canary
-that passed.
+enters as sure that passed for itself, or is among those of which a share of alpha at most is false; one whose own p-value is
+below 1 % may be leant on for a doubt.  Where both sides are arms of one deployment, that they share its model stands in place
+of a canary that passed.
 """
 
 from __future__ import annotations
