@@ -89,3 +89,11 @@ def test_other_spreads_are_no_difference_in_mean(first, second):
     streams = prepared(values, np.full(first + second, 8.0), np.zeros((first + second, 0)), labels)
     t = np.abs(shift_of(streams, drawn_labels).t)
     assert ((t >= t[0] - 1e-6).mean(axis=0) <= 0.05).mean() < 0.09
+
+
+@pytest.mark.parametrize(("unknown", "causes", "units"), [(2, 1, 22), (10, 0, 24)])
+def test_where_the_length_is_known_in_most_units_the_others_are_left_out(unknown, causes, units):
+    length = np.random.default_rng(3).normal(9, 0.3, (24, 1))
+    length[:: 24 // unknown][:unknown] = np.nan
+    streams = prepared(drawn(), np.full(24, 8.0), length, LABELS)
+    assert (streams.basis.shape[1] - 1, int(streams.present.sum())) == (causes, units)
