@@ -147,10 +147,12 @@ ROWS: tuple[Row, ...] = (
         "the system prompt or template of most requests has vanished from the route (share {before} before, {after} now)"),
     Row("model", "template", 0.50, lambda f: f.canary == "failed" and f.traffic("template:"),
         "the route's usual prompt frame has vanished (share {before} before, {after} now)"),
-    Row("model", UNTOLD, 0.45, lambda f: _heads_with("none")(f) or _heads_with("older")(f),
-        "attention heads moved and no fixed prompt has been sent since: model or traffic, which cannot be told apart"),
-    Row("model", UNTOLD, 0.55, lambda f: f.canary in {"none", "older"} and len(f.routes) > 1,
+    Row("model", UNTOLD, 0.45, _heads_with("none"),
+        "attention heads moved and no fixed prompts are sent: model or traffic, which cannot be told apart"),
+    Row("model", UNTOLD, 0.55, lambda f: f.canary == "none" and len(f.routes) > 1,
         "heads of several routes moved at once, which another model explains better than other questions do"),
+    Row("model", UNTOLD, 0.30, _heads_with("older"),
+        "attention heads moved since the last fixed prompt, which was as it should be: the next one tells"),
     Row("model", UNTOLD, 0.65, lambda f: bool(f.heads) and f.canary in {"none", "older"} and bool(f.case.deploys),
         "heads moved near a release, and no fixed prompt has been sent since"),
     # ── injection: text that is read as data takes the place of instructions ────────────────────────────────────────────
@@ -219,8 +221,9 @@ ROWS: tuple[Row, ...] = (
         "the load changed ({before} requests a second before, {after} now)"),
     Row("traffic", "topics", 0.75, _heads_with("passed"),
         "attention heads moved while fixed prompts give what they gave before: what is asked changed, its topics perhaps"),
-    Row("traffic", UNTOLD, 0.40, lambda f: _heads_with("none")(f) or _heads_with("older")(f),
-        "other topics move heads in the same way as another model"),
+    Row("traffic", UNTOLD, 0.40, _heads_with("none"), "other topics move heads in the same way as another model"),
+    Row("traffic", UNTOLD, 0.55, _heads_with("older"),
+        "attention heads moved; a changed model would show in the next fixed prompt, and page by itself"),
 )  # fmt: skip
 
 DOUBTS: tuple[Doubt, ...] = (
@@ -234,7 +237,7 @@ DOUBTS: tuple[Doubt, ...] = (
           "length or language of the requests changed as well, which moves heads by itself"),
     Doubt("model", frozenset({UNTOLD}), 0.5, lambda f: f.any_of(HARM),
           "figures of the documents moved for the worse with the heads, which explains them"),
-    Doubt("traffic", frozenset({"topics"}), 0.3, lambda f: f.any_of(HARM),
+    Doubt("traffic", frozenset({"topics", UNTOLD}), 0.3, lambda f: f.any_of(HARM),
           "figures of the documents moved for the worse with the heads, which explains them"),
     Doubt("traffic", frozenset({"length"}), 0.3,
           lambda f: f.signal("documents_absent", 1) or f.signal("document_count", -1) or f.signal("document_wholeness", -1),
