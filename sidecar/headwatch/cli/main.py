@@ -94,6 +94,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as ended:  # --help and --version have printed what they are asked for
         return int(ended.code or 0)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each canary tells nothing
     code: int = _module(namespace.command).run(namespace)
     return code
 
