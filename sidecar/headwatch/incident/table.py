@@ -44,7 +44,7 @@ LEAST: dict[str, Least] = {
     # retrieval, soft figures: read from attention, so that length and language move them a little too
     "grounding_ratio": Least(effect=1.2, relative=0.10),
     "grounding_ratio_retrieval": Least(effect=1.2, relative=0.15),
-    "document_mass": Least(effect=1.2, relative=0.08),
+    "document_mass": Least(effect=2.0, relative=0.15),
     "top_document_share": Least(effect=1.2, relative=0.10),
     "rank_first_share": Least(effect=1.5, relative=0.15),
     "rank_middle_share": Least(effect=1.5, relative=0.15),
@@ -103,11 +103,11 @@ COUNTED: dict[str, Sign] = {
 }  # fmt: skip
 """Figures that are read from the request itself and not measured in its rows, and the way that is bad."""
 HARM: dict[str, Sign] = COUNTED | {
-    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "top_document_share": -1, "unread_share": 1,
-    "history_mass": 1, "source_share.": 0, "source_presence.": -1, "stale_mass": 1, "unreliable_mass": 1, "forbidden_mass": 1,
-    "other_tenant_mass": 1, "instruction_focus": -1, "capture_by_document": 1,
+    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "source_presence.": -1, "stale_mass": 1,
+    "unreliable_mass": 1, "forbidden_mass": 1, "other_tenant_mass": 1, "instruction_focus": -1,
 }  # fmt: skip
-"""Every figure of retrieval, and the way that is bad: documents that are read more than before harm nobody."""
+"""Figures that can claim a fault by themselves, and the way that is bad: documents that are read more harm nobody, and which
+sources or places of the list are read moves with the topics."""
 UNTOLD = "unexplained"
 """The cause where heads moved and nothing says why."""
 
@@ -179,7 +179,9 @@ ROWS: tuple[Row, ...] = (
         "one source has gone from the prompts: {name} (in {before} of windows before, {after} now)"),
     Row("retrieval", "source_broken", 0.85, lambda f: f.signal("source_share.", -1),
         "one source is read less than the others: {name} ({before} of its fair share before, {after} now)"),
-    Row("retrieval", "source_broken", 0.70, lambda f: f.signal("source_share.", 1),
+    Row("retrieval", "source_broken", 0.65, lambda f: f.signal("instruction_focus", -1) and f.leaning("source_share."),
+        "the sources are read otherwise than before, {name} above all, and instructions less: pages of an error do that"),
+    Row("retrieval", "source_broken", 0.45, lambda f: f.signal("source_share.", 1),
         "one source is read more than the others: {name} ({before} of its fair share before, {after} now)"),
     Row("retrieval", "stale_documents", 0.92, lambda f: f.signal("stale_age_days", 1),
         "what is read is older than before ({after} days, {before} before)"),
@@ -197,13 +199,13 @@ ROWS: tuple[Row, ...] = (
         "the heads that read documents read them less ({before} before, {after} now), as when documents do not answer"),
     Row("retrieval", "wrong_documents", 0.65, lambda f: f.signal("grounding_ratio", -1),
         "documents hold less of the attention while text is generated ({before} before, {after} now)"),
-    Row("retrieval", "wrong_documents", 0.55, lambda f: f.signal("top_document_share", -1),
+    Row("retrieval", "wrong_documents", 0.40, lambda f: f.signal("top_document_share", -1),
         "no document stands out any more ({before} before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass", -1),
         "documents are in the prompts and draw less attention ({before} before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.55, lambda f: f.signal("history_mass", 1) and f.signal("document_mass", -1),
         "earlier turns are read in place of the documents ({before} before, {after} now)"),
-    Row("retrieval", "documents_ignored", 0.50, lambda f: f.signal("unread_share", 1),
+    Row("retrieval", "documents_ignored", 0.40, lambda f: f.signal("unread_share", 1),
         "more of the documents is paid for and not read ({after} of tokens, {before} before)"),
     Row("retrieval", "wrong_documents", 0.30,
         lambda f: f.signal("grounding_ratio_retrieval", 1) or f.signal("grounding_ratio", 1) or f.signal("document_mass", 1),
@@ -247,8 +249,8 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("injection", SOFT, 0.5,
           lambda f: any(f.leaning(name, -1) for name in ("document_mass", "grounding_ratio", "grounding_ratio_retrieval")),
           "documents together are read less, where an instruction in one would have them read more"),
-    Doubt("injection", SOFT, 0.5, lambda f: f.leaning("source_share.", -1),
-          "documents of one source are read less at the same time: its pages may tell a reader what to do, to sign in perhaps"),
+    Doubt("injection", SOFT, 0.5, lambda f: f.leaning("source_share."),
+          "the sources are read otherwise at the same time: pages of one may tell a reader what to do, to sign in perhaps"),
     Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves attention by itself"),
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """From a case to a verdict: which rows of the decision table speak, which class that makes, and how sure it is.
 
 Support of a class is what its rows lend together, ``1 - product(1 - weight)`` by the strongest row of each cause, less the
-doubts that hold.  The verdict is the first class, in the order telemetry, model, injection, retrieval, traffic, whose support
-reaches one half, since an earlier class explains the evidence of the later ones: another model also reads documents otherwise.
+doubts that hold; rows below one half do not add up, the strongest of them counts where there is no other.  The verdict is the
+first class, in the order telemetry, model, injection, retrieval, traffic, whose support reaches one half, since an earlier
+class explains the evidence of the later ones: another model also reads documents otherwise.
 Where no class reaches it, the one with the most support is taken, which is then below one half and shows as a low confidence.
 
 Confidence is the support of the class, less a part of the runner-up's: a quarter where the class would itself explain what
@@ -102,11 +103,15 @@ def _doubted(spoken: list[_Spoken], facts: Facts) -> tuple[list[_Spoken], list[s
 
 
 def _support(rows: list[_Spoken]) -> float:
-    """Return what *rows* of one class lend together: rows of one cause see the same thing, so the strongest counts, once."""
+    """Return what *rows* of one class lend together: rows of one cause see the same thing, so the strongest counts, once.
+
+    Weak rows do not add up: other topics move many shares a little, and many a little is no fault.
+    """
     causes: dict[str, float] = {}
     for one in rows:
         causes[one.row.cause] = max(causes.get(one.row.cause, 0.0), one.weight)
-    return 1.0 - prod(1.0 - weight for weight in causes.values())
+    claims = [weight for weight in causes.values() if weight >= SUPPORTED]
+    return 1.0 - prod(1.0 - weight for weight in claims) if claims else max(causes.values(), default=0.0)
 
 
 def _nothing_said(case: Case) -> Verdict:

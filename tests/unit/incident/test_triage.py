@@ -181,7 +181,7 @@ def test_shorter_documents_that_are_whole_are_other_documents():
     """Measured: questions about short notes; their documents are read rather better."""
     seen = (signal("tokens_per_document", 133, 87, -5.7), signal("grounding_ratio_retrieval", 0.246, 0.311, 1.8))
     told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 344),)))
-    assert (told.drift_class, told.runner_up) == ("traffic", "retrieval")
+    assert told.drift_class == "traffic"
 
 
 def test_a_long_mail_above_the_question_moves_every_share_and_is_traffic():
@@ -234,9 +234,17 @@ def test_other_topics_whose_documents_are_read_rather_more_are_traffic():
     assert (told.drift_class, told.cause, told.runner_up) == ("traffic", "topics", "retrieval")
 
 
+def test_many_a_little_is_no_fault():
+    """Measured: other topics again; shares of sources and what is not read moved, and nothing claims by itself."""
+    seen = (signal("source_share.archive", 0.97, 1.77, 3.0), signal("unread_share", 0.0, 0.12, 3.5),
+            signal("document_mass", 0.37, 0.33, -1.6), signal("grounding_ratio_retrieval", 0.183, 0.359, 3.0))  # fmt: skip
+    told = triage(case(heads(), *seen, run=PASSED))
+    assert (told.drift_class, told.cause, told.runner_up) == ("traffic", "topics", "retrieval")
+
+
 def test_one_of_forty_figures_that_moves_by_chance_claims_nothing():
-    """Three windows after the start of a change of topics, a share is off by 1.8 standard deviations."""
-    seen = signal("source_share.wiki", 1.0, 1.4, 1.8, since_ns=START + 3 * MINUTE)
+    """Three windows after the start of a change of topics, grounding is off by 1.8 standard deviations."""
+    seen = signal("grounding_ratio", 0.13, 0.1, -1.8, since_ns=START + 3 * MINUTE)
     unsure = msgspec.structs.replace(seen, log10_evidence=0.7)
     assert triage(case(heads(), unsure, run=PASSED)).drift_class == "traffic"
     assert triage(case(heads(), seen, run=PASSED)).drift_class == "retrieval", "with evidence of its own it does"
@@ -301,7 +309,7 @@ def test_there_is_something_that_tells_any_two_classes_apart(one, other, state):
 def test_severity_grows_with_class_and_effect():
     gone = signal("documents_absent", 0.0, 0.9)
     assert severity(triage(case(gone, run=PASSED)), event(gone)) == "critical"
-    small, large = signal("document_mass", 0.3, 0.25, -1.5), signal("document_mass", 0.3, 0.1, -6.0)
+    small, large = signal("document_mass", 0.3, 0.24, -2.5), signal("document_mass", 0.3, 0.1, -6.0)
     assert severity(triage(case(small, run=PASSED)), event(small)) == "warning"
     assert severity(triage(case(large, run=PASSED)), event(large)) == "critical"
     bent = [evidence("canary", "needle", 0.0, deviation, deviation / 1e-5, route="") for deviation in (0.004, 0.4)]
