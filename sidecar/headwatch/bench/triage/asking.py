@@ -58,6 +58,8 @@ class Asked:
     system: str
     language: str = ""
     max_tokens: int = MAX_TOKENS
+    capture: bool = True
+    """False: headwatch is told to leave the request alone."""
 
     def body(self, model: str, now: datetime | None = None) -> dict[str, Any]:
         """Return the body of ``POST /v1/chat/completions``: the best document stands last, next to the question."""
@@ -71,6 +73,7 @@ class Asked:
             ],
             route=self.route,
             language=self.language,
+            capture=None if self.capture else False,
         )  # fmt: skip
         return {
             "model": model,

@@ -10,6 +10,7 @@ machine.  How requests meet in a batch is not, and neither are times.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 import tempfile
@@ -50,7 +51,7 @@ LEAD_WINDOWS = 4
 _CLOSING_SECONDS = 4.0
 """Windows are waited for so long before more requests are sent: those of a lossy wire end when they have been idle."""
 _IDLE_SECONDS = IDLE_SECONDS + 4.0
-_MORE_WINDOWS = 8
+_MORE_WINDOWS = 24
 """A run of an altered engine goes on for so many windows at most until a canary has been seen."""
 
 
@@ -157,21 +158,30 @@ class _Recorder:
         before = self._stage.last_window()
         wanted = before + windows
         self._send(requests, round(windows * WINDOW_REQUESTS / sample_rate), concurrency)
+        self._push()
         while not self._stage.wait_for_window(wanted, _CLOSING_SECONDS):
             self._send(requests, WINDOW_REQUESTS, concurrency)
+            self._push()
         if needs_canary:
             while wanted < before + windows + _MORE_WINDOWS and not _with_canary(self._stage.windows_after(before)):
                 wanted += 1
                 self._send(requests, WINDOW_REQUESTS, concurrency)
+                self._push()
                 self._stage.wait_for_window(wanted, _IDLE_SECONDS)
         return self._stage.windows_after(before)
+
+    def _push(self) -> None:
+        """Have the engine take one more step: that the last requests have ended, a worker hears with the next step alone."""
+        unseen = dataclasses.replace(next(healthy(_random("push", 0), "baseline")), max_tokens=1, capture=False)
+        send(self._stage.vllm, SERVED_MODEL, [unseen], 1)
 
     def _settle(self, scenario: Scenario, run: int) -> None:
         """Undo what *scenario* did, and let what it left in the open window be closed by healthy requests."""
         self._stage.relay.mode = "clean"
         if scenario.sample_rate < 1.0:
             self._stage.order_sample_rate(1.0)
-        time.sleep(_IDLE_SECONDS)
+        if scenario.wire == "lossy":  # requests whose end was lost are taken as ended
+            time.sleep(_IDLE_SECONDS)
         self._send(healthy(_random(f"settle {scenario.name}", run), split_of(run)), WINDOW_REQUESTS, CONCURRENCY)
         self._stage.wait_for_window(self._stage.last_window() + 1, _CLOSING_SECONDS)
 

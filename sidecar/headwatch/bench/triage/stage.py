@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 WINDOW_REQUESTS = 6
 STEP_STRIDE = 2
-CANARY_SECONDS = 30.0
+CANARY_SECONDS = 12.0
+"""About every fifth window, as with windows of a minute and the default of five minutes."""
 MAX_MODEL_TOKENS = 1536
 MAX_SEQUENCES = 16
 _START_SECONDS = 600.0
