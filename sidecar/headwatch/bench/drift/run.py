@@ -72,7 +72,7 @@ def _bars(null_cells: list[NullCell], delay_cells: list[DelayCell], milliseconds
     return {
         "worst_false_alarm_ratio": worst.ratio,
         "worst_false_alarm_ratio_upper": max(cell.upper for cell in counted),
-        "null_families": float(len({cell.family for cell in counted})),
+        "null_families": float(len({cell.family.removesuffix(f", {nulls.MANY_HEADS} heads") for cell in counted})),
         "expected_alarms": round(sum(cell.expected for cell in counted), 1),
         "cells": float(len(delay_cells)),
         "cells_slower_than_best_peer": float(sum(cell.slower for cell in delay_cells)),

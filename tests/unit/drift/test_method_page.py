@@ -1,0 +1,55 @@
+"""docs/method.md says what the committed result of ``bench drift`` says, and that result keeps its bars."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from headwatch.bench.drift.peers import PEERS
+from headwatch.bench.drift.peers.limits import LIMITS
+from headwatch.bench.drift.report import BOUNDS
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module("benchmarks.drift_page")
+    finally:
+        sys.path.pop(0)
+
+
+def test_the_page_is_made_of_the_committed_result(maker) -> None:
+    """Commit a result, then run `python -m benchmarks.drift_page`."""
+    assert maker.PAGE.read_text() == maker.page()
+
+
+def test_the_pictures_are_made_of_the_committed_result(maker) -> None:
+    for name, picture in maker.images().items():
+        assert (maker.IMAGES / name).read_text() == picture
+
+
+@pytest.mark.parametrize("name", sorted(set(BOUNDS) - {"cells_slower_than_best_peer"}))
+def test_the_committed_result_keeps_its_bars(maker, name) -> None:
+    bound, most = BOUNDS[name]
+    seen = maker.report()["bars"][name]
+    assert seen <= bound if most else seen >= bound
+
+
+def test_the_page_says_which_cells_are_lost_and_to_whom(maker) -> None:
+    """The one bar that is not kept; whoever changes this number changes the section that explains it."""
+    lost = [cell for cell in maker.report()["delays"] if cell["slower"]]
+    assert {(cell["null"], cell["best_peer"]) for cell in lost} == {("AR .9 with sampling noise", "NannyML")}
+    assert len(lost) == 7
+    assert "Seven of the 96 cells are lost" in maker.PAGE.read_text()
+
+
+def test_the_peers_of_the_committed_result_had_the_limits_that_a_quick_run_uses(maker) -> None:
+    found = {peer["name"]: peer["limit"] for peer in maker.report()["peers"]}
+    assert found == {name: pytest.approx(max(LIMITS[name].values())) for name in PEERS}
