@@ -9,7 +9,7 @@ Everything here follows from the windows that are kept in the history, so a rest
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -69,12 +69,14 @@ class Recent:
         return _lasting(self._faults, least)
 
     def faults_since(self, time_ns: int) -> tuple[Evidence, ...]:
-        """Return every fault of the windows from *time_ns* on, as it was first seen."""
+        """Return the faults of the windows from *time_ns* on that were seen more than once, as they were first seen."""
         found: dict[str, Evidence] = {}
+        seen: Counter[str] = Counter()
         for window, faults in zip(self._windows, self._faults, strict=True):
             if window.end_ns > time_ns:
                 found = {**faults, **found}
-        return tuple(found.values())
+                seen.update(faults.keys())
+        return tuple(one for name, one in found.items() if seen[name] >= LASTING_WINDOWS)
 
     def asked(self, least: int = LASTING_WINDOWS) -> tuple[Evidence, ...]:
         """Return in what the traffic of the last *least* windows alike differs from the baseline's."""

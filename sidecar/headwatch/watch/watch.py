@@ -24,6 +24,7 @@ from headwatch.incident.book import Book
 from headwatch.incident.exhibits import exhibits_of
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import routes_of
+from headwatch.incident.table import UNTOLD
 from headwatch.incident.triage import triage
 from headwatch.places import DRIFT_STATE, HISTORY
 from headwatch.watch.recent import WINDOWS, Recent
@@ -113,6 +114,7 @@ class Watch:
         self._recent.add(window)
         changes += self._judge(step.event, window)
         changes += self._certain(window)
+        changes += self._judge_again(window)
         changes += self._close(window)
         self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
         if self._held is None:
@@ -167,18 +169,30 @@ class Watch:
             windows_since=sum(one.end_ns > since for one in self._recent.windows),
         )  # fmt: skip
 
-    def _open(self, event: DriftEvent, window: ObservedWindow) -> Change:
-        deploys = tuple(self.book.calendar.deploys(event.since_ns - _NEAR_NS, event.time_ns + 1))
-        canary = self._recent.canary()
-        case = Case(
-            event=event, canary=canary, telemetry=self._recent.faults_since(event.since_ns),
-            traffic=self._recent.asked_since(event.since_ns), deploys=deploys,
+    def _case(self, event: DriftEvent) -> Case:
+        return Case(
+            event=event, canary=self._recent.canary(), telemetry=self._recent.faults_since(event.since_ns),
+            traffic=self._recent.asked_since(event.since_ns),
+            deploys=tuple(self.book.calendar.deploys(event.since_ns - _NEAR_NS, event.time_ns + 1)),
         )  # fmt: skip
-        exhibits = exhibits_of(event, self._recent.windows, canary=canary, deploys=deploys)
+
+    def _open(self, event: DriftEvent, window: ObservedWindow) -> Change:
+        case = self._case(event)
+        exhibits = exhibits_of(event, self._recent.windows, canary=case.canary, deploys=case.deploys)
         change = self.book.open(event, triage(case), exhibits, window.end_ns, shadow=self._config.drift.shadow)
         if change.rebase:
             self._rebase(event)
         return change
+
+    def _judge_again(self, window: ObservedWindow) -> Iterable[Change]:
+        """Give incidents that nothing explained another verdict, where a canary run has come in since."""
+        if not window.canaries:
+            return
+        for incident in self.book.open_incidents():
+            if incident.verdict.cause == UNTOLD:
+                change = self.book.reclassify(incident.id, triage(self._case(incident.event)), "a canary run came in since")
+                if change.action != "unchanged":
+                    yield change
 
     def _close(self, window: ObservedWindow) -> Iterable[Change]:
         """Resolve the incidents of which nothing is left."""

@@ -89,10 +89,10 @@ def opened(folder: Path, config: Config = CONFIG, ask: Callable[[], bool] = lamb
     return Watch(config, folder, lambda: (START + 10_000) * WINDOW_NS, ask)
 
 
-def taught(folder: Path, config: Config = CONFIG) -> tuple[Watch, int]:
+def taught(folder: Path, config: Config = CONFIG, *, canaries: bool = True) -> tuple[Watch, int]:
     """Return a watch that has learned what is healthy, and the number of the next window."""
     watch = opened(folder, config)
     for number in range(BASELINE + 2 * LAG + 5):
-        watch.take(with_canary(window(number)))
+        watch.take(with_canary(window(number)) if canaries else window(number))
     assert watch.engine.version > 0, "a baseline is in force"
     return watch, BASELINE + 2 * LAG + 5

@@ -200,3 +200,14 @@ def test_a_known_change_is_learned_anew_and_a_false_page_teaches(tmp_path: Path)
     watch.take(with_canary(window(number + 20, documents_absent=1.0)))
     assert watch.engine.version == 0, "no baseline is in force until the new normal is known"
     watch.close()
+
+
+def test_what_nothing_explained_is_judged_again_with_the_next_canary(tmp_path: Path):
+    """Where no canary had been seen, heads alone are model or traffic; one that passes afterwards says which."""
+    watch, number = taught(tmp_path, canaries=False)
+    for more in range(30):
+        watch.take(window(number + more, heads_move=2.0))
+    assert live(watch) == [("model", "unexplained")]
+    watch.take(with_canary(window(number + 30, heads_move=2.0)))
+    assert [kind for kind, _ in live(watch)] == ["traffic"]
+    watch.close()
