@@ -21,7 +21,7 @@ def nulls(cells: list[dict[str, Any]]) -> str:
     families = list(dict.fromkeys(cell["family"] for cell in cells))
     baselines = list(dict.fromkeys(cell["baseline"] for cell in cells))
     counted = [cell for cell in cells if cell["paging"]]
-    most = max(2.2, *(cell["upper"] for cell in counted))
+    most = max(2.2, *(float(cell["upper"]) for cell in counted))
     bottom = TOP + ROW * len(families)
 
     def x_of(ratio: float) -> float:
