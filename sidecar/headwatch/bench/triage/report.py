@@ -52,6 +52,8 @@ class TriageReport(msgspec.Struct, frozen=True):
     """What was done to what was told."""
     median_windows_to_page: dict[str, float]
     """By scenario."""
+    pages_per_fault: float
+    """Pages of a run in which something was done, on average: one cause, one page."""
     scenarios: list[ScenarioFigures]
     outcomes: list[Outcome]
     interval_windows: float
@@ -92,6 +94,7 @@ def report_of(
         confusion={name: dict(told) for name, told in confusion.items()},
         median_windows_to_page={item.name: item.median_windows_to_page for item in figures
                                 if item.median_windows_to_page is not None},
+        pages_per_fault=_pages_per_fault(counted),
         scenarios=figures,
         outcomes=list(outcomes),
         interval_windows=interval_windows,
@@ -133,6 +136,11 @@ def _bars(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "innocent_pages": float(sum(item.false_page for item in outcomes)),
         "missed": float(sum(not item.pages for item in faults)),
     }
+
+
+def _pages_per_fault(outcomes: Sequence[Outcome]) -> float:
+    pages = [len(item.pages) for item in outcomes if item.expected != "innocent"]
+    return round(sum(pages) / len(pages), 3) if pages else 0.0
 
 
 def _figures(scenario: Scenario, outcomes: Sequence[Outcome]) -> ScenarioFigures:
