@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from headwatch.drift.engine import DriftEngine, interval_windows
 from headwatch.drift.keeper import Keeper
 from headwatch.drift.parts import Key
-from headwatch.errors import ConfigError
-from headwatch.history.file import History
 from headwatch.observed import ObservedWindow
 
-from .windows import CHAT, CONFIG, MINUTE, RARE, SCOPES, SEARCH, SIGNALS, Deployment
-
-LEARNED = CONFIG.min_baseline_windows
-BEGUN = 100
-"""So far no baseline was learned anew."""
-
-
-@contextmanager
-def running(folder: Path, config=CONFIG, seconds: float = 60.0):
-    """An engine on the files of *folder*."""
-    keeper, history = Keeper(folder / "drift.db"), History(folder / "history.db")
-    try:
-        yield DriftEngine(config, seconds, keeper, history)
-    finally:
-        keeper.close()
-        history.close()
-
-
-def fed(engine: DriftEngine, deployment: Deployment, first: int, last: int) -> dict:
-    """Feed windows and return the events by the window's index."""
-    events = {}
-    for index in range(first, last):
-        step = engine.step(deployment.window(index))
-        engine.save()
-        if step.event is not None:
-            events[index] = step.event
-    return events
-
-
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory) -> Path:
-    """The files of a deployment that was healthy for :data:`BEGUN` windows."""
-    folder = tmp_path_factory.mktemp("healthy")
-    with running(folder) as engine:
-        assert fed(engine, Deployment(), 0, BEGUN) == {}
-    return folder
-
-
-@pytest.fixture
-def begun(healthy, tmp_path) -> Path:
-    """A copy of them."""
-    for name in ("drift.db", "history.db"):
-        shutil.copy(healthy / name, tmp_path / name)
-    return tmp_path
-
-
-def status(engine: DriftEngine, deployment: Deployment, index: int):
-    found = engine.step(deployment.window(index)).status
-    engine.save()
-    return found
+from .engines import BEGUN, LEARNED, fed, running, status
+from .windows import CHAT, CONFIG, MINUTE, RARE, SCOPES, SEARCH, Deployment
 
 
 def test_it_warms_up_says_until_when_and_then_watches(tmp_path) -> None:
@@ -325,98 +271,3 @@ def test_what_a_command_puts_in_force_is_noticed_with_the_next_window(begun) -> 
         found = status(engine, Deployment(), 140)
         assert engine.version == 1
         assert found.clock < 1.0, "evidence against the other one is forgotten"
-
-
-def test_it_is_calm_once_what_moved_is_back_and_not_before(begun) -> None:
-    passing = Deployment(heads_shift=3.0, signal_shift={"grounding_ratio": -5.0}, begins=100, ends=120)
-    with running(begun) as engine:
-        event = next(iter(fed(engine, passing, BEGUN, 110).values()))
-        assert not engine.calm(event)
-        fed(engine, passing, 110, 120)
-        assert not engine.calm(event)
-        fed(engine, passing, 120, 120 + CONFIG.resolve_windows // 2)
-        assert not engine.calm(event), "half of the last windows are not back"
-        fed(engine, passing, 120 + CONFIG.resolve_windows // 2, 128)
-        assert engine.calm(event)
-
-
-def test_a_change_of_spread_pages_says_so_and_is_over_when_its_evidence_stays_away(tmp_path) -> None:
-    """Values that scatter three times as widely, their mean unmoved."""
-    def scattered(index: int):
-        window = Deployment().window(index)
-        if not 320 <= index < 335:
-            return window
-        signals = {
-            scope: {name: msgspec.structs.replace(value, mean=usual + 3.0 * (value.mean - usual))
-                    for name, value in values.items() for usual in [SIGNALS[name][0]]}
-            for scope, values in window.signals.items()
-        }  # fmt: skip
-        return replace(window, signals=signals)
-
-    with running(tmp_path) as engine:
-        event = None
-        for index in range(335):
-            found = engine.step(scattered(index)).event
-            engine.save()
-            event = event or found
-            assert event is None or index >= 320
-        assert event is not None
-        leading = event.evidence[0]
-        assert "the spread changed, to" in leading.note
-        for index in range(335, 350):
-            engine.step(scattered(index))
-        assert engine.calm(replace_evidence(event, leading))
-
-
-def replace_evidence(event, evidence):
-    return msgspec.structs.replace(event, evidence=(msgspec.structs.replace(evidence, effect=0.1),))
-
-
-def test_no_traffic_is_not_calm(begun) -> None:
-    drifting = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-    with running(begun) as engine:
-        event = next(iter(fed(engine, drifting, BEGUN, 106).values()))
-        for index in range(106, 120):
-            window = drifting.window(index)
-            engine.step(ObservedWindow(window.number, window.start_ns, window.end_ns))
-        assert not engine.calm(event)
-
-
-def test_a_state_of_another_version_begins_anew_and_says_so(begun, caplog) -> None:
-    file = sqlite3.connect(begun / "drift.db")
-    file.execute("UPDATE state SET content = ? WHERE key = ?", (b"of another version", f"heads:{CHAT.label}"))
-    file.commit()
-    file.close()
-    with running(begun) as engine:
-        evidence = engine._watched[Key("heads", CHAT.label)].monitor.evidence()
-        assert all((value == 0).all() for value in evidence.values())
-        other = engine._watched[Key("heads", SEARCH.label)].monitor.evidence()
-        assert all((value > 0).any() for value in other.values())
-    assert "begins anew" in caplog.text
-
-
-def test_a_baseline_of_another_version_is_learned_anew_from_the_history(begun, caplog) -> None:
-    """An upgrade must neither keep the sidecar from starting nor leave it blind."""
-    file = sqlite3.connect(begun / "drift.db")
-    file.execute("UPDATE part SET content = ? WHERE key = ?", (b"of another version", f"heads:{CHAT.label}"))
-    file.commit()
-    file.close()
-    with running(begun) as engine:
-        assert "baseline 1 cannot be used" in caplog.text
-        assert (engine.version, engine.parts) == (0, {})
-        assert status(engine, Deployment(), BEGUN).state == "watching"
-        assert engine.version == 2
-    with running(begun) as engine:
-        assert engine.version == 2
-        assert fed(engine, Deployment(signal_shift={"grounding_ratio": -6.0}, begins=0), BEGUN + 1, BEGUN + 6)
-
-
-def test_the_interval_comes_from_days_or_from_windows() -> None:
-    assert interval_windows(msgspec.structs.replace(CONFIG, interval_windows=0.0, false_alarm_days=30.0), 60.0) == 43_200.0
-    assert interval_windows(CONFIG, 60.0) == 2000.0
-
-
-def test_a_family_that_there_is_not_is_refused(tmp_path) -> None:
-    config = msgspec.structs.replace(CONFIG, family_weights={"heads.men": 1.0})
-    with pytest.raises(ConfigError, match=r"no family 'heads\.men'"), running(tmp_path, config):
-        pass
