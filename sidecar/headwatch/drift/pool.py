@@ -167,7 +167,8 @@ def blocks(
 
     def in_blocks(values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
         padded = np.concatenate([np.full((before, *values.shape[1:]), fill), values[whole]])
-        return padded.reshape(count, scale, *values.shape[1:])
+        blocks: NDArray[np.float64] = padded.reshape(count, scale, *values.shape[1:])
+        return blocks
 
     known = in_blocks((~np.isnan(w)).astype(np.float64), 0.0)
     present = known.any(axis=3)
@@ -192,7 +193,8 @@ def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
         cubes = np.where(known, energy, 0.0) ** 3
         mean = cubes.sum(axis=0) / count
         deviation = np.sqrt(np.maximum((cubes**2).sum(axis=0) / count - mean**2, 0.0))
-        return np.nan_to_num(deviation / mean, posinf=0.0)
+        ratio: NDArray[np.float64] = np.nan_to_num(deviation / mean, posinf=0.0)
+        return ratio
 
 
 def bias(scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -149,8 +149,8 @@ def fit(series: NDArray[np.float64], ratio: NDArray[np.float64]) -> SlowNoise:
     missing value.
     """
     windows, features, streams = series.shape
-    known = (~np.isnan(series)).any(axis=2)
-    fewest = [np.quantile(ratio[known[:, f], f], _FEWEST) if known[:, f].any() else 1.0 for f in range(features)]
+    known: NDArray[np.bool_] = np.any(~np.isnan(series), axis=2)
+    fewest = np.array([np.quantile(ratio[known[:, f], f], _FEWEST) if known[:, f].any() else 1.0 for f in range(features)])
     looked_at = min(streams, max(_FIT_STREAMS, _FIT_VALUES // windows))
     last = slice(-max(_FIT_WINDOWS, _FIT_VALUES // looked_at), None)
     sample = series[last, :, np.unique(np.linspace(0, streams - 1, looked_at).astype(np.int64))]

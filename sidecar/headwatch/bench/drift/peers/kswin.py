@@ -43,7 +43,7 @@ class Kswin:
             self._keep(values)
 
     def _keep(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        known = ~np.isnan(values).any(axis=1)
+        known: NDArray[np.bool_] = ~np.any(np.isnan(values), axis=1)
         self._kept[known, :-1] = self._kept[known, 1:]
         self._kept[known, -1] = values[known]
         self._count[known] += 1
