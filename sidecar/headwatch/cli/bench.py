@@ -45,6 +45,8 @@ def _add_triage_arguments(triage: argparse.ArgumentParser) -> None:
     triage.add_argument("--observe", type=Path, metavar="DIR",
                         help="observe the frames kept in DIR anew, without an engine, and judge that")  # fmt: skip
     triage.add_argument("--recordings", type=Path, metavar="DIR", help="judge the recordings in DIR (default: those that ship)")
+    triage.add_argument("--interval", type=float, metavar="WINDOWS",
+                        help="judge with a promise of one false page in so many windows (default: 1000)")  # fmt: skip
     triage.add_argument("--only", action="append", default=[], metavar="NAME", help="this scenario alone; may be repeated")
 
 
@@ -96,6 +98,7 @@ def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
 
 def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.triage import run as triage
+    from headwatch.bench.triage.judge import INTERVAL_WINDOWS
     from headwatch.bench.triage.report import render
     from headwatch.errors import CommandError
 
@@ -110,7 +113,8 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     elif namespace.live:
         report = triage.live(_model(namespace), namespace.only, progress=_say)
     else:
-        report = triage.replay(namespace.recordings, namespace.only, progress=_say)
+        interval = INTERVAL_WINDOWS if namespace.interval is None else max(namespace.interval, 1.0)
+        report = triage.replay(namespace.recordings, namespace.only, interval_windows=interval, progress=_say)
     return report, render(report)
 
 

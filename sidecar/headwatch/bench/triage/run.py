@@ -24,8 +24,13 @@ FRAMES = "frames.tape"
 """Where frames are kept beside recordings."""
 
 
-def replay(folder: Path | None = None, only: Sequence[str] = (), *, progress: Progress = lambda _: None) -> TriageReport:
+def replay(
+    folder: Path | None = None, only: Sequence[str] = (), *, interval_windows: float = INTERVAL_WINDOWS,
+    progress: Progress = lambda _: None,
+) -> TriageReport:
     """Return the report on the recordings in *folder* (default: those that ship), or on those of the scenarios *only*.
+
+    *interval_windows* is the promised mean number of windows between false pages.
 
     Raises:
         CommandError: There are no recordings.
@@ -36,11 +41,11 @@ def replay(folder: Path | None = None, only: Sequence[str] = (), *, progress: Pr
     wanted = {scenario.name for scenario in chosen(only)}
     names = [name for name in recording.names(folder) if name.rpartition("-")[0] in wanted]
     outcomes = []
-    for outcome in judged(folder, names, expected_of):
+    for outcome in judged(folder, names, expected_of, interval_windows):
         told = outcome.paged or "no page"
         progress(f"{outcome.scenario}, run {outcome.run}: {told}{'' if outcome.right else f', not {outcome.expected}'}")
         outcomes.append(outcome)
-    return report_of(outcomes, INTERVAL_WINDOWS, _provenance(folder), time.monotonic() - started)
+    return report_of(outcomes, interval_windows, _provenance(folder), time.monotonic() - started)
 
 
 def record_to(
