@@ -48,7 +48,7 @@ DEVELOPMENT_RUNS = 2
 """The first runs are those that rules and thresholds were looked at with; the others are the reported ones."""
 BASELINE_WINDOWS = 96
 LEAD_WINDOWS = 4
-_CLOSING_SECONDS = 4.0
+_CLOSING_SECONDS = 10.0
 """Windows are waited for so long before more requests are sent: those of a lossy wire end when they have been idle."""
 _IDLE_SECONDS = IDLE_SECONDS + 4.0
 _MORE_WINDOWS = 24
