@@ -66,7 +66,10 @@ class Stage:
         secret = work_dir / "control.secret"
         for path in (self._token, secret):
             write_secret(path)
-        shared: dict[str, object] = {"control_endpoint": f"tcp://127.0.0.1:{control}", "control_secret_file": str(secret)}
+        shared: dict[str, object] = {
+            "control_endpoint": f"tcp://127.0.0.1:{control}", "control_secret_file": str(secret),
+            "control_state_file": str(work_dir / "control.json"),  # an order that a killed recording left holds for no other
+        }  # fmt: skip
         self.settings: dict[str, dict[str, object]] = {
             "capture": {"sample_rate": 1.0, "step_stride": STEP_STRIDE, "budget_share": 1.0},
             "window": {"requests": WINDOW_REQUESTS, "request_idle_seconds": IDLE_SECONDS},
