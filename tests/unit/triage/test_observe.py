@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ def test_each_window_goes_back_into_the_recording_in_whose_time_it_ended(folder:
         again = recording.read(folder / f"{name}.history")
         assert again.meta["run"] == int(name[-1])
         assert [item.requests for item in again.windows] == [window.requests]
+
+
+def test_a_recording_whose_frames_are_on_no_tape_stays_as_it_is(folder: Path):
+    first, _ = observed(folder / FRAMES, [])
+    earlier = replace(first, start_ns=first.start_ns - 1000 * SECOND, end_ns=first.end_ns - 1000 * SECOND)
+    recording.write(folder / "baseline.history", [earlier], {"scenario": "baseline", "run": 0, "split": "baseline"})
+    recording.write(folder / "restart-1.history", [first], {"scenario": "restart", "run": 1, "split": "report"})
+    assert observe_again(folder, folder) == 1
+    assert "observed_again" not in recording.read(folder / "baseline.history").meta
+    assert "observed_again" in recording.read(folder / "restart-1.history").meta
 
 
 def test_without_frames_it_says_how_they_are_kept(tmp_path: Path):
