@@ -71,10 +71,10 @@ def observe_again(source: Path, target: Path) -> int:
         place = _place_of(window, places)
         if place is not None:
             kept[place.name].append(window)
-    found = [place for place in places if kept[place.name]]  # of others the frames are on no tape here: they stay as they are
-    for place in found:
+    on_tape = [place for place in places if kept[place.name]]  # of others the frames are on no tape here: they stay as they are
+    for place in on_tape:
         recording.write(target / place.name, kept[place.name], place.recording.meta | {"observed_again": now})
-    return len(found)
+    return len(on_tape)
 
 
 def observed(path: Path, canaries: Sequence[CanaryExhibit]) -> Iterator[ObservedWindow]:
