@@ -243,7 +243,8 @@ def _learn_part(
         heads = source.heads
     else:
         floor = np.array([[_floor_of(name)] for name in names])
-        baseline = learn_scope(names, numbers, window_seconds, values.astype(np.float64), rows, floor)
+        counted = np.array([[_is_counted(name)] for name in names])
+        baseline = learn_scope(names, numbers, window_seconds, values.astype(np.float64), rows, floor, counted)
         heads = 0
     return Part(
         kind=plan.key.kind, label=plan.key.label, model=source.model, route=source.route, heads=heads, names=names,
@@ -258,6 +259,11 @@ def _floor_of(signal: str) -> float:
     """Return the smallest standard deviation that is believed of *signal*, which may be one that is defined no longer."""
     known = SIGNALS.get(signal.partition(".")[0])
     return known.floor if known is not None else _UNKNOWN_FLOOR
+
+
+def _is_counted(signal: str) -> bool:
+    known = SIGNALS.get(signal.partition(".")[0])
+    return known is not None and known.counted
 
 
 def _causes(covariates: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64] | None:

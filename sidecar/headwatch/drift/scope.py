@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.drift import cycle
+from headwatch.drift import cycle, slow_noise
 from headwatch.drift.saved import below, prefixed
 from headwatch.drift.stream import StreamBaseline, StreamMonitor, learn
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FAMILIES = ("signals.mean", "signals.spread")
+REACH = 8.0
+"""Standard deviations at which the innovations of a counted signal are clipped: what all requests show pages soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,17 @@ class ScopeBaseline:
 
 def learn_scope(
     names: tuple[str, ...], numbers: NDArray[np.int64], window_seconds: float, values: NDArray[np.float64],
-    rows: NDArray[np.float64], floor: NDArray[np.float64],
+    rows: NDArray[np.float64], floor: NDArray[np.float64], counted: NDArray[np.bool_] | None = None,
 ) -> ScopeBaseline:
     """Return the baseline of signals *names* from windows *numbers* [N], one after the other without gaps.
 
-    *values* [N, F, 1] are NaN and *rows* [N, F] 0 where a window does not define a signal; *floor* is [F, 1].
+    *values* [N, F, 1] are NaN and *rows* [N, F] 0 where a window does not define a signal; *floor* is [F, 1],
+    *counted* [F, 1] says which signals may jump.
     """
     times = numbers.astype(np.float64) * window_seconds
     periods = cycle.known_periods(float(times[-1] - times[0]))
-    streams, _, _ = learn(values, rows, cycle.design(times, periods), floor=floor)
+    reach = np.where(np.zeros(floor.shape, np.bool_) if counted is None else counted, REACH, slow_noise.CLIP)
+    streams, _, _ = learn(values, rows, cycle.design(times, periods), floor=floor, reach=reach)
     return ScopeBaseline(names, window_seconds, periods, streams)
 
 

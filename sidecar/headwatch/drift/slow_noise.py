@@ -97,7 +97,8 @@ class Filter:
     """Foresees the slow part of F x K streams, window by window."""
 
     def __init__(
-        self, phi: NDArray[np.float64], share: NDArray[np.float64], streams: int, reach: float = CLIP
+        self, phi: NDArray[np.float64], share: NDArray[np.float64], streams: int,
+        reach: float | NDArray[np.float64] = CLIP,
     ) -> None:
         """*phi* and *share* are [F]; *streams* is K; innovations are clipped at *reach* standard deviations."""
         self._reach = reach

@@ -55,14 +55,14 @@ class StreamBaseline:
     psi_mean: NDArray[np.float64]  # [bets, F, K]
     psi_spread: NDArray[np.float64]  # [bets, F, K]
     windows: NDArray[np.float64]  # [F, K] windows that were seen, for each parameter of the mean
-    reach: float  # standard deviations at which innovations are clipped
+    reach: NDArray[np.float64]  # [F, 1] standard deviations at which innovations are clipped
     allowance: NDArray[np.float64]  # [F, K] by how much later innovations may be off besides, though nothing changed
 
 
 def learn(
     series: NDArray[np.float64], rows: NDArray[np.float64], causes: NDArray[np.float64],
     bets: evalue.Bets = evalue.MEAN, bias: NDArray[np.float64] | None = None, floor: NDArray[np.float64] | None = None,
-    reach: float = slow_noise.CLIP, parameters: int | None = None,
+    reach: float | NDArray[np.float64] = slow_noise.CLIP, parameters: int | None = None,
 ) -> tuple[StreamBaseline, NDArray[np.float64], NDArray[np.float64]]:
     """Return the baseline of *series* [N, F, K], its standardised levels and its innovations, [N, F, K] each.
 
@@ -96,8 +96,9 @@ def learn(
     return (
         StreamBaseline(
             mean=mean, scale=scale, rows=typical, regression=known, noise=noise, centre=centre,
-            spread=spread, bets=bets, psi_mean=evalue.costs(bets, w), psi_spread=evalue.costs(evalue.SPREAD, w**2 - 1.0),
-            windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale, reach=reach,
+            spread=spread, bets=bets, psi_mean=evalue.costs(bets, w), psi_spread=evalue.costs(evalue.SPREAD, _excess(w)),
+            windows=windows, allowance=np.zeros_like(mean) if bias is None else bias / scale,
+            reach=np.broadcast_to(np.asarray(reach, np.float64), (series.shape[1], 1)).copy(),
         ),
         noise.held(standard, dilution),
         w,
@@ -119,7 +120,7 @@ def joined(parts: Sequence[StreamBaseline]) -> StreamBaseline:
             for field in fields(slow_noise.SlowNoise)
         }),
         centre=features("centre"), spread=features("spread"), bets=parts[0].bets, psi_mean=features("psi_mean", 1),
-        psi_spread=features("psi_spread", 1), windows=features("windows"), reach=parts[0].reach,
+        psi_spread=features("psi_spread", 1), windows=features("windows"), reach=features("reach"),
         allowance=features("allowance"),
     )
 
@@ -170,7 +171,7 @@ class StreamMonitor:
             found -= self._sizes * (off[:, None] / (base.scale * base.spread))
         self.mean.step(found if doubt is None else _no_steadier(base.bets, found, doubt), seen, elapsed)
         if self.spread is not None:
-            found = evalue.log_e(evalue.SPREAD, w**2 - 1.0, base.psi_spread, self._allowed_spread)
+            found = evalue.log_e(evalue.SPREAD, _excess(w), base.psi_spread, self._allowed_spread)
             self.spread.step(_no_steadier(evalue.SPREAD, found, own_doubt), seen, elapsed)
         return Seen(base.noise.held(level, dilution), w, own_doubt, base.noise.margin(dilution))
 
@@ -197,6 +198,12 @@ def _no_steadier(bets: evalue.Bets, log_e: NDArray[np.float64], doubt: NDArray[n
     """Return *log_e* [B, F, K] with no evidence for less spread where *doubt* [F] could explain it."""
     downwards = np.array(bets.lambdas) < 0
     return np.where(downwards[:, None, None] & (doubt > _DOUBT)[:, None], 0.0, log_e)
+
+
+def _excess(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return w**2 - 1, of w no further than for heads: a square of what is clipped later would page by itself."""
+    excess: NDArray[np.float64] = np.clip(w, -slow_noise.CLIP, slow_noise.CLIP) ** 2 - 1.0
+    return excess
 
 
 def _robust(

@@ -8,6 +8,9 @@ Three rules, each enough by itself, all within one model:
    lasts is found a second time, with a later beginning.
 
 A model incident also covers what heads alone show, since a changed model moves the heads of every route.
+
+One rule against: a figure that is *counted* (documents absent, stale, cut off, of another tenant), was no part of the incident
+and began to move after it was found, is a cause of its own, whatever heads go on moving beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 
 _ONE_AT_A_TIME = frozenset({"telemetry", "model", "injection"})
 """Classes of which a model has one incident at a time: a second cause is more of the same until somebody says otherwise."""
+_COUNTED = {
+    "documents_absent": {"documents_absent"},
+    "documents_unresolved": {"documents_unresolved"},
+    "truncated_documents": {"tokens_per_document", "document_wholeness"},
+    "stale_documents": {"stale_age_days", "stale_mass", "version_lag"},
+    "forbidden_documents": {"forbidden_mass"},
+    "other_tenant": {"other_tenant_mass"},
+    "unreliable_documents": {"unreliable_mass"},
+}
+"""Causes of retrieval that are counted or labelled, and the signals that show them."""
 
 
 def belongs_to(incident: Incident, events: Iterable[DriftEvent], event: DriftEvent, verdict: Verdict) -> bool:
@@ -30,9 +43,19 @@ def belongs_to(incident: Incident, events: Iterable[DriftEvent], event: DriftEve
     if incident.event.model != event.model:
         return False
     known = tuple(events)
+    if _counted_anew(incident, known, event, verdict):
+        return False
     return same_cause(incident, event, verdict) or any(
         (_together(one, event) and _share_a_place(one, event)) or _again(one, event) for one in known
     )
+
+
+def _counted_anew(incident: Incident, known: tuple[DriftEvent, ...], event: DriftEvent, verdict: Verdict) -> bool:
+    """Return whether *verdict* rests on a counted figure that was still when *incident* was found, and has moved since."""
+    names = _COUNTED.get(verdict.cause, set())
+    before = {evidence.name for one in (incident.event, *known) for evidence in one.evidence if evidence.kind == "signal"}
+    began = [one.since_ns for one in event.evidence if one.kind == "signal" and one.name in names]
+    return bool(began) and not names & before and min(began) >= incident.event.time_ns
 
 
 def same_cause(incident: Incident, event: DriftEvent, verdict: Verdict) -> bool:

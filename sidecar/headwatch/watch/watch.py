@@ -124,16 +124,21 @@ class Watch:
         return Seen(step.status, tuple(changes))
 
     def _judge(self, event: DriftEvent | None, window: ObservedWindow) -> Iterable[Change]:
-        """Open what detection has found, now or once a canary run tells more."""
-        if event is not None:
-            self._held = event, window.number + (HOLD_WINDOWS if self._waits(event) else 0)
-        if self._held is None:
-            return ()
-        held, until = self._held
-        if window.number < until and not self._younger_canary(held):
-            return ()
-        self._held = None
-        return (self._open(held, window),)
+        """Open what detection has found, now or once a canary run tells more.
+
+        One event waits at a time: a cause that lasts is found again and again, and must not wait for itself.
+        """
+        if self._held is not None:
+            held, until = self._held
+            if event is not None or window.number >= until or self._younger_canary(held):
+                self._held = None
+                yield self._open(held, window)
+        if event is None:
+            return
+        if self._waits(event):
+            self._held = event, window.number + HOLD_WINDOWS
+        else:
+            yield self._open(event, window)
 
     def _waits(self, event: DriftEvent) -> bool:
         """Return whether a canary run that is younger than *event* is to come."""

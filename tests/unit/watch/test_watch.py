@@ -211,3 +211,14 @@ def test_what_nothing_explained_is_judged_again_with_the_next_canary(tmp_path: P
     watch.take(with_canary(window(number + 30, heads_move=2.0)))
     assert [kind for kind, _ in live(watch)] == ["traffic"]
     watch.close()
+
+
+def test_an_event_does_not_wait_for_the_next_one_of_its_cause(tmp_path: Path):
+    """Counted figures page again every other window while a canary is waited for that never comes."""
+    watch, number = taught(tmp_path)
+    watch.close()
+    watch = opened(tmp_path, ask=lambda: True)
+    for more in range(8):
+        watch.take(window(number + more, documents_absent=1.0, documents_unresolved=1.0))
+    assert ("retrieval", "documents_absent") in live(watch)
+    watch.close()

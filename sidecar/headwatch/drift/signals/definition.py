@@ -27,5 +27,7 @@ class SignalDefinition:
     """Where the idea is from."""
     of_window: bool = False
     """Whether it is the largest of the window's requests instead of their mean."""
+    counted: bool = False
+    """Whether it is counted or labelled, and not read from attention: it may jump from none to all, and then pages soon."""
     banded: bool = False
     """Whether it is compared only among requests whose instructions and question are of about the same length."""

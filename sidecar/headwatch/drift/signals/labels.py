@@ -24,16 +24,19 @@ DEFINITIONS = (
     SignalDefinition(
         "unreliable_mass", 0.02, 1, "1", "Share of mass on documents whose label reliability says that they are not, " + _KNOWN,
         "Whether the label is right, and whether the answer believed the document.",
+        counted=True,
     ),
     SignalDefinition(
         "forbidden_mass", 0.02, 1, "1", "Share of mass on documents whose label classification forbids them, " + _KNOWN,
         "Whether this user may see it after all: a label is of the document, not of who asks.",
+        counted=True,
     ),
     SignalDefinition(
         "other_tenant_mass", 0.02, 1, "1",
         "Share of mass on documents of another tenant than that of more than half of the labelled documents.",
         "A request all of whose documents are another tenant's: their majority is then taken for its own. Undefined where no "
         "tenant has a majority.",
+        counted=True,
     ),
 )
 

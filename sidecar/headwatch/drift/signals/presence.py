@@ -13,12 +13,14 @@ DEFINITIONS = (
     SignalDefinition(
         "documents_absent", 0.05, 1, "1", "1 where the request names no document, else 0.",
         "Whether it should have named one. A field that was rejected is not absent but unresolved.",
+        counted=True,
     ),
     SignalDefinition(
         "documents_unresolved", 0.05, 1, "1",
         "Documents that were named and not found in the prompt, over those named; 1 where the whole field was rejected.",
         "Whether retrieval or the client that names documents is at fault: an empty text and a text that the template "
         "changed look alike.",
+        counted=True,
     ),
     SignalDefinition(
         "document_count", 0.25, -1, "{document}", "Documents named.",

@@ -24,12 +24,14 @@ DEFINITIONS = (
         "stale_mass", 0.03, 1, "1",
         "Share of mass on documents of which a newer version has been seen, among those whose version can be compared.",
         "A whole index that is stale from the start: a version that was never seen is not missed.",
+        counted=True,
     ),
     SignalDefinition(
         "version_lag", 0.05, 1, "{version}",
         "Mean number of newer versions seen of each document, weighted by its share of mass, among those whose version can be "
         "compared.",
         "As for stale_mass; and a lag beyond seven versions.",
+        counted=True,
     ),
 )
 
