@@ -275,7 +275,9 @@ def test_the_budget_reckons_with_what_a_close_look_costs() -> None:
     """Ordinary rows stay cheap in its books while a request beside them is looked at closely."""
 
     class Books:
-        def admit(self, tokens: list[int], numbers: list[float], exempt: list[bool], limit: int) -> Admission:
+        def admit(
+            self, tokens: list[int], numbers: list[float], exempt: list[bool], limit: int, owed: list[bool]
+        ) -> Admission:
             self.tokens = tokens
             return Admission(list(range(len(tokens))), [1.0] * len(tokens), 0)
 
