@@ -13,7 +13,7 @@ STYLE = (
     ".equal{stroke:#889;stroke-width:1.2}.line{stroke-width:2.4;stroke-linecap:round}"
 )
 COLOURS = ("#9a6fb0", "#1b6ca8", "#b0651d")
-LEFT, RIGHT, TOP, ROW = 210, 20, 60, 26
+LEFT, RIGHT, TOP, ROW = 260, 20, 60, 26
 
 
 def nulls(cells: list[dict[str, Any]]) -> str:
@@ -29,7 +29,7 @@ def nulls(cells: list[dict[str, Any]]) -> str:
 
     parts = [_text(LEFT, 20, "False alarms over those that were promised", "title")]
     for place, baseline in enumerate(baselines):
-        parts.append(_dot(LEFT + 110 * place, 36, COLOURS[place]) + _text(LEFT + 8 + 110 * place, 40, f"baseline {baseline}"))
+        parts.append(_dot(LEFT + 140 * place, 36, COLOURS[place]) + _text(LEFT + 8 + 140 * place, 40, f"baseline {baseline}"))
     for ratio in (0.0, 0.5, 1.0, 1.5, 2.0):
         kind = {1.0: "promise", 2.0: "bar"}.get(ratio, "grid")
         parts.append(f'<line class="{kind}" x1="{x_of(ratio):.1f}" x2="{x_of(ratio):.1f}" y1="{TOP - 8}" y2="{bottom}"/>')

@@ -24,6 +24,8 @@ BEFORE, NOW = "#8aa4bd", "#d55e00"
 _WIDTH, _HEIGHT = 1000, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 30
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+_SHORT_NS = 15 * 60 * 10**9
+"""Below it a time without seconds would stand at several ticks."""
 _BAR, _ROW, _NAME, _BARS = 12, 38, 300, 480
 
 
@@ -50,7 +52,8 @@ def run_of(line: Line, since_ns: int, paged_ns: int) -> str:
         parts.append(text_at(_LEFT - 8, y(tick) + 4, f"{tick:g}", "tick end"))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         place = "middle" if 0 < share < 1 else "end" if share else ""
-        parts.append(text_at(_LEFT + share * _PLOT_WIDTH, _HEIGHT - 10, clock(first + share * span), f"tick {place}"))
+        time = clock(first + share * span, seconds=span < _SHORT_NS)
+        parts.append(text_at(_LEFT + share * _PLOT_WIDTH, _HEIGHT - 10, time, f"tick {place}"))
     for mark, name, aside, kind in ((since_ns, "began", -4, "tick end"), (paged_ns, "found", 4, "tick")):
         at = f"{x(mark):.1f}"
         parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP - 6}" y2="{_TOP + _PLOT_HEIGHT}"/>')
@@ -73,7 +76,7 @@ def _curve(line: Line, since_ns: int, x: Callable[[float], float], y: Callable[[
             parts.append(f'<polyline class="curve" points="{path}"/>')
         parts += [
             f'<circle cx="{x(time_ns):.1f}" cy="{y(value):.1f}" r="2.6" fill="{NOW if time_ns > since_ns else BEFORE}">'
-            f"<title>{clock(time_ns)} UTC: {value:.4g}</title></circle>"
+            f"<title>{clock(time_ns, seconds=True)} UTC: {value:.4g}</title></circle>"
             for time_ns, value in piece
         ]
     return parts
@@ -104,6 +107,6 @@ def shares(documents: Sequence[DocumentExhibit]) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def clock(time_ns: float) -> str:
+def clock(time_ns: float, *, seconds: bool = False) -> str:
     """Return a time of day, UTC."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%H:%M")
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")
