@@ -75,10 +75,12 @@ class Pair:
         self.vllm.check()
 
 
-def config_text(addresses: Addresses, store: Path, head_map: Path | None, control: Control | None = None) -> str:
+def config_text(
+    addresses: Addresses, store: Path, head_map: Path | None, control: Control | None = None, *, canaries: bool = False
+) -> str:
     """Return the configuration file of the pair: everything is sampled, windows are short.
 
-    Without *control* live control is off.
+    Without *control* live control is off; without *canaries* none are sent.
     """
     sections: dict[str, dict[str, object]] = {
         "capture": {"sample_rate": 1.0, "step_stride": 1, "budget_share": 1.0},
@@ -89,7 +91,7 @@ def config_text(addresses: Addresses, store: Path, head_map: Path | None, contro
         "store": {"url": f"chdb://{store}"},
         "service": {"name": "headwatch-demo"},
         "drift": {"interval_windows": INTERVAL_WINDOWS, "min_stratum_rows": 2.0},
-        "canary": {"endpoint": addresses.vllm, "interval_seconds": CANARY_SECONDS},
+        "canary": {"endpoint": addresses.vllm, "interval_seconds": CANARY_SECONDS} if canaries else {},
     }
     if control is not None:
         sections["wire"] |= {"control_endpoint": addresses.control, "control_secret_file": str(control.secret)}
@@ -146,7 +148,9 @@ def running_pair(model: Path, work_dir: Path, head_map: Path | None, baseline: P
         CommandError: A server does not start; the message shows the end of its log.
     """
     addresses = Addresses.free()
-    (work_dir / CONFIG_FILE).write_text(config_text(addresses, work_dir / "store", head_map, Control.made(work_dir)))
+    (work_dir / CONFIG_FILE).write_text(
+        config_text(addresses, work_dir / "store", head_map, Control.made(work_dir), canaries=True)
+    )
     environ = _environ(work_dir)
     if baseline is not None:
         headwatch(work_dir, "baseline", "pin", str(baseline))
