@@ -33,7 +33,7 @@ def render(report: dict[str, Any]) -> str:
         f"Recorded {recorded['recorded']} on {machine['cores']} cores of {machine['cpu']}, vLLM {vllm}.",
         f"{report['watched_windows']:,} windows after changes were watched.",
         "",
-        "| bar | all runs | runs that nothing was tuned on | bound |",
+        "| bar | all runs | runs with other questions | bound |",
         "|---|---|---|---|",
     ]
     for name, value in report["bars"].items():

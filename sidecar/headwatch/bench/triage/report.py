@@ -47,7 +47,7 @@ class TriageReport(msgspec.Struct, frozen=True):
     bounds: dict[str, str]
     passed: bool
     held_out: dict[str, float]
-    """Accuracy, innocent pages and missed faults of the runs that nothing was tuned on."""
+    """Accuracy, innocent pages and missed faults of the runs with questions that no other run asks."""
     confusion: dict[str, dict[str, int]]
     """What was done to what was told."""
     median_windows_to_page: dict[str, float]
@@ -120,7 +120,7 @@ def render(report: TriageReport) -> str:
         f"at most one false page in {report.interval_windows:g} windows is promised"),
         (f"recorded {recorded.get('recorded', '?')} on {recorded.get('machine', {}).get('cpu', '?')}, "
         f"vLLM {_vllm(recorded)}; anew by `{recorded.get('command', '?')}`"),
-        "runs that nothing was tuned on: " + ", ".join(f"{name} {value:.3g}" for name, value in report.held_out.items()),
+        "runs with other questions: " + ", ".join(f"{name} {value:.3g}" for name, value in report.held_out.items()),
         "",
         *(f"{name:<16}{value:>8.3f}  {report.bounds[name]}" for name, value in report.bars.items()),
         f"{'passed' if report.passed else 'FAILED'}; {report.seconds:.0f} s",
