@@ -16,9 +16,6 @@ from headwatch.incident.triage import triage
 FOLDER = packaged()
 QUICK = Settings(labellings=599)
 
-pytestmark = pytest.mark.skipif(not (FOLDER / f"{BASELINE}{SUFFIX}").is_file(), reason="no recordings are packaged")
-
-
 @pytest.fixture(scope="module")
 def baseline():
     return read(FOLDER / f"{BASELINE}{SUFFIX}").windows
