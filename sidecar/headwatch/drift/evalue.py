@@ -55,9 +55,12 @@ NATS = 12.0
 _MEAN = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 _SPREAD = (-0.5, -0.25, 0.125, 0.25)
 _ENERGY = (-0.5, 0.25, 0.5, 1.0)
+_LASTING = (0.25, 0.5, 1.0, 1.5)
 MEAN = Bets(_MEAN, tuple(bet * bet / 2.0 for bet in _MEAN), 1.0)
 ENERGY = Bets(_ENERGY, tuple(bet * bet / 2.0 for bet in _ENERGY), 1.0)
 """For sums of squares: more of them is what is looked for."""
+LASTING = Bets(_LASTING, tuple(bet * bet / 2.0 for bet in _LASTING), 1.0)
+"""For what goes on in its own direction: a change back to what the baseline was is none."""
 SPREAD = Bets(_SPREAD, tuple(map(_spread_cost, _SPREAD)), float(np.sqrt(2.0)))
 
 

@@ -2,8 +2,8 @@
 
 A quarter of a standard deviation in every head takes one head hundreds of windows to notice, and all heads together a few.
 Averages over heads mislead where they are all that is looked at; here they are further streams beside the heads, with a
-baseline of their own, so that heads which move together by nature are paid for in their scale.  Two values a block of windows,
-for all heads and for each layer:
+baseline of their own, so that heads which move together by nature are paid for in their scale.  Up to three values a block of
+windows, for all heads and for each layer:
 
 * ``level``: the mean over heads of their levels, for shifts in one direction.  Levels and not innovations, because a slow cause
   that is common to all heads is plain AR(1) there, which the pool's own filter foresees, and something else after the filters
@@ -11,6 +11,10 @@ for all heads and for each layer:
 * ``energy``: the cube root of the variance over heads of their innovations' block sums, for shifts in different directions, for
   changes of spread, and for few heads.  About their mean, because what all heads have in common comes and goes in clusters.
   (The cube root makes a sum of squares nearly normal: Wilson and Hilferty 1931.)
+* ``lasting``: the covariance over heads of their innovations' block sums with what those sums were lately (a mean that fades by
+  :data:`MEMORY` a block), for small shifts that last, each in a direction of its own.  Nothing has to be known of how large a
+  block's sums ordinarily are, so a baseline of few blocks says all that is needed: while nothing changes it is 0 on average,
+  whatever the spread, and a shift adds the product of two sums that it moved the same way.
 
 Blocks are aligned to the window number, so that a restart changes nothing.  A block with less than half of its windows counts
 as missing.
@@ -32,13 +36,17 @@ if TYPE_CHECKING:
 
     from headwatch.drift.stream import Seen
 
-Kind = Literal["level", "energy"]
-SCALES: dict[int, tuple[Kind, ...]] = {1: ("level", "energy"), 8: ("energy",), 64: ("energy",)}
+Kind = Literal["level", "energy", "lasting"]
+SCALES: dict[int, tuple[Kind, ...]] = {1: ("level", "energy"), 8: ("energy", "lasting")}
 """Windows in a block, and what is pooled over them.
 
 A shift of levels is gathered window by window and nothing is lost; squares of sums say more than sums of squares.
 """
 
+MEMORY = 0.875
+"""What is left of a block in the mean that fades, one block later: eight blocks, an hour of windows of a minute."""
+_REACH = float(np.sqrt((1.0 + MEMORY) / (1.0 - MEMORY)))
+"""Times its own deviation that a fading mean of equal shifts is larger than one block's."""
 _STATE = ("level", "total", "seen", "rarity", "doubt", "margin", "windows")
 _MOST_MISSING = 1024
 """Blocks after which nothing that was foreseen matters any more."""
@@ -50,13 +58,14 @@ class Block:
 
     level: NDArray[np.float64]  # [F, streams]
     energy: NDArray[np.float64]  # [F, streams]
+    lasting: NDArray[np.float64]  # [F, streams]
     rows: NDArray[np.float64]  # [F] harmonic mean of the windows', 0 where there was none
     doubt: NDArray[np.float64]  # [F] what the variance of its windows was taken for over what it may be at least
     margin: NDArray[np.float64]  # [F] by how much, as a share, that variance may be larger all the same
 
     def of(self, kind: Kind) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return values and rows of the pool *kind*; what innovations vary by does not go with rows."""
-        return (self.level, self.rows) if kind == "level" else (self.energy, np.ones_like(self.rows))
+        return (self.level, self.rows) if kind == "level" else (getattr(self, kind), np.ones_like(self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +89,36 @@ def _members(layer: NDArray[np.int64]) -> NDArray[np.float64]:
     return members
 
 
-def _block(scale: int, members: NDArray[np.float64], sums: _Sums) -> Block:
+def _totals(scale: int, sums: _Sums) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which heads were seen in half of a block, and their innovations' sums in standard deviations, [..., F, K]."""
     enough = (2 * sums.seen >= scale) & (sums.seen > 0)
+    return enough, np.where(enough, sums.total / np.sqrt(np.maximum(sums.seen, 1.0)), 0.0)
+
+
+def _faded(lately: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the fading mean after one more block; its variance is that of one block's sum."""
+    mean: NDArray[np.float64] = MEMORY * lately + np.sqrt(1.0 - MEMORY**2) * total
+    return mean
+
+
+def _block(scale: int, members: NDArray[np.float64], sums: _Sums, lately: NDArray[np.float64]) -> Block:
+    """Return what *sums* come to; *lately* [..., F, K] is the fading mean of the blocks before."""
+    enough, total = _totals(scale, sums)
     level = np.where(enough, sums.level / np.maximum(sums.seen, 1.0), 0.0)
-    total = np.where(enough, sums.total / np.sqrt(np.maximum(sums.seen, 1.0)), 0.0)
+    lately = np.where(enough, lately, 0.0)
     heads = enough @ members  # [..., F, streams]
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = level @ members / heads
-        energy = np.cbrt(np.maximum(total**2 @ members / heads - (total @ members / heads) ** 2, 0.0))
+        of_totals = total @ members / heads
+        energy = np.cbrt(np.maximum(total**2 @ members / heads - of_totals**2, 0.0))
+        lasting = (total * lately) @ members / heads - of_totals * (lately @ members / heads)
         rows = np.where(sums.windows > 0, sums.windows / sums.rarity, 0.0)
     doubt, margin = (doubts / np.maximum(sums.windows, 1.0) for doubts in (sums.doubt, sums.margin))
-    return Block(np.where(heads > 0, mean, np.nan), np.where(heads > 1, energy, np.nan), rows, doubt, margin)
+    several = heads > 1
+    return Block(
+        np.where(heads > 0, mean, np.nan), np.where(several, energy, np.nan), np.where(several, lasting, np.nan), rows, doubt,
+        margin,
+    )  # fmt: skip
 
 
 class Pool:
@@ -104,6 +132,8 @@ class Pool:
         self.total = np.zeros((features, len(layer)))
         self.seen = np.zeros((features, len(layer)))
         self.rarity, self.doubt, self.margin, self.windows = np.zeros((4, features))
+        self.lately = np.zeros((features, len(layer)))
+        """Fading mean of the blocks that ended."""
         self.block = -1
         """The block that is open."""
 
@@ -118,7 +148,8 @@ class Pool:
             ended.append(self._close())
             missing = min(block - self.block - 1, _MOST_MISSING)
             nothing = np.full_like(ended[0].level, np.nan)
-            ended += [Block(nothing, nothing, *np.zeros((3, len(rows))))] * missing
+            ended += [Block(nothing, nothing, nothing, *np.zeros((3, len(rows))))] * missing
+            self.lately = MEMORY**missing * self.lately
         if block != self.block:
             self.block = block
         known = ~np.isnan(seen.w)
@@ -136,18 +167,21 @@ class Pool:
         return ended
 
     def _close(self) -> Block:
-        closed = _block(self.scale, self._members, _Sums(**{name: getattr(self, name) for name in _STATE}))
+        sums = _Sums(**{name: getattr(self, name) for name in _STATE})
+        closed = _block(self.scale, self._members, sums, self.lately)
+        if "lasting" in SCALES[self.scale]:
+            self.lately = _faded(self.lately, _totals(self.scale, sums)[1])
         for name in _STATE:
             setattr(self, name, np.zeros_like(getattr(self, name)))
         return closed
 
     def save(self) -> dict[str, NDArray[np.generic]]:
-        """Return the block that is open."""
-        return {**{name: getattr(self, name) for name in _STATE}, "block": np.array(self.block)}
+        """Return the block that is open, and what those before leave."""
+        return {**{name: getattr(self, name) for name in (*_STATE, "lately")}, "block": np.array(self.block)}
 
     def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on where :meth:`save` was called."""
-        for name in _STATE:
+        for name in (*_STATE, "lately"):
             setattr(self, name, saved[name].astype(np.float64))
         self.block = int(saved["block"])
 
@@ -182,7 +216,12 @@ def blocks(
         windows=present.sum(axis=1).astype(np.float64),
     )
     assert sums.level.shape == (count, features, heads)  # one block a row
-    return _block(scale, _members(layer), sums)
+    lately = np.zeros_like(sums.total)
+    if "lasting" in SCALES[scale]:
+        _, totals = _totals(scale, sums)
+        for block in range(1, count):
+            lately[block] = _faded(lately[block - 1], totals[block - 1])
+    return _block(scale, _members(layer), sums, lately)
 
 
 def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,12 +236,14 @@ def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
         return ratio
 
 
-def bias(scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much energy may be higher after the baseline than in it although nothing changed, as *relative*.
+def bias(kind: Kind, scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much a pool of *kind* may be higher after the baseline than in it though nothing changed, as *relative* is.
 
     The heads' means are estimates from *windows* windows.  In the baseline itself that takes 1 / windows from the mean of their
     squares, afterwards it adds as much; in a block of *scale* windows it is *scale* times that.  How much it varies from
     baseline to baseline is told by *relative*, the standard deviation over the mean of energy's cube in single windows; two of
-    those are added.  A third of it shows in the cube root.
+    those are added.  A third of it shows in the cube root.  What lasts is off by the product of a block's error and that of the
+    blocks before, which is larger by :data:`_REACH`.
     """
-    return np.asarray(2.0 * (scale + 1) / windows * (1.0 + 2.0 * relative) / 3.0)
+    off = (scale + 1) / 3.0 if kind == "energy" else scale * _REACH
+    return np.asarray(2.0 * off / windows * (1.0 + 2.0 * relative))

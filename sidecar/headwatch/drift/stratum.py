@@ -25,6 +25,7 @@ _FLOOR = 1e-4
 and one that is constant in the baseline (no sink in a window layer, a maximum of 1) must not page on dust."""
 _POOL_REACH = 8.0
 """Standard deviations at which a pool's innovations are clipped: what single heads may add is clipped already."""
+_BETS: Mapping[pool.Kind, evalue.Bets] = {"level": evalue.MEAN, "energy": evalue.ENERGY, "lasting": evalue.LASTING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ def _learn_features(
                 uneven = pool.unevenness(series)
             pools[kind, scale], _, _ = learn(
                 series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
-                evalue.ENERGY if kind == "energy" else evalue.MEAN,
-                pool.bias(scale, float(np.median(heads.windows)), uneven) if kind == "energy" else None,
+                _BETS[kind],
+                None if kind == "level" else pool.bias(kind, scale, float(np.median(heads.windows)), uneven),
                 reach=_POOL_REACH, parameters=1 + causes.shape[1],
             )
     return heads, pools

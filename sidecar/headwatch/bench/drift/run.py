@@ -26,7 +26,7 @@ QUICK = Size(null_replicas=8, null_heads=64, null_days=1.0, delay_replicas=12, d
 FULL = Size(null_replicas=24, null_heads=128, null_days=2.0, delay_replicas=24, delay_heads=128, patience=1.5)
 SEED = 20_261_129
 TUNING_SEED = 901
-PEER_PAGES_A_DAY = 2.0
+PEER_PAGES_A_DAY = 1.0
 TUNING_REPLICAS = 8
 TUNING_WINDOWS = 2 * DAY_WINDOWS
 _CUSTOMARY_WINDOWS = 360
