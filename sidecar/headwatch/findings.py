@@ -43,6 +43,18 @@ class HeadFinding(msgspec.Struct, frozen=True):
     """Whether the head is in the e-d-BH set."""
 
 
+class NamedHead(msgspec.Struct, frozen=True):
+    """A head of traffic that an incident names, and where its rows are."""
+
+    layer: int
+    head: int
+    feature: str
+    route: str
+    """Empty where several routes are concerned."""
+    phase: Literal["prefill", "decode"]
+    """Of the rows that it is named for; ``decode`` where it is named for both."""
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """What speaks for a change in one place.  *name* is a feature, a signal, a prompt, a counter or a share."""
 

@@ -91,6 +91,8 @@ def test_an_incident_goes_everywhere_and_a_person_closes_it(running: Running):
     opened = running.book.open(happened(), verdict(), Exhibits()).incident
     wait_for(lambda: running.told() == ["opened"], "the page")
     assert running.client.get("/api/v1/incidents?state=live").json()[0]["id"] == opened.id
+    sizes = running.client.get(f"/api/v1/incidents/{opened.id}/effects").json()["heads"]
+    assert [(one["layer"], one["head"], one["requests_since"]) for one in sizes] == [(0, 0, 0), (0, 1, 0)]
     assert running.series('headwatch_incident_pages_total{headwatch_incident_class="retrieval"}') == 1
     assert running.series('headwatch_pager_up{headwatch_pager="webhook",headwatch_pager_role="page"}') == 1
     labels = 'headwatch_incident_class="retrieval",headwatch_incident_severity="'

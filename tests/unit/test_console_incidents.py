@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
-from headwatch.console.static import StaticView
-from headwatch.findings import Exhibits
+from headwatch.console.static import StaticReader, StaticView
+from headwatch.errors import StoreError
+from headwatch.findings import Exhibits, Incident
 from headwatch.incident.book import Book
 
 from .incidents import OPENED_NS, event, status, verdict
@@ -73,6 +74,35 @@ def test_drift_says_where_detection_stands(client: httpx.Client):
     assert (found["state"], found["clock"], found["threshold"]) == ("watching", 2.5, 4.6)
 
 
+def test_the_effects_of_an_incident_are_what_the_store_says_of_it(book: Book, opened: str):
+    view = StaticView(health(), incidents=book, reader=StaticReader(effect_table={"heads": [{"layer": 3}]}))
+    for client in serve(view):
+        found = client.get(f"/api/v1/incidents/{opened[:8]}/effects")
+        assert (found.status_code, found.json()) == (200, {"incident": opened, "heads": [{"layer": 3}]})
+        assert client.get("/api/v1/incidents/hw-none/effects").status_code == 404
+        assert client.get(f"/api/v1/incidents/{opened}/effects?limit=5").status_code == 400
+        assert client.post(f"/api/v1/incidents/{opened}/effects", json={}, headers=BEARER).status_code == 405
+
+
+def test_without_a_store_there_are_no_effects_and_the_answer_says_why(client: httpx.Client, opened: str):
+    answer = client.get(f"/api/v1/incidents/{opened}/effects")
+    assert (answer.status_code, answer.json()) == (503, {"error": "the store is off (store.enabled = false)"})
+    assert client.get(f"/api/v1/incidents/{opened}").status_code == 200
+
+
+class Refusing(StaticReader):
+    """A store that does not answer."""
+
+    def effects(self, incident: Incident, /) -> dict[str, Any]:
+        raise StoreError("query on the store failed: disk full")
+
+
+def test_a_store_that_refuses_the_effects_is_told(book: Book, opened: str):
+    for client in serve(StaticView(health(), incidents=book, reader=Refusing())):
+        answer = client.get(f"/api/v1/incidents/{opened}/effects")
+        assert (answer.status_code, answer.json()) == (503, {"error": "query on the store failed: disk full"})
+
+
 def test_with_the_token_an_incident_is_acknowledged_and_resolved(client: httpx.Client, book: Book, opened: str):
     acked = client.post(f"/api/v1/incidents/{opened}/ack", json=ACK, headers=BEARER)
     assert (acked.status_code, acked.json()["state"], acked.json()["acknowledged_by"]) == (200, "acknowledged", "ada")
@@ -132,6 +162,8 @@ def test_a_sidecar_without_drift_detection_says_so():
         answer = client.get("/api/v1/incidents")
         assert answer.status_code == 409
         assert answer.json() == {"error": "this sidecar keeps no incidents (drift.enabled = false)"}
+    for client in serve(StaticView(health(), reader=StaticReader())):
+        assert client.get("/api/v1/incidents/hw-1/effects").status_code == 409
 
 
 def test_the_page_shows_what_is_not_resolved_and_how_near_a_page_is(client: httpx.Client, book: Book, opened: str):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock, bucket_index
+from headwatch.aggregate.histogram import BUCKETS, OFFSET, SCALE, HistogramBlock, bucket_index, slot_middles
 
 VALUES = st.one_of(st.floats(0, 1, width=32), st.just(float("nan")))
 MATRIX = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elements=VALUES)
@@ -44,6 +44,17 @@ def test_a_value_lies_in_the_bucket_that_opentelemetry_says(value: float) -> Non
 )
 def test_the_ends_of_the_range(value: float, bucket: int) -> None:
     assert bucket_index(np.array([value], np.float32))[0] == bucket
+
+
+def test_the_middle_of_a_slot_lies_in_it() -> None:
+    middles = slot_middles()
+    assert bucket_index(middles.astype(np.float32)).tolist() == list(range(-1, BUCKETS))
+
+
+@given(st.floats(2.0**-15, 1.0, width=32))
+def test_the_middle_of_a_bucket_is_within_five_per_cent_of_each_of_its_values(value: float) -> None:
+    slot = int(bucket_index(np.array([value], np.float32))[0]) + 1
+    assert slot_middles()[slot] == pytest.approx(value, rel=0.0453)
 
 
 @given(MATRIX)

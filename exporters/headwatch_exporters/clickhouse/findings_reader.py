@@ -1,4 +1,4 @@
-"""Incidents, evidence, canary runs and releases read back from the store, also of sidecars that are long gone."""
+"""Incidents, evidence, effect sizes, canary runs and releases read back from the store, also of sidecars that are long gone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headwatch.aggregate.histogram import slot_middles
+from headwatch.drift.effects.sizes import effect_sizes
 from headwatch.findings import Incident
+from headwatch.incident.trail import named_heads, span_of
+from headwatch_exporters.clickhouse.head_counts import bounded, read_head_counts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headwatch.drift.effects.sizes import HeadCounts
+    from headwatch.findings import NamedHead
     from headwatch_exporters.clickhouse.connection import Connection
 
 
 class FindingsReader:
-    """Reads what was found.  Every method but :meth:`stored_incidents` returns plain values; all may raise ``StoreError``."""
+    """Reads what was found.  All methods may raise ``StoreError``; those that the API asks return plain values."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -41,6 +49,25 @@ class FindingsReader:
             """,
             {"since": since_ns, "name": name, "limit": limit},
         )
+
+    def head_counts(
+        self, model: str, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int
+    ) -> list[HeadCounts]:
+        """Return the requests of *heads* by bucket: see :mod:`headwatch_exporters.clickhouse.head_counts`."""
+        return read_head_counts(self._connection, model, heads, since_ns=since_ns, first_ns=first_ns, last_ns=last_ns)
+
+    def effects(self, incident: Incident, /) -> dict[str, Any]:
+        """Return how far the distributions of the heads that *incident* names lie apart, before and since it began."""
+        event = incident.event
+        first_ns, last_ns = bounded(event.since_ns, *span_of(incident))
+        counts = self.head_counts(
+            event.model, named_heads(incident), since_ns=event.since_ns, first_ns=first_ns, last_ns=last_ns
+        )
+        sizes: list[dict[str, Any]] = msgspec.to_builtins(effect_sizes(counts, slot_middles()))
+        return {
+            "incident": incident.id, "model": event.model, "since_ns": event.since_ns, "first_ns": first_ns,
+            "last_ns": last_ns, "heads": sizes,
+        }  # fmt: skip
 
     def canaries(self, prompt: str = "", limit: int = 200) -> list[dict[str, Any]]:
         """Return the latest canary runs, newest first; an empty *prompt* means any."""

@@ -40,6 +40,12 @@ def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int64]:
     return index.clip(-1, BUCKETS - 1)
 
 
+def slot_middles() -> NDArray[np.float64]:
+    """Return the value that stands for each slot, [BUCKETS + 1]: zero, then the geometric middle of each bucket."""
+    middles: NDArray[np.float64] = np.exp2((np.arange(BUCKETS) + OFFSET + 0.5) / (1 << SCALE))
+    return np.concatenate([np.zeros(1), middles])
+
+
 class HistogramBlock:
     """Histograms of C cells, filled from matrices of observations."""
 

@@ -1,4 +1,7 @@
-"""``headwatch incident``: what was found, whose it is, and how it ended; on the file, whether the sidecar runs or not."""
+"""``headwatch incident``: what was found, whose it is, and how it ended; on the file, whether the sidecar runs or not.
+
+``effects`` alone asks the running sidecar: its store may be embedded, and such a store belongs to one process.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 ACTIONS = {
     "list": "incidents, the latest first",
     "show": "one incident, to be read at three in the morning",
+    "effects": "how far the distributions of its heads moved, beside what chance alone gives; the sidecar must run",
     "ack": "say that you look after it",
     "resolve": "close it, with what the page was",
     "silence": "send no page of some kind for a time; without --for: what is silent now",
@@ -42,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--note", default="", help="for whoever reads it next")
         if name in {"ack", "resolve", "silence"}:
             action.add_argument("--who", help="who does it (default: you)")
-        if name in {"show", "report"}:
+        if name in {"show", "effects", "report"}:
             action.add_argument("id", nargs="?", help="as for ack (default: the latest that is open, else the latest)")
         if name in _ADD:
             _ADD[name](action)
@@ -78,7 +82,14 @@ def _add_report(action: argparse.ArgumentParser) -> None:
     action.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: incident-<id>.html)")
 
 
-_ADD = {"list": _add_list, "show": _add_show, "resolve": _add_resolve, "silence": _add_silence, "report": _add_report}
+def _add_effects(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--url", help="the sidecar's address (default: http.host and http.port of the configuration)")
+
+
+_ADD = {
+    "list": _add_list, "show": _add_show, "effects": _add_effects, "resolve": _add_resolve, "silence": _add_silence,
+    "report": _add_report,
+}  # fmt: skip
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -86,13 +97,19 @@ def run(namespace: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: The configuration is wrong.
-        CommandError: There is nothing to show, or a file cannot be written.
+        CommandError: There is nothing to show, a file cannot be written, or no sidecar answers.
         IncidentError: There is no such incident, or it cannot be changed.
     """
     from headwatch.cli.incidents import incident_file, open_book
     from headwatch.config_file import load
 
-    config = load(path=namespace.config).config
+    loaded = load(path=namespace.config)
+    config = loaded.config
+    if namespace.action == "effects":
+        from headwatch.cli import incident_effects
+
+        incident_effects.run(namespace, loaded)
+        return 0
     if namespace.action == "list" and not incident_file(config).exists():
         _print_list(namespace, [], {})
         return 0

@@ -23,6 +23,7 @@ from headwatch.console.guard import HostGuard
 from headwatch.console.incidents import incident_routes
 from headwatch.console.page import MAX_INCIDENTS, render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
+from headwatch.console.view import STORE_OFF
 from headwatch.errors import HeadwatchError, IncidentError
 from headwatch.model import HEAD_FEATURES
 
@@ -117,7 +118,7 @@ def _stored(
     async def endpoint(request: Request) -> Response:
         given = Parameters(request.query_params, known)
         if view.reader is None:
-            return _json({"error": "the store is off (store.enabled = false)"}, 503)
+            return _json({"error": STORE_OFF}, 503)
         try:
             return _json(await run_in_threadpool(read, view.reader, given))
         except HeadwatchError as error:

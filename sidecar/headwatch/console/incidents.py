@@ -11,7 +11,8 @@ from starlette.routing import Route
 
 from headwatch.console.change import body_of
 from headwatch.console.parameters import Parameters
-from headwatch.errors import IncidentError
+from headwatch.console.view import STORE_OFF
+from headwatch.errors import IncidentError, StoreError
 from headwatch.findings import Ruling
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from headwatch.console.view import IncidentView, SidecarView
+    from headwatch.console.view import IncidentView, Reader, SidecarView
 
 STATES = ("", "live", "open", "acknowledged", "resolved")
 _CODES = {"unknown": 404, "state": 409, "file": 503}
@@ -49,9 +50,7 @@ def incident_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Res
     """Return the routes; *answer* makes a response of plain values.  An empty *token* closes changing."""
 
     def incidents() -> IncidentView:
-        if view.incidents is None:
-            raise HTTPException(409, "this sidecar keeps no incidents (drift.enabled = false)")
-        return view.incidents
+        return _incidents_of(view)
 
     async def drift(request: Request) -> Response:
         Parameters(request.query_params, ())
@@ -67,6 +66,10 @@ def incident_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Res
         Parameters(request.query_params, ())
         return answer(await _asked(lambda: incidents().get(request.path_params["id"])))
 
+    async def effects(request: Request) -> Response:
+        Parameters(request.query_params, ())
+        return answer(await _asked(lambda: _reader_of(view).effects(incidents().get(request.path_params["id"]))))
+
     async def ack(request: Request) -> Response:
         given = await body_of(request, token, Acknowledgement)
         return answer(await _asked(lambda: incidents().ack(request.path_params["id"], given.who, given.note)))
@@ -81,9 +84,22 @@ def incident_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Res
         Route("/api/v1/drift", drift, methods=["GET"]),
         Route("/api/v1/incidents", listed, methods=["GET"]),
         Route("/api/v1/incidents/{id}", shown, methods=["GET"]),
+        Route("/api/v1/incidents/{id}/effects", effects, methods=["GET"]),
         Route("/api/v1/incidents/{id}/ack", ack, methods=["POST"]),
         Route("/api/v1/incidents/{id}/resolve", resolve, methods=["POST"]),
     ]
+
+
+def _incidents_of(view: SidecarView) -> IncidentView:
+    if view.incidents is None:
+        raise HTTPException(409, "this sidecar keeps no incidents (drift.enabled = false)")
+    return view.incidents
+
+
+def _reader_of(view: SidecarView) -> Reader:
+    if view.reader is None:
+        raise HTTPException(503, STORE_OFF)
+    return view.reader
 
 
 async def _asked(ask: Callable[[], Any]) -> Any:
@@ -91,3 +107,5 @@ async def _asked(ask: Callable[[], Any]) -> Any:
         return await run_in_threadpool(ask)
     except IncidentError as error:
         raise HTTPException(_CODES.get(error.reason, 400), str(error)) from error
+    except StoreError as error:
+        raise HTTPException(503, str(error)) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwatch.console.view import Control, IncidentView, Reader
-    from headwatch.findings import DriftStatus
+    from headwatch.findings import DriftStatus, Incident
     from headwatch.health import Health
 
 
@@ -24,6 +24,7 @@ class StaticReader:
     evidence_rows: list[dict[str, Any]] = field(default_factory=list)
     canary_rows: list[dict[str, Any]] = field(default_factory=list)
     deploy_rows: list[dict[str, Any]] = field(default_factory=list)
+    effect_table: dict[str, Any] = field(default_factory=dict)
 
     def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
         """Return the rows of arms that were seen at or after *since_ns*."""
@@ -54,6 +55,10 @@ class StaticReader:
     def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
         """Return the releases."""
         return self.deploy_rows[:limit]
+
+    def effects(self, incident: Incident, /) -> dict[str, Any]:
+        """Return the given effects, under the id of *incident*."""
+        return {"incident": incident.id, **self.effect_table}
 
     def units(
         self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1

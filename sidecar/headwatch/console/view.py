@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from headwatch.health import Health
 
 
+STORE_OFF = "the store is off (store.enabled = false)"
+"""What is said where there is no reader."""
+
+
 class Reader(Protocol):
     """Reads results back from the store.  Every method returns plain values, ready for JSON, and may block."""
 
@@ -40,6 +44,10 @@ class Reader(Protocol):
 
     def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
         """Return the latest releases that were marked, newest first."""
+        ...
+
+    def effects(self, incident: Incident, /) -> dict[str, Any]:
+        """Return how far the distributions of the heads that *incident* names lie apart, before and since it began."""
         ...
 
     def units(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headwatch.findings import NamedHead
+
 if TYPE_CHECKING:
     from headwatch.findings import Incident
 
@@ -18,7 +20,8 @@ _BEFORE_NS = 3600 * 10**9
 """How far back "before" reaches in the queries."""
 _AFTER_NS = 300 * 10**9
 """What the last window showed may be written with a later time."""
-MAX_HEADS = 10
+MAX_HEADS = 16
+"""As many as a report shows."""
 
 
 class Lead(msgspec.Struct, frozen=True):
@@ -35,21 +38,35 @@ def leads_of(incident: Incident) -> tuple[Lead, ...]:
     return (*_heads(incident), *_documents(incident), *_requests(incident), *_canaries(incident))
 
 
+def named_heads(incident: Incident) -> list[NamedHead]:
+    """Return the heads of traffic that *incident* names, most evidence first; a fixed prompt's are in the row of its run."""
+    found = [(one, head) for one in incident.event.evidence if one.kind == "heads" for head in one.heads]
+    found.sort(key=lambda pair: (-pair[1].log10_evidence, -abs(pair[1].effect)))
+    phases: dict[tuple[int, int, str, str], set[bool]] = {}
+    for one, head in found:
+        phases.setdefault((head.layer, head.head, head.feature, one.route), set()).add("prefill" in one.stratum.split("|"))
+    return [
+        NamedHead(*place, phase="prefill" if prefill == {True} else "decode")
+        for place, prefill in list(phases.items())[:MAX_HEADS]
+    ]
+
+
+def span_of(incident: Incident) -> tuple[int, int]:
+    """Return the first and the last moment, ns, of the rows that *incident* leads to: before and since."""
+    return incident.event.since_ns - _BEFORE_NS, incident.event.time_ns + _AFTER_NS
+
+
 def _heads(incident: Incident) -> list[Lead]:
-    """Return for the heads of traffic their means before and since; those of a fixed prompt are in the row of its run."""
-    found: dict[tuple[int, int, str, str], None] = {}
-    for evidence in incident.event.evidence:
-        for head in evidence.heads if evidence.kind == "heads" else ():
-            found.setdefault((head.layer, head.head, head.feature, evidence.route))
+    """Return for the heads of traffic their means before and since."""
     return [
         Lead(
-            "head", f"layer {layer} head {head} {feature}",
+            "head", f"layer {one.layer} head {one.head} {one.feature}",
             f"SELECT time >= {_time(incident.event.since_ns)} AS since, count() AS requests, "  # noqa: S608 - quoted
-            f"avgIf({feature}, isFinite({feature})) AS mean FROM headwatch_request_heads "
-            f"WHERE layer = {layer} AND head = {head} AND {_scope(incident, route)} AND {_span(incident)} "
+            f"avgIf({one.feature}, isFinite({one.feature})) AS mean FROM headwatch_request_heads "
+            f"WHERE layer = {one.layer} AND head = {one.head} AND {_scope(incident, one.route)} AND {_span(incident)} "
             "GROUP BY since ORDER BY since",
         )
-        for layer, head, feature, route in list(found)[:MAX_HEADS]
+        for one in named_heads(incident)
     ]  # fmt: skip
 
 
@@ -94,7 +111,7 @@ def _scope(incident: Incident, route: str) -> str:
 
 
 def _span(incident: Incident) -> str:
-    first, last = incident.event.since_ns - _BEFORE_NS, incident.event.time_ns + _AFTER_NS
+    first, last = span_of(incident)
     return f"time >= {_time(first)} AND time <= {_time(last)}"
 
 
