@@ -1,8 +1,8 @@
-"""The alert rules, as Grafana's provisioning reads them: incidents, and the grounding of a route.
+"""The alert rules, as Grafana's provisioning reads them: incidents, canaries that do not run, and the grounding of a route.
 
 They are written as text, because most of what they hold is comments for the operator who will edit them.  One cause, one page:
-the rule on incidents fires only where ``incident.route`` is ``grafana``, and the one on grounding is delivered paused, because
-a fall of grounding opens an incident as well.
+the rule on incidents fires only where ``incident.route`` is ``grafana``; the one on canaries tells of what opens no incident;
+the one on grounding is delivered paused, because a fall of grounding opens an incident as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from headwatch_dashboards.names import (
     ALERT_UID,
+    CANARY_ALERT_UID,
     DASHBOARD_UID,
     DATASOURCE_PLUGIN_VERSION,
     DATASOURCE_TYPE,
@@ -25,10 +26,13 @@ from headwatch_dashboards.names import (
 from headwatch_dashboards.provisioning import HEADER
 from headwatch_dashboards.queries.alert import (
     ALWAYS_ROUTE,
+    CANARY_INTERVALS,
+    CANARY_RANGE_SECONDS,
     INCIDENT_RANGE_SECONDS,
     MINIMUM_REQUESTS,
     RANGE_SECONDS,
     RECENT_SECONDS,
+    canaries_behind,
     grounding_drop,
     paging_incidents,
 )
@@ -44,8 +48,8 @@ _RESTS = """                  # Once firing it rests only when half of the drop 
 """
 
 
-def alert_yaml(incident_panel: int, grounding_panel: int) -> str:
-    """Return both rules; each opens the panel of that id."""
+def alert_yaml(incident_panel: int, canary_panel: int, grounding_panel: int) -> str:
+    """Return the rules; each opens the panel of that id."""
     return f"""{HEADER}apiVersion: 1
 groups:
   - orgId: 1
@@ -53,7 +57,7 @@ groups:
     folder: {FOLDER}
     interval: 1m
     rules:
-{_incident_rule(incident_panel)}{_grounding_rule(grounding_panel)}"""
+{_incident_rule(incident_panel)}{_canary_rule(canary_panel)}{_grounding_rule(grounding_panel)}"""
 
 
 def _incident_rule(panel_id: int) -> str:
@@ -82,6 +86,34 @@ def _incident_rule(panel_id: int) -> str:
           runbook_url: {RUNBOOKS}/{{{{ $labels.class }}}}.md
         data:
 {_query(paging_incidents(), INCIDENT_RANGE_SECONDS)}{_threshold(0.5)}"""
+
+
+def _canary_rule(panel_id: int) -> str:
+    return f"""      - uid: {CANARY_ALERT_UID}
+        title: "headwatch: canaries do not run"
+        # A sidecar that sends canaries (canary.endpoint) has not completed a run for more than {CANARY_INTERVALS} intervals,
+        # though a worker captures: so the server is there and refuses them, does not answer in time, or their rows do not
+        # arrive. Where no worker captures an incident of telemetry says so, and this rule rests.
+        condition: C
+        for: 5m
+        # The query always returns the row of sidecar "{ALWAYS_ROUTE}", so no data means that something else is broken.
+        noDataState: KeepLast
+        execErrState: Error
+        isPaused: false
+        dashboardUid: {DASHBOARD_UID}
+        panelId: {panel_id}
+        labels:
+          severity: warning
+          component: headwatch
+        annotations:
+          summary: >-
+            {{{{ $labels.sidecar }}}} completed its last canary run {{{{ printf "%.0f" $values.B.Value }}}} intervals ago
+          description: >-
+            A change of the model is not seen by fixed prompts meanwhile, and triage is less sure. It is no drift. Why it fails:
+            headwatch_canary_failures_total by reason, and `headwatch canary explain`.
+          runbook_url: {RUNBOOKS}/telemetry.md
+        data:
+{_query(canaries_behind(), CANARY_RANGE_SECONDS)}{_threshold(CANARY_INTERVALS)}"""
 
 
 def _grounding_rule(panel_id: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headwatch_dashboards.alerts import alert_yaml
 from headwatch_dashboards.dashboard import build_dashboard, panel_id
+from headwatch_dashboards.panels.drift import CANARY_DEVIATION
 from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
 from headwatch_dashboards.panels.incidents import INCIDENTS
 from headwatch_dashboards.provisioning import datasource_yaml, provider_yaml
@@ -26,7 +27,9 @@ def generated_files() -> dict[str, str]:
         DASHBOARD_FILE: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n",
         "dashboards/headwatch.yaml": provider_yaml(),
         "datasources/headwatch.yaml": datasource_yaml(),
-        "alerting/headwatch.yaml": alert_yaml(panel_id(dashboard, INCIDENTS), panel_id(dashboard, GROUNDING_OVER_TIME)),
+        "alerting/headwatch.yaml": alert_yaml(
+            *(panel_id(dashboard, title) for title in (INCIDENTS, CANARY_DEVIATION, GROUNDING_OVER_TIME))
+        ),
     }
 
 

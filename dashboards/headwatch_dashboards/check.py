@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headwatch_dashboards.build import DASHBOARD_FILE, differences
 from headwatch_dashboards.lint import bound_problems, lint
 from headwatch_dashboards.macros import QueryRange
-from headwatch_dashboards.queries.alert import grounding_drop, paging_incidents
+from headwatch_dashboards.queries.alert import canaries_behind, grounding_drop, paging_incidents
 from headwatch_dashboards.query_check import connect, run_queries
 from headwatch_dashboards.schema_check import schema_problems
 
@@ -29,7 +29,7 @@ def check_files(folder: Path) -> list[str]:
         except json.JSONDecodeError as error:
             return [*problems, f"{path}: not valid JSON: {error}"]
         problems += check_dashboard(dashboard)
-    for sql in (paging_incidents(), grounding_drop()):
+    for sql in (paging_incidents(), canaries_behind(), grounding_drop()):
         problems += [f"alert rule: {problem}" for problem in bound_problems(sql)]
     return problems
 

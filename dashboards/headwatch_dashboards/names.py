@@ -18,6 +18,7 @@ DATASOURCE_UID = "headwatch-store"
 DASHBOARD_UID = "headwatch-grounding"
 ALERT_UID = "headwatch-grounding-fell"
 INCIDENT_ALERT_UID = "headwatch-incident"
+CANARY_ALERT_UID = "headwatch-canaries-behind"
 FOLDER = "headwatch"
 RUNBOOK = "docs/runbooks/grounding.md"
 RUNBOOKS = IncidentConfig().runbook_url

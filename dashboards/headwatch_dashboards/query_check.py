@@ -16,13 +16,21 @@ from headwatch.errors import CommandError, StoreError
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import ALL, QueryRange, expand
 from headwatch_dashboards.names import MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
-from headwatch_dashboards.queries.alert import INCIDENT_RANGE_SECONDS, RANGE_SECONDS, grounding_drop, paging_incidents
+from headwatch_dashboards.queries.alert import (
+    CANARY_RANGE_SECONDS,
+    INCIDENT_RANGE_SECONDS,
+    RANGE_SECONDS,
+    canaries_behind,
+    grounding_drop,
+    paging_incidents,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _RULES = (
     ("incident", paging_incidents(), INCIDENT_RANGE_SECONDS, ("incident", "class", "severity", "model", "route")),
+    ("canaries", canaries_behind(), CANARY_RANGE_SECONDS, ("sidecar",)),
     ("grounding", grounding_drop(), RANGE_SECONDS, ("route", "model")),
 )
 """Name, query, range and labels of each alert rule."""

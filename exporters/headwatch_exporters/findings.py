@@ -1,7 +1,7 @@
 """Drift, canaries, incidents and pagers as sums and gauges: some hundred series at most, whatever happens.
 
 Evidence is bounded to the :data:`MAX_EVIDENCE` largest of a window; labels that come from clients are bounded as everywhere.
-Classes and severities are always all there, 0 included, so that a rule can tell "no incident" from "no headwatch".
+Classes, severities and reasons are always all there, 0 included, so that a rule can tell "no incident" from "no headwatch".
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from headwatch.metrics import (
     ATTR_EVIDENCE_KIND,
     ATTR_MODEL,
     ATTR_PAGER,
+    ATTR_REASON,
     ATTR_ROLE,
     ATTR_ROUTE,
     ATTR_SEVERITY,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headwatch.findings import CanaryExhibit
-    from headwatch.health import PagerHealth
+    from headwatch.health import CanaryRuns, PagerHealth
     from headwatch.records import Delivery
 
 MAX_EVIDENCE = 100
@@ -59,6 +60,8 @@ class Findings:
         while len(self._canaries) > MAX_CANARIES:
             self._canaries.pop(next(iter(self._canaries)))
         found = [*self._canary_values(delivery.time_ns), *_pagers(delivery.health.pagers)]
+        if delivery.health.canary is not None:
+            found += _canary_runs(delivery.health.canary, delivery.time_ns)
         if delivery.drift is not None:
             found += self._drift(delivery.drift, delivery.time_ns)
         if delivery.page_route:  # also before the first window of this life
@@ -88,6 +91,14 @@ class Findings:
             yield "canary.threshold", attributes, run.threshold
             yield "canary.failed", attributes, run.failed
             yield "canary.age", attributes, max(0.0, (now_ns - run.time_ns) / 1e9)
+
+
+def _canary_runs(canary: CanaryRuns, now_ns: int) -> Iterator[Value]:
+    yield "canary.runs", {}, canary.runs
+    for reason, count in canary.failures.items():
+        yield "canary.failures", {ATTR_REASON: reason}, count
+    yield "canary.run_age", {}, canary.age_seconds(now_ns)
+    yield "canary.interval", {}, canary.interval_seconds
 
 
 def _incidents(delivery: Delivery) -> Iterator[Value]:

@@ -81,6 +81,8 @@ class Totals:
             yield point("ingest.head_summaries", {}, health.ingest.get("head_summaries", 0))
             yield point("ingest.late_rows", {}, health.ingest.get("late_rows", 0))
             yield point("ingest.evidence_rows", {}, health.ingest.get("evidence_rows", 0))
+            yield point("ingest.canary_rows", {}, health.ingest.get("canary_rows", 0))
+            yield point("ingest.canary_dropped", {}, health.ingest.get("canary_rows_dropped", 0))
         for name, count in health.ingest.items():
             if name.startswith("rejected."):
                 yield point("ingest.rejected", {ATTR_REASON: name.removeprefix("rejected.")}, count)

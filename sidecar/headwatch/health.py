@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from headwatch.model import StatusFrame  # noqa: TC001 - doctor reads these annotations at run time (msgspec)
+
+CanaryReason = Literal["unreachable", "timed_out", "refused", "rows", "fingerprint", "unexpected"]
+"""Why a run of canaries was not completed: nothing answers at the server's address; it did not answer in time; it answered with
+an error or nonsense; rows did not arrive, or not whole; the fingerprint cannot be read, written or pinned, or is of other
+prompts; an error of headwatch's own."""
+CANARY_REASONS: tuple[CanaryReason, ...] = get_args(CanaryReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +35,12 @@ class Health:
     workers: tuple[WorkerHealth, ...]
     ingest: dict[str, int]
     """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests
-    evidence_rows evidence_dropped.<reason>``."""
+    evidence_rows evidence_dropped.<reason> canary_rows canary_rows_dropped``."""
     exporters: dict[str, ExporterHealth]
     pagers: dict[str, PagerHealth] = field(default_factory=dict)
     """By the name of the sender: the one that pages, and those that mirror it."""
+    canary: CanaryRuns | None = None
+    """None: this sidecar sends no canaries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +72,23 @@ class PagerHealth:
     opened: dict[str, int]
     """By class: incidents that this route told of for the first time, or again because they were reopened."""
     last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRuns:
+    """What the runner of canaries says of its work.  Counts are since the sidecar's start; each run counts once."""
+
+    interval_seconds: float
+    """How often a run is due: ``canary.interval_seconds``."""
+    runs: int
+    """Completed: every prompt was sent, its rows arrived whole, and they were pinned or held against the fingerprint."""
+    failures: dict[CanaryReason, int]
+    """Not completed, which is no drift; every reason is there, also with 0."""
+    completed_ns: int
+    """When the last completed run ended; 0 before the first."""
+    started_ns: int
+    """When the runner was made."""
+
+    def age_seconds(self, now_ns: int) -> float:
+        """Return how long ago the last completed run ended; before the first, how long the runner has been there."""
+        return max(0.0, (now_ns - (self.completed_ns or self.started_ns)) / 1e9)

@@ -161,13 +161,15 @@ class Sidecar:
     def health(self) -> Health:
         """Return the state of the pair now."""
         with self._lock:
-            counts = {**self._aggregator.counters, **(self._evidence.counters if self._evidence is not None else {})}
+            evidence = self._evidence.counters if self._evidence is not None else {}
+            counts = {**self._aggregator.counters, **self._aggregator.canary_counters, **evidence}
         return Health(
             time_ns=time.time_ns(),
             workers=self._registry.health(),
             ingest={**counts, **self._receiver.counters},
             exporters={thread.name: thread.health() for thread in self._threads},
             pagers=self._desk.pagers() if self._desk is not None else {},
+            canary=self._desk.canary() if self._desk is not None else None,
         )
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:

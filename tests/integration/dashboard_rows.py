@@ -14,7 +14,7 @@ from headwatch.model import REQUEST_FEATURES, Document, RequestContext, Span, St
 from headwatch.records import Delivery, RequestRecord, Stratum, WindowBatch
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
-from ..unit.incidents import canary, deploy, event, evidence, found, incident, resolved, status
+from ..unit.incidents import canary, canary_runs, deploy, event, evidence, found, incident, resolved, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LAYERS, HEADS, MINUTES = 3, 4, 30
 REQUESTS_A_MINUTE = 4
 """Enough for the alert rule, which wants 20 on both sides of the last ten minutes."""
+LAST_CANARY_MINUTE = 9
+"""In it a run of canaries was completed for the last time: 20 minutes before the end, which is four intervals."""
 
 SECOND = 1_000_000_000
 MODEL = "tiny"
@@ -64,7 +66,7 @@ def deliveries(now_seconds: int) -> Iterator[Delivery]:
 
 
 def _findings(delivered: Delivery, minute: int) -> Delivery:
-    """Add what detection has after the window: a clock that climbs by a tenth a minute, canaries each five minutes."""
+    """Add what detection has after the window (a clock that climbs by a tenth a minute) and canaries, which cease to run."""
     now_ns = delivered.time_ns
     own = {"model": MODEL, "route": "qa"}
     happened = event(**own, since_ns=now_ns - 300 * SECOND, time_ns=now_ns)
@@ -81,8 +83,12 @@ def _findings(delivered: Delivery, minute: int) -> Delivery:
                        for name, size in (("lookback", 0.1 * minute), ("entropy", 0.0))),
     )  # fmt: skip
     runs = (canary(time_ns=now_ns), canary("tools", time_ns=now_ns, deviation=2e-6, failed=True)) if minute % 5 == 0 else ()
+    began_ns = now_ns - minute * 60 * SECOND
+    sent = canary_runs(now_ns, completed_ns=began_ns + min(minute, LAST_CANARY_MINUTE) * 60 * SECOND)
+    delivered = found(delivered)
+    delivered = replace(delivered, health=replace(delivered.health, canary=sent))
     return replace(
-        found(delivered), drift=step, incidents=changed.get(minute, ()), canaries=runs,
+        delivered, drift=step, incidents=changed.get(minute, ()), canaries=runs,
         deploys=(deploy(time_ns=now_ns),) if minute == 1 else (), page_route="grafana", precision={"retrieval": (1, 2)},
     )  # fmt: skip
 

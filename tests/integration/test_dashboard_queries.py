@@ -50,7 +50,7 @@ def test_every_query_returns_rows(dashboard, store):
     """On a store with half an hour of traffic no panel, no variable and no rule stays empty."""
     reports = run_queries(dashboard, store, RANGE)
     assert [report for report in reports if report.problem] == []
-    assert len(reports) == len(list(panels(dashboard))) + 4  # two variables that query, and two alert rules
+    assert len(reports) == len(list(panels(dashboard))) + 5  # two variables that query, and three alert rules
 
 
 def test_choosing_route_model_and_phase_narrows(dashboard, store):
@@ -196,6 +196,27 @@ def test_where_another_route_pages_grafana_is_silent(store):
     assert [row["incident"] for row in rows(store, sql)] == [alert.ALWAYS_ROUTE]
 
 
+def canaries_behind(store, end, sql=""):
+    query_range = QueryRange(end - alert.CANARY_RANGE_SECONDS, end)
+    found = {row["sidecar"]: row["intervals"] for row in rows(store, sql or alert.canaries_behind(), query_range)}
+    assert found.pop(alert.ALWAYS_ROUTE) == 0
+    return list(found.values())
+
+
+def test_the_canary_rule_fires_three_intervals_after_the_last_completed_run(store):
+    """The last one ended twenty minutes before the end of the traffic: four intervals; ten minutes earlier it was two."""
+    assert canaries_behind(store, NOW) == pytest.approx([4.0], abs=0.01)
+    assert canaries_behind(store, NOW - 600) == pytest.approx([2.0], abs=0.01)
+    assert alert.CANARY_INTERVALS == 3
+    assert canaries_behind(store, NOW + 3600) == [], "a sidecar that has gone says nothing"
+
+
+def test_the_canary_rule_rests_while_no_worker_captures(store):
+    """That opens an incident of telemetry, and one cause is one page."""
+    away = alert.canaries_behind().replace("WHERE up = 1", "WHERE up = 2")
+    assert canaries_behind(store, NOW, away) == [0]
+
+
 def alert_values(store, end=NOW):
     query_range = QueryRange(end - alert.RANGE_SECONDS, end)
     return {row["route"]: row["fell_by"] for row in rows(store, alert.grounding_drop(), query_range)}
@@ -221,6 +242,6 @@ def test_an_empty_store_gives_no_false_figures(store, dashboard):
     empty = {report.where for report in reports if report.problem == "returned no rows"}
     kept = {report.where for report in reports if not report.problem}
     live = {"panel 9 'Incidents'", "panel 14 'Heads that incidents name'"}  # what is open is shown whatever the range is
-    assert kept == {"panel 28 'Errors by reason'", "alert rule incident", "alert rule grounding", *live}
-    assert len(empty) == len(reports) - 5
+    assert kept == {"panel 28 'Errors by reason'", "alert rule incident", "alert rule canaries", "alert rule grounding", *live}
+    assert len(empty) == len(reports) - 6
     assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}

@@ -122,6 +122,19 @@ def test_windows_that_are_stepped_again_after_a_kill_change_nothing(tmp_path: Pa
     again.close()
 
 
+def test_the_store_says_whether_canaries_run(store: ClickHouseExporter):
+    store.export(at())
+    sums = rows(store, "SELECT MetricName, Attributes['headwatch.reason'] AS reason, Value FROM otel_metrics_sum "
+                       "WHERE MetricName IN ('headwatch.canary.runs', 'headwatch.canary.failures') AND Value > 0 ORDER BY ALL")
+    assert [tuple(row.values()) for row in sums] == [
+        ("headwatch.canary.failures", "refused", 2), ("headwatch.canary.failures", "timed_out", 1),
+        ("headwatch.canary.runs", "", 7),
+    ]  # fmt: skip
+    gauges = rows(store, "SELECT MetricName, Value FROM otel_metrics_gauge WHERE MetricName IN "
+                         "('headwatch.canary.run_age', 'headwatch.canary.interval') ORDER BY ALL")
+    assert [row["Value"] for row in gauges] == [300.0, 60.0]
+
+
 def test_what_is_no_number_and_what_is_not_there_is_kept_as_that(store: ClickHouseExporter):
     odd = status(time_ns=NOW_NS, clock=float("-inf"), evidence=(evidence(before=float("nan"), log10_evidence=float("-inf")),))
     runs = (canary(time_ns=NOW_NS, earliest_layer=None), canary("b", time_ns=NOW_NS, earliest_layer=3, heads=(head(),)))

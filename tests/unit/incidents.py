@@ -20,7 +20,7 @@ from headwatch.findings import (
     RequestExhibit,
     Verdict,
 )
-from headwatch.health import PagerHealth
+from headwatch.health import CANARY_REASONS, CanaryRuns, PagerHealth
 
 if TYPE_CHECKING:
     from headwatch.records import Delivery
@@ -110,6 +110,14 @@ def pager(**changes: object) -> PagerHealth:
     return PagerHealth(**{**kept, **changes})  # type: ignore[arg-type]
 
 
+def canary_runs(now_ns: int, **changes: object) -> CanaryRuns:
+    """Return the counts of a runner that completed seven runs, the last a minute ago, and was refused twice."""
+    failures = {**dict.fromkeys(CANARY_REASONS, 0), "refused": 2, "timed_out": 1}
+    kept = {"interval_seconds": 300.0, "runs": 7, "failures": failures, "completed_ns": now_ns - 60 * SECOND,
+            "started_ns": now_ns - 3600 * SECOND}  # fmt: skip
+    return CanaryRuns(**{**kept, **changes})  # type: ignore[arg-type]
+
+
 def found(delivery: Delivery, **changes: object) -> Delivery:
     """Return *delivery* with what detection, canaries, incidents and pagers came to, as of its time."""
     now_ns = delivery.time_ns
@@ -122,6 +130,6 @@ def found(delivery: Delivery, **changes: object) -> Delivery:
         "deploys": (deploy(time_ns=now_ns - 9 * SECOND),),
         "precision": {"retrieval": (3, 4), "model": (0, 0)},
         "page_route": "webhook",
-        "health": replace(delivery.health, pagers=pagers),
+        "health": replace(delivery.health, pagers=pagers, canary=canary_runs(now_ns)),
     }  # fmt: skip
     return replace(delivery, **{**kept, **changes})

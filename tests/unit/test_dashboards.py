@@ -17,7 +17,14 @@ from headwatch_dashboards.check import check_dashboard, check_files
 from headwatch_dashboards.dashboard import build_dashboard
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import QueryRange, expand
-from headwatch_dashboards.queries.alert import INCIDENT_RANGE_SECONDS, grounding_drop, paging_incidents
+from headwatch_dashboards.queries.alert import (
+    CANARY_INTERVALS,
+    CANARY_RANGE_SECONDS,
+    INCIDENT_RANGE_SECONDS,
+    canaries_behind,
+    grounding_drop,
+    paging_incidents,
+)
 from headwatch_exporters.paging.grafana import TAG
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +48,13 @@ def incident_rule():
     document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
     (group,) = document["groups"]
     return next(one for one in group["rules"] if one["uid"] == names.INCIDENT_ALERT_UID)
+
+
+@pytest.fixture(scope="module")
+def canary_rule():
+    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    (group,) = document["groups"]
+    return next(one for one in group["rules"] if one["uid"] == names.CANARY_ALERT_UID)
 
 
 def titled(dashboard, title):
@@ -214,7 +228,7 @@ def test_alert_rule_reduces_then_thresholds_and_opens_a_panel(rule, dashboard):
     assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
 
 
-@pytest.mark.parametrize("sql", [grounding_drop(), paging_incidents()])
+@pytest.mark.parametrize("sql", [grounding_drop(), canaries_behind(), paging_incidents()])
 def test_alert_query_uses_no_dashboard_variable(sql):
     """Grafana expands no variables in alert queries: one that needs any would fail at every evaluation."""
     assert "$" not in expand(sql, QueryRange(0, 22200), {})
@@ -236,6 +250,20 @@ def test_incident_rule_has_a_series_for_each_incident_and_leads_to_its_runbook(i
     assert titled(dashboard, "Incidents")["id"] == incident_rule["panelId"]
     assert incident_rule["annotations"]["runbook_url"] == f"{IncidentConfig().runbook_url}/{{{{ $labels.class }}}}.md"
     assert set(incident_rule["labels"]) == {"component"}
+
+
+def test_canary_rule_waits_for_three_intervals_and_leads_to_the_panel_and_a_runbook_that_is_there(canary_rule, dashboard):
+    query, _, threshold = canary_rule["data"]
+    assert query["model"]["rawSql"] == canaries_behind()
+    assert query["relativeTimeRange"] == {"from": CANARY_RANGE_SECONDS, "to": 0}
+    (condition,) = threshold["model"]["conditions"]
+    assert condition["evaluator"] == {"type": "gt", "params": [CANARY_INTERVALS]}
+    assert titled(dashboard, "Canary deviation")["id"] == canary_rule["panelId"]
+    assert canary_rule["annotations"]["runbook_url"] == f"{IncidentConfig().runbook_url}/telemetry.md"
+    assert "canaries do not run" in (ROOT / "docs/runbooks/telemetry.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"headwatch_[a-z_]+", canary_rule["annotations"]["description"]))
+    assert named <= {metric.prometheus_name for metric in BY_NAME.values()}, "it names figures that are exported"
+    assert named
 
 
 def test_marks_of_incidents_are_found_by_the_tag_that_the_sidecar_gives_them(dashboard):

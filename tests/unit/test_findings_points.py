@@ -6,12 +6,15 @@ import math
 from dataclasses import replace
 
 import msgspec
+from opentelemetry.sdk.metrics.export import Gauge, Sum
 
+from headwatch.health import CANARY_REASONS
 from headwatch_exporters.findings import MAX_CANARIES, MAX_EVIDENCE, Findings
+from headwatch_exporters.otlp_data import metrics_data
 from headwatch_exporters.totals import Totals
 
 from ..traffic import EMPTY
-from .incidents import SECOND, canary, evidence, found, incident, pager, status, verdict
+from .incidents import SECOND, canary, canary_runs, evidence, found, incident, pager, status, verdict
 
 
 def values(delivery, findings=None):
@@ -90,11 +93,43 @@ def test_canaries_are_bounded():
     assert names == {f"p-{n}" for n in range(20, MAX_CANARIES + 20)}
 
 
+def test_runs_of_canaries_are_counted_and_every_reason_is_there():
+    """A rule on the growth of a reason needs its zero."""
+    shown = values(found(EMPTY))
+    assert (shown["canary.runs",], shown["canary.interval",], shown["canary.run_age",]) == (7, 300.0, 60.0)
+    failures = {series[1]: value for series, value in shown.items() if series[0] == "canary.failures"}
+    assert failures == {**dict.fromkeys(CANARY_REASONS, 0), "refused": 2, "timed_out": 1}
+
+
+def test_before_the_first_completed_run_its_age_is_that_of_the_runner():
+    """A server that refuses from the start must show, too."""
+    health = replace(EMPTY.health, canary=canary_runs(EMPTY.time_ns, runs=0, completed_ns=0))
+    shown = values(replace(EMPTY, health=health))
+    assert (shown["canary.runs",], shown["canary.run_age",]) == (0, 3600.0)
+    later = replace(EMPTY, time_ns=EMPTY.time_ns + 10 * SECOND, health=health)
+    assert values(later)["canary.run_age",] == 3610.0, "it grows while nothing runs"
+
+
+def test_runs_of_canaries_go_out_by_otlp_as_sums_and_gauges():
+    data = metrics_data(Totals().points(found(EMPTY)), "vllm")
+    (scope,) = data.resource_metrics[0].scope_metrics
+    sent = {item.name: item for item in scope.metrics}
+    failures = sent["headwatch.canary.failures"]
+    assert isinstance(failures.data, Sum)
+    assert failures.data.is_monotonic
+    counts = {point.attributes["headwatch.reason"]: point.value for point in failures.data.data_points}
+    assert counts == {**dict.fromkeys(CANARY_REASONS, 0), "refused": 2, "timed_out": 1}
+    assert [point.value for point in sent["headwatch.canary.runs"].data.data_points] == [7]
+    age = sent["headwatch.canary.run_age"]
+    assert (isinstance(age.data, Gauge), age.unit, [point.value for point in age.data.data_points]) == (True, "s", [60.0])
+
+
 def test_points_have_the_attributes_that_the_table_names():
     for point in Totals().points(found(EMPTY)):
         assert set(point.attributes) <= set(point.metric.attributes), point.metric.name
     names = {point.metric.name for point in Totals().points(found(EMPTY))}
     assert {"headwatch.drift.clock", "headwatch.incident.open", "headwatch.pager.pending", "headwatch.canary.age"} <= names
+    assert {"headwatch.canary.runs", "headwatch.canary.failures", "headwatch.canary.run_age"} <= names
 
 
 def test_a_verdict_that_changes_moves_the_count():

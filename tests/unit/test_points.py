@@ -289,6 +289,13 @@ def test_rows_that_got_less_detail_and_rows_without_room_are_counted_by_reason()
     assert found["headwatch.ingest.evidence_dropped"] == (2.0, "waiting_bytes")
 
 
+def test_rows_of_canaries_are_counted_apart_from_those_of_traffic():
+    state = replace(health(FIXED_NS, worker()), ingest={"frames": 1, "rows": 9, "canary_rows": 56, "canary_rows_dropped": 3})
+    points = Totals().points(replace(empty(), health=state))
+    assert [point.value for point in by_name(points, "ingest.canary_rows")] == [56.0]
+    assert [point.value for point in by_name(points, "ingest.canary_dropped")] == [3.0]
+
+
 def test_the_features_of_a_window_all_have_a_metric():
     (window,) = full().windows
     assert window.features == WINDOW_FEATURES

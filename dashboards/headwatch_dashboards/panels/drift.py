@@ -18,6 +18,9 @@ from headwatch_dashboards.queries import drift
 if TYPE_CHECKING:
     from headwatch_dashboards.grafana import Json
 
+CANARY_DEVIATION = "Canary deviation"
+"""Title of the panel that the alert rule opens."""
+
 
 def detection_state() -> Json:
     """Return what detection does."""
@@ -87,10 +90,11 @@ def canary_deviation() -> Json:
     """Return the deviation of each canary."""
     return panel(
         "timeseries",
-        "Canary deviation",
+        CANARY_DEVIATION,
         "Fixed prompts through the server: the largest deviation of any head from the pinned fingerprint, over what noise of "
         "this engine and dtype may reach. Above 1 a run fails, and the model, its precision or its template has changed: "
-        "traffic and retrieval cannot move it. No line: no canaries are sent (canary.endpoint).",
+        "traffic and retrieval cannot move it. No line: no canaries are sent (canary.endpoint), or they fail to be sent, "
+        "which is no drift: headwatch.canary.failures says why.",
         drift.canary_deviation(),
         unit="none",
         no_value="no canary ran in this range",

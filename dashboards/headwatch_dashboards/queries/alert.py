@@ -1,4 +1,4 @@
-"""The queries behind the alert rules: which incidents page through Grafana, and has the grounding of a route fallen?
+"""The queries behind the alert rules: which incidents page through Grafana, do canaries run, has grounding of a route fallen?
 
 Grounding: for each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in
 pooled standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
@@ -12,8 +12,9 @@ too, and requests without documents have none.  docs/runbooks/grounding.md says 
 
 from __future__ import annotations
 
-from headwatch_dashboards.names import INCIDENTS, REQUESTS, UNNAMED_ROUTE
-from headwatch_dashboards.queries.scope import named
+from headwatch.metrics import metric
+from headwatch_dashboards.names import GAUGES, INCIDENTS, REQUESTS, UNNAMED_ROUTE
+from headwatch_dashboards.queries.scope import WORKER, named
 
 RECENT_SECONDS = 10 * 60
 RANGE_SECONDS = 6 * 60 * 60 + RECENT_SECONDS
@@ -26,6 +27,10 @@ ALWAYS_ROUTE = "(none)"
 
 INCIDENT_RANGE_SECONDS = 30 * 24 * 3600
 """An incident that nobody touched for so long fires no more: its sidecar has gone, or its file."""
+CANARY_RANGE_SECONDS = 10 * 60
+"""A sidecar that said nothing for so long has gone, or the store was away."""
+CANARY_INTERVALS = 3
+"""A run that is late by less is none to get up for: a server may be busy, and a failed run is tried again."""
 
 
 def paging_incidents() -> str:
@@ -47,6 +52,38 @@ WHERE $__timeFilter(i.updated)
   AND i.page_route = 'grafana'
 UNION ALL
 SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS incident, '' AS class, '' AS severity, '' AS model, '' AS route, 0 AS open"""
+
+
+def canaries_behind() -> str:
+    """Return for each sidecar that sends canaries how many intervals ago a run was completed.
+
+    It is 0 while no worker of its service captures: a server that is away opens an incident of telemetry, and one cause is one
+    page.
+    """
+    age, interval, up = (metric(name).name for name in ("canary.run_age", "canary.interval", "capture.up"))
+    return f"""SELECT $__toTime AS time, sidecar, if(service IN (
+  SELECT service
+  FROM (
+    SELECT toString(m.ServiceName) AS service, {WORKER} AS worker, argMax(m.Value, m.TimeUnix) AS up
+    FROM {GAUGES} AS m
+    WHERE m.MetricName = '{up}' AND $__timeFilter(m.TimeUnix)
+    GROUP BY service, worker
+  )
+  WHERE up = 1
+), age / interval, 0) AS intervals
+FROM (
+  SELECT
+    toString(c.ServiceName) AS service,
+    toString(c.ResourceAttributes['service.instance.id']) AS sidecar,
+    argMaxIf(c.Value, c.TimeUnix, c.MetricName = '{age}') AS age,
+    argMaxIf(c.Value, c.TimeUnix, c.MetricName = '{interval}') AS interval
+  FROM {GAUGES} AS c
+  WHERE c.MetricName IN ('{age}', '{interval}') AND $__timeFilter(c.TimeUnix)
+  GROUP BY service, sidecar
+  HAVING interval > 0
+)
+UNION ALL
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS sidecar, 0 AS intervals"""
 
 
 def grounding_drop() -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROUTE = "headwatch.canary"
 MAX_ANSWER_BYTES = 1 << 20
 UNREACHABLE = "unreachable"
+TIMED_OUT = "timed_out"
 _OK = 200
 _SHOWN = 200
 
@@ -85,7 +86,7 @@ class CanaryClient:
         """Send *prompt* once and return the id under which the server served it.
 
         Raises:
-            CanaryError: ``unreachable`` or ``refused``.
+            CanaryError: ``unreachable``, ``timed_out`` or ``refused``.
         """
         answer = self._ask(prompt, model, 1, captured=True)
         if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
@@ -96,7 +97,7 @@ class CanaryClient:
         """Send *prompt*, which is not captured, and have *tokens* generated: company for a canary.
 
         Raises:
-            CanaryError: ``unreachable`` or ``refused``.
+            CanaryError: ``unreachable``, ``timed_out`` or ``refused``.
         """
         self._ask(prompt, model, tokens, captured=False)
 
@@ -128,6 +129,8 @@ class CanaryClient:
                     said = content[:_SHOWN].decode("utf-8", "replace")
                     raise CanaryError("refused", f"{where}: status {response.status_code}: {said}")
             return httpx.Response(_OK, content=bytes(content)).json()
+        except httpx.TimeoutException as error:
+            raise CanaryError(TIMED_OUT, f"{where}: no answer in time: {type(error).__name__}") from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise CanaryError(UNREACHABLE, f"{where}: {type(error).__name__}: {error}") from error
         except ValueError as error:

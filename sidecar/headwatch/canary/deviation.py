@@ -84,7 +84,8 @@ def deviation(fingerprint: Fingerprint, run: Run) -> Deviation:
     worker = run.worker
     known = {item.name: item for item in fingerprint.prompts}
     if worker is None or not run.signatures.keys() & known.keys():
-        raise CanaryError("incomplete", f"no prompt of the fingerprint was read: {run.failures or 'nothing was captured'}")
+        why = run.failures or "nothing was captured"
+        raise CanaryError(run.reason or "incomplete", f"no prompt of the fingerprint was read: {why}")
     if (worker.layers, worker.heads) != (fingerprint.layers, fingerprint.heads):
         raise CanaryError(OTHER_SHAPE, f"the fingerprint is of a model of {fingerprint.layers} layers of {fingerprint.heads} "
                                        f"heads, this one has {worker.layers} of {worker.heads}")

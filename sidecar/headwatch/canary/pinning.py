@@ -56,7 +56,7 @@ class Pinning:
             CanaryError: The run is incomplete, or not of the model of those before it, and what was gathered is forgotten.
         """
         if run.failures or run.worker is None:
-            raise CanaryError("incomplete", "; ".join(f"{name}: {why}" for name, why in run.failures.items()))
+            raise CanaryError(run.reason or "incomplete", "; ".join(f"{name}: {why}" for name, why in run.failures.items()))
         self._runs.append(run)
         enough = self._wanted or (EXACT_RUNS if run.worker.dtype == EXACT_DTYPE else NOISY_RUNS)
         if len(self._runs) < enough:

@@ -21,6 +21,7 @@ from headwatch.addresses import mask_url
 from headwatch.canary.client import CanaryClient
 from headwatch.canary.companions import COMPANIONS
 from headwatch.canary.compare import Comparison, compare
+from headwatch.canary.counts import RunCounts
 from headwatch.canary.fingerprint import EXACT_DTYPE
 from headwatch.canary.pinning import MAX_RUNS, Pinning
 from headwatch.canary.prompts import load_prompts
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headwatch.canary.collector import Collector
+    from headwatch.canary.fingerprint import Fingerprint
     from headwatch.canary.signature import Run
     from headwatch.config import CanaryConfig
+    from headwatch.health import CanaryRuns
 
 logger = logging.getLogger("headwatch.canary")
 
@@ -71,7 +74,8 @@ class CanaryRunner:
         self._by_itself = True
         self._latest: Comparison | None = None
         self._facts: FingerprintFacts | None = None
-        self._runs = self._failures = self._departures = 0
+        self._counts = RunCounts(config.interval_seconds, now_ns())
+        self._departures = 0
         self._last_ns = 0
         self._away = False
         self._error = ""
@@ -97,14 +101,20 @@ class CanaryRunner:
     def health(self) -> CanaryHealth:
         """Return where canaries stand."""
         with self._changed:
-            latest, pinning = self._latest, self._pinning
+            latest, pinning, counts = self._latest, self._pinning, self._counts.now()
             return CanaryHealth(
-                state=self._state(), endpoint=mask_url(self._config.endpoint), last_run_ns=self._last_ns, runs=self._runs,
-                failures=self._failures, departures=self._departures, error=self._error,
+                state=self._state(), endpoint=mask_url(self._config.endpoint), last_run_ns=self._last_ns,
+                completed_ns=counts.completed_ns, runs=counts.runs, failures=counts.failures,
+                departures=self._departures, error=self._error,
                 gathered=0 if pinning is None else pinning.gathered, fingerprint=self._facts,
                 deviation={item.prompt: item.deviation for item in latest.exhibits} if latest else {},
                 threshold={item.prompt: item.threshold for item in latest.exhibits} if latest else {},
             )  # fmt: skip
+
+    def counts(self) -> CanaryRuns:
+        """Return how many runs were completed, how many were not and why, and when."""
+        with self._changed:
+            return self._counts.now()
 
     def _state(self) -> RunnerState:
         if self._error:
@@ -199,14 +209,13 @@ class CanaryRunner:
             self._pin(pinning, run, order)
             return
         assert fingerprint is not None
-        found = compare(fingerprint, run)
+        found = self._compare(fingerprint, run)
         if found.failed and (not found.exact or fingerprint.dtype != EXACT_DTYPE):
-            again = compare(fingerprint, self._send(0))
+            again = self._compare(fingerprint, self._send(0))
             found = again if again.failed else msgspec.structs.replace(again, note="departed once and not when repeated")
         with self._changed:
             self._latest, self._error = found, "; ".join(f"{name}: {why}" for name, why in found.incomplete.items())
             self._departures += found.failed
-            self._failures += bool(found.incomplete)
         if found.failed:
             logger.warning("canary departs from its fingerprint: %s: %s", found.hint or "no pattern", found.note)
         self._on_result(found)
@@ -217,17 +226,28 @@ class CanaryRunner:
             self._client, self._collector, self._prompts, self._now_ns, company=company, stopped=self._stop.is_set
         )
         with self._changed:
-            self._runs += 1
             self._last_ns, self._away = run.time_ns, run.away
         return run
+
+    def _compare(self, fingerprint: Fingerprint, run: Run) -> Comparison:
+        found = compare(fingerprint, run)
+        self._count(run)
+        return found
+
+    def _count(self, run: Run) -> None:
+        with self._changed:
+            if not self._stop.is_set():  # what was cut short failed for no reason
+                self._counts.take(run)
 
     def _pin(self, pinning: Pinning, run: Run, order: int) -> None:
         fingerprint = pinning.add(run, self._now_ns())
         with self._changed:
             self._error = ""
         if fingerprint is None:
+            self._count(run)
             return
         path = self._shelf.pin(fingerprint)
+        self._count(run)
         how = "pinned by itself" if self._by_itself else "pinned"
         noise = "exact" if fingerprint.noise is None else f"noise of {fingerprint.dtype} measured"
         logger.info("canary fingerprint %s from %d runs (%s): %s", how, fingerprint.runs, noise, path)
@@ -241,7 +261,8 @@ class CanaryRunner:
     def _failed(self, error: HeadwatchError) -> None:
         with self._changed:
             fresh, self._error = str(error) != self._error, str(error)
-            self._failures += 1
+            if not self._stop.is_set():
+                self._counts.fail(error.reason)
             if not self._by_itself:  # an order that failed is over: what was pinned before is in force
                 self._pinning, self._by_itself = None, True
         if fresh and not self._stop.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwatch.canary.client import UNREACHABLE, CanaryClient
+from headwatch.canary.client import TIMED_OUT, UNREACHABLE, CanaryClient
 from headwatch.canary.companions import Companions
 from headwatch.canary.signature import Run, Signature
 from headwatch.errors import CanaryError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwatch.canary.collector import Collector
     from headwatch.canary.prompts import PromptSet
 
+_AWAY = frozenset({UNREACHABLE, TIMED_OUT})
 ROWS_SECONDS = 10.0
 """How long rows may come after the server has answered: they leave the worker by a queue of their own."""
 
@@ -30,21 +31,25 @@ def send_all(
     """
     signatures: dict[str, Signature] = {}
     failures: dict[str, str] = {}
+    reasons: list[str] = []
     away = False
     try:
         model = client.model()
     except CanaryError as error:
-        return Run(now_ns(), {}, {item.name: str(error) for item in prompts.prompt}, away=error.reason == UNREACHABLE)
+        failures = {item.name: str(error) for item in prompts.prompt}
+        return Run(now_ns(), {}, failures, error.reason, away=error.reason in _AWAY)
     with Companions(client, model, now_ns(), company):
         for prompt in prompts.prompt:
             if stopped():
                 failures[prompt.name] = "stopped"
+                reasons.append("stopped")
                 continue
             try:
                 request_id = client.send(prompt, model)
             except CanaryError as error:
                 failures[prompt.name] = str(error)
-                if error.reason == UNREACHABLE:
+                reasons.append(error.reason)
+                if error.reason in _AWAY:
                     away = True
                     failures |= {item.name: str(error) for item in prompts.prompt if item.name not in signatures}
                     break
@@ -54,4 +59,5 @@ def send_all(
                 signatures[prompt.name] = found
             else:
                 failures[prompt.name] = found
-    return Run(now_ns(), signatures, failures, away=away)
+                reasons.append("rows")
+    return Run(now_ns(), signatures, failures, reasons[0] if reasons else "", away=away)

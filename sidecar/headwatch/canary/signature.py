@@ -41,6 +41,8 @@ class Run:
     signatures: dict[str, Signature] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """Prompts that could not be read, and why."""
+    reason: str = ""
+    """Of the first of them: a reason of :class:`~headwatch.errors.CanaryError`."""
     away: bool = False
     """Whether nothing answered at the server's address."""
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from headwatch.health import CanaryReason
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,10 +36,13 @@ class CanaryHealth(msgspec.Struct, frozen=True):
     state: RunnerState
     endpoint: str
     last_run_ns: int
+    """When the last run ended, completed or not."""
+    completed_ns: int
+    """When the last completed one did; 0 before the first."""
     runs: int
-    """``headwatch.canary.runs``."""
-    failures: int
-    """``headwatch.canary.failures``: runs that could not be made or read whole.  No drift."""
+    """``headwatch.canary.runs``: those that were completed."""
+    failures: dict[CanaryReason, int]
+    """``headwatch.canary.failures``: runs that could not be made or read whole, by reason.  No drift."""
     departures: int
     """Runs that departed from the fingerprint."""
     error: str

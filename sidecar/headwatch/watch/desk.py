@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from headwatch.canary.compare import Comparison
     from headwatch.config import Config
     from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
-    from headwatch.health import Health, PagerHealth
+    from headwatch.health import CanaryRuns, Health, PagerHealth
     from headwatch.incident.book import Book
     from headwatch.observed import ObservedWindow
     from headwatch.records import RequestRecord, WindowBatch
@@ -139,6 +139,10 @@ class Desk:
     def pagers(self) -> dict[str, PagerHealth]:
         """Return the state of the senders of pages."""
         return self._pager.health()
+
+    def canary(self) -> CanaryRuns | None:
+        """Return what the runner of canaries says of its work; None where none are sent."""
+        return self.runner.counts() if self.runner is not None else None
 
     def take(
         self, windows: Iterable[WindowBatch], requests: Sequence[RequestRecord], health: Health, *, everything: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.console.static import StaticView
 from headwatch.errors import CanaryError, ConfigError
+from headwatch.health import CANARY_REASONS
 
 from ...programs import wait_for
 from ..sidecars import health
@@ -71,7 +73,9 @@ def test_it_pins_by_itself_says_so_and_then_finds_a_change_in_one_run(tmp_path: 
         assert [record.message for record in caplog.records if "pinned by itself" in record.message]
         assert not any(result.failed for result in seen.results)
         state = seen.runner.health()
-        assert (state.state, state.failures, state.fingerprint and state.fingerprint.runs) == ("watching", 0, EXACT_RUNS)
+        assert (state.state, state.fingerprint and state.fingerprint.runs) == ("watching", EXACT_RUNS)
+        assert state.failures == dict.fromkeys(CANARY_REASONS, 0)
+        assert (state.runs >= EXACT_RUNS + 2, state.completed_ns) == (True, 7), "runs that pinned count, too"
         assert state.deviation == {"one": 0.0, "two": 0.0, "three": 0.0}
         change = np.zeros((8, 6, 4, 6))
         change[:, 3:] = 1e-3
@@ -92,7 +96,9 @@ def test_a_server_that_is_away_or_a_worker_that_is_silent_is_a_failure_and_no_dr
         assert "503" in seen.runner.health().error
         seen.model.status = 200
         wait_for(lambda: seen.runner.health().state == "watching", "the server to be back")
-        assert seen.runner.health().failures >= 1
+        counts = seen.runner.counts()
+        assert counts.failures["refused"] >= 1
+        assert sum(counts.failures.values()) == counts.failures["refused"], "each failed run counts once"
         assert not any(result.failed for result in seen.results)
 
 
@@ -218,6 +224,7 @@ def test_a_server_that_is_not_there_is_asked_once_and_not_for_every_prompt() -> 
         found = send_all(client, Collector(), PROMPTS, lambda: 5)
     assert (found.signatures, set(found.failures)) == ({}, {"one", "two", "three"})
     assert "ConnectError" in found.failures["three"]
+    assert (found.reason, found.away) == ("unreachable", True)
 
 
 def test_rows_that_do_not_arrive_are_a_failure_of_their_prompt() -> None:
@@ -225,3 +232,19 @@ def test_rows_that_do_not_arrive_are_a_failure_of_their_prompt() -> None:
     with serving(ServedModel(collector, silent=True)) as model, CanaryClient(CanaryConfig(endpoint=model.url)) as client:
         found = send_all(client, collector, PROMPTS, lambda: 5, rows_seconds=0.01)
     assert "no rows" in found.failures["one"]
+    assert (found.reason, found.away) == ("rows", False)
+
+
+def test_a_server_that_does_not_answer_in_time_is_told_from_one_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # it takes connections and says nothing
+        config = CanaryConfig(endpoint=f"http://127.0.0.1:{listening.getsockname()[1]}", model="m", timeout_seconds=0.05)
+        with CanaryClient(config) as client:
+            found = send_all(client, Collector(), PROMPTS, lambda: 5)
+    assert (found.reason, found.away, set(found.failures)) == ("timed_out", True, {"one", "two", "three"})
+
+
+def test_a_fingerprint_that_cannot_be_read_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    with watched(tmp_path, fingerprint=str(tmp_path / "nowhere.json")) as seen:
+        wait_for(lambda: seen.runner.counts().failures["fingerprint"] >= 1, "the failure")
+        assert (seen.runner.counts().runs, seen.model.bodies) == (0, []), "nothing was sent"
+        assert seen.runner.counts().started_ns == 7
