@@ -6,8 +6,10 @@ would only make them harder to see.
 Telemetry: a difference of the means over windows beyond ``THRESHOLDS``.  The number of workers is none of them: two deployments
 may differ in size.
 
-Canaries: a prompt differs where more than half of the runs fail on one side alone, or where runs fail on both and their
-deviations lie further apart than the threshold.  Both sides must have been held against the same fingerprint.
+Canaries: a side has failed a prompt where more than half of its runs failed, or the last one did (the model changed within the
+range, and the range ends with another one than the fingerprint's).  A prompt differs where one side alone has failed it, or
+where both have and their deviations lie further apart than the threshold.  Both sides must have been held against the same
+fingerprint.
 
 Templates: a route's usual digest (half of its requests or more, of at least five) that has a tenth of its share or less on the
 other side has vanished: another system prompt or template was released.
@@ -94,7 +96,7 @@ def template_differences(first: Side, second: Side) -> list[Difference]:
 
 
 def _differs(first: CanaryTally, second: CanaryTally) -> bool:
-    failed = [2 * tally.failed > tally.runs for tally in (first, second)]
+    failed = [tally.last_failed or 2 * tally.failed > tally.runs for tally in (first, second)]
     if failed[0] != failed[1]:
         return True
     return all(failed) and abs(first.deviation - second.deviation) > max(first.threshold, second.threshold)

@@ -170,7 +170,7 @@ def _tally(prompt: str, runs: Sequence[CanaryExhibit]) -> CanaryTally:
     hints = Counter(run.hint for run in failed if run.hint)
     return CanaryTally(
         prompt, len(runs), len(failed), max(run.deviation for run in runs), max(run.threshold for run in runs),
-        hints.most_common(1)[0][0] if hints else "", failed[-1].earliest_layer if failed else None,
+        hints.most_common(1)[0][0] if hints else "", failed[-1].earliest_layer if failed else None, runs[-1].failed,
     )  # fmt: skip
 
 

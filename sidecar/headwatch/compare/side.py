@@ -78,6 +78,8 @@ class CanaryTally:
     hint: str
     """The one given most often by runs that failed."""
     earliest_layer: int | None
+    last_failed: bool
+    """Whether the latest run failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ NATS = 12.0
 _MEAN = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 _SPREAD = (-0.5, -0.25, 0.125, 0.25)
 _ENERGY = (-0.5, 0.25, 0.5, 1.0)
-_LASTING = (0.25, 0.5, 1.0, 1.5)
+_LASTING = (0.25, 0.5, 1.0)
 MEAN = Bets(_MEAN, tuple(bet * bet / 2.0 for bet in _MEAN), 1.0)
 ENERGY = Bets(_ENERGY, tuple(bet * bet / 2.0 for bet in _ENERGY), 1.0)
 """For sums of squares: more of them is what is looked for."""

@@ -47,6 +47,8 @@ MEMORY = 0.875
 """What is left of a block in the mean that fades, one block later: eight blocks, an hour of windows of a minute."""
 _REACH = float(np.sqrt((1.0 + MEMORY) / (1.0 - MEMORY)))
 """Times its own deviation that a fading mean of equal shifts is larger than one block's."""
+_MOST_WIDENED = 0.8
+"""Share of a fading mean's variance that errors of the heads' means are taken for at most."""
 _STATE = ("level", "total", "seen", "rarity", "doubt", "margin", "windows")
 _MOST_MISSING = 1024
 """Blocks after which nothing that was foreseen matters any more."""
@@ -247,3 +249,15 @@ def bias(kind: Kind, scale: int, windows: float, relative: NDArray[np.float64]) 
     """
     off = (scale + 1) / 3.0 if kind == "energy" else scale * _REACH
     return np.asarray(2.0 * off / windows * (1.0 + 2.0 * relative))
+
+
+def widening(kind: Kind, scale: int, windows: float) -> float:
+    """Return how many times its deviation in the baseline a pool of *kind* may have after it though nothing changed.
+
+    The error of a head's mean, estimated from *windows* windows, is in every block of its fading mean: it makes that smaller in
+    the baseline, where errors are what is subtracted, and larger afterwards.
+    """
+    if kind != "lasting":
+        return 1.0
+    share = min(scale * _REACH**2 / windows, _MOST_WIDENED)
+    return float(np.sqrt((1.0 + share) / (1.0 - share)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,12 +83,14 @@ def _learn_features(
             series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:
                 uneven = pool.unevenness(series)
-            pools[kind, scale], _, _ = learn(
+            known = float(np.median(heads.windows))
+            learned, _, _ = learn(
                 series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
                 _BETS[kind],
-                None if kind == "level" else pool.bias(kind, scale, float(np.median(heads.windows)), uneven),
+                None if kind == "level" else pool.bias(kind, scale, known, uneven),
                 reach=_POOL_REACH, parameters=1 + causes.shape[1],
             )
+            pools[kind, scale] = replace(learned, spread=pool.widening(kind, scale, known) * learned.spread)
     return heads, pools
 
 

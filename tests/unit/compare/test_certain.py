@@ -16,7 +16,7 @@ ONE = side(Scene(windows=6))
 
 def tally(**change):
     return CanaryTally(**{"prompt": "short", "runs": 5, "failed": 0, "deviation": 1e-6, "threshold": 1e-3, "hint": "",
-                          "earliest_layer": None, **change})  # fmt: skip
+                          "earliest_layer": None, "last_failed": False, **change})  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,7 @@ def test_telemetry(name, before, after, differs):
         ({"failed": 5, "deviation": 0.2}, {"failed": 5, "deviation": 0.2}, False),
         ({"failed": 5, "deviation": 0.2}, {"failed": 5, "deviation": 0.5}, True),
         ({}, {"failed": 1, "deviation": 0.002}, False),
+        ({}, {"failed": 1, "deviation": 0.2, "last_failed": True}, True),
     ],
 )
 def test_canaries(first, second, differs):

@@ -8,10 +8,10 @@ import pytest
 from headwatch.drift import evalue
 from headwatch.drift.saved import from_bytes, to_bytes
 from headwatch.drift.shiryaev_roberts import CEILING, ShiryaevRoberts
-from headwatch.drift.stratum import StratumBaseline, StratumMonitor
+from headwatch.drift.stratum import StratumBaseline, StratumMonitor, learn_stratum
 from headwatch.errors import DriftStateError
 
-from .scenes import FEATURES, HEADS, WINDOWS, baseline, healthy, rows
+from .scenes import FEATURES, HEADS, LAYER, WINDOWS, baseline, healthy, rows
 
 ROWS = rows(1)[0]
 
@@ -33,8 +33,10 @@ def evidence(monitor: StratumMonitor) -> np.ndarray:
 
 
 def test_a_short_baseline_has_no_family_that_it_cannot_know(learned) -> None:
-    """480 windows hold 60 blocks of 8 and 7 of 64, which are too few for a scale of their own."""
-    assert learned.families == ("heads.mean", "heads.spread", "level.1", "energy.1", "energy.8")
+    """152 windows hold 19 blocks of 8, which are too few for a scale of their own."""
+    assert learned.families == ("heads.mean", "heads.spread", "level.1", "energy.1", "energy.8", "lasting.8")
+    shorter = learn_stratum(FEATURES, LAYER, np.arange(152), 60.0, healthy(152, 1), np.tile(ROWS, (152, 1)))
+    assert shorter.families == ("heads.mean", "heads.spread", "level.1", "energy.1")
 
 
 def test_healthy_windows_gather_little_evidence(learned) -> None:
@@ -48,6 +50,7 @@ def test_healthy_windows_gather_little_evidence(learned) -> None:
         ("heads.spread", lambda values: values + 3.0 * (values - np.linspace(0.2, 0.8, HEADS))),
         ("level.1", lambda values: values + 0.006),
         ("energy.8", lambda values: values + 0.006 * (-1.0) ** np.arange(HEADS)),
+        ("lasting.8", lambda values: values + 0.006 * (-1.0) ** np.arange(HEADS)),
     ],
 )
 def test_each_family_finds_the_change_that_it_is_for(learned, family, change) -> None:
