@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_FAMILIES: Mapping[str, float] = {
-    "heads.mean": 0.4, "heads.spread": 0.1, "level.1": 0.2, "energy.1": 0.1, "energy.8": 0.1, "lasting.8": 0.1,
+    "heads.mean": 0.4, "heads.spread": 0.1, "level.1": 0.2, "energy.1": 0.1, "energy.8": 0.05, "lasting.8": 0.15,
 }
 """Single heads have half of the weight: averages over heads mislead where they are all that is looked at."""
 RESERVE = 0.2

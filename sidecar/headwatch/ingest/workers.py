@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,9 @@ logger = logging.getLogger("headwatch.ingest")
 MAX_WORKERS = 1024
 SILENT_NS = 15_000_000_000
 """A worker that says nothing for so long is taken as gone."""
+SKEW_NS = 30_000_000_000
+"""A frame that comes late looks like a clock that is behind, so the frame of the last so long that came soonest is believed."""
+_MOST_SKEWS = 64
 
 
 class Watermark(msgspec.Struct):
@@ -42,7 +46,13 @@ class _Entry:
     mark: Watermark
     status: StatusFrame | None = None
     received_ns: int = 0
-    skew_seconds: float = 0.0
+    skews: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MOST_SKEWS))
+    """When a status arrived, and its time minus the time then, in seconds."""
+
+    @property
+    def skew_seconds(self) -> float:
+        """Return the worker's clock minus ours: delays only make a difference smaller, so the largest has the least of them."""
+        return max((skew for _, skew in self.skews), default=0.0)
 
 
 class WorkerRegistry:
@@ -75,7 +85,9 @@ class WorkerRegistry:
                 return
             entry.status = frame
             entry.received_ns = now_ns
-            entry.skew_seconds = (frame.time_ns - now_ns) / 1e9
+            entry.skews.append((now_ns, (frame.time_ns - now_ns) / 1e9))
+            while entry.skews[0][0] < now_ns - SKEW_NS:
+                entry.skews.popleft()
 
     def health(self) -> tuple[WorkerHealth, ...]:
         """Return the state of every worker that has reported its status."""

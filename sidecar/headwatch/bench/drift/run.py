@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headwatch.bench.drift.cells import DelayCell
     from headwatch.bench.drift.nulls import NullCell
 
-QUICK = Size(null_replicas=8, null_heads=64, null_days=1.0, delay_replicas=12, delay_heads=128, patience=1.0)
+QUICK = Size(null_replicas=8, null_heads=64, null_days=1.0, delay_replicas=24, delay_heads=128, patience=1.0)
 FULL = Size(null_replicas=24, null_heads=128, null_days=2.0, delay_replicas=24, delay_heads=128, patience=1.5)
 SEED = 20_261_129
 TUNING_SEED = 901
