@@ -53,6 +53,8 @@ class NamedHead(msgspec.Struct, frozen=True):
     """Empty where several routes are concerned."""
     phase: Literal["prefill", "decode"]
     """Of the rows that it is named for; ``decode`` where it is named for both."""
+    model: str = ""
+    """That of the evidence: one event may hold evidence of several.  Empty: every model."""
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -137,7 +137,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.ingest.canary_rows", "sum", "{row}", "Rows of fixed prompts that arrived; they count in no window."),
     Metric("headwatch.ingest.canary_dropped", "sum", "{row}",
            "Rows of fixed prompts for which there was no room, since too many prompts were under way."),
-    Metric("headwatch.ingest.clock_skew", "gauge", "s", "Worker clock minus sidecar clock.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.ingest.clock_skew", "gauge", "s",
+           "Worker clock minus sidecar clock, by the least delayed status of the last 30 seconds; a clock that was set back "
+           "shows up to 30 seconds late.", (ATTR_MODEL, ATTR_RANK)),
     Metric("headwatch.drift.evidence", "gauge", "1",
            "log10 of the evidence for a change in one place, as detection has it after the last window.", _EVIDENCE),
     Metric("headwatch.drift.effect_size", "gauge", "1",

@@ -78,12 +78,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreReader]:
 
 
 def named(place: tuple[int, int], **changes: object) -> NamedHead:
-    return msgspec.structs.replace(NamedHead(*place, "lookback", "support", "decode"), **changes)
+    return msgspec.structs.replace(NamedHead(*place, "lookback", "support", "decode", "smol"), **changes)
 
 
 def counted(reader: StoreReader, *heads: NamedHead, hours: int = 1) -> list[Any]:
     span_ns = hours * 3600 * SECOND
-    return reader.head_counts("smol", heads, since_ns=SINCE_NS, first_ns=SINCE_NS - span_ns, last_ns=SINCE_NS + span_ns)
+    return reader.head_counts(heads, since_ns=SINCE_NS, first_ns=SINCE_NS - span_ns, last_ns=SINCE_NS + span_ns)
 
 
 def slots(values: list[float]) -> list[int]:
@@ -123,6 +123,19 @@ def test_heads_of_several_features_and_routes_are_told_apart(reader: StoreReader
     found = counted(reader, *asked)
     assert [int(one.before.sum()) for one in found] == [BEFORE, BEFORE, BEFORE, 0]
     assert [round(one.total_before / BEFORE, 3) for one in found[:3]] == [0.9, round(sum(VALUES[MOVED][0]) / BEFORE, 3), 0.5]
+
+
+def test_heads_of_several_models_are_told_apart_and_an_incident_counts_each_in_the_rows_of_its_own(reader: StoreReader):
+    asked = [named(MOVED, model=model) for model in ("other", "smol", "nobody's", "")]
+    found = counted(reader, *asked)
+    assert [int(one.before.sum()) for one in found] == [BEFORE, BEFORE, 0, 2 * BEFORE]
+    assert round(found[0].total_before / BEFORE, 3) == 0.9
+    place = {"layer": MOVED[0], "head": MOVED[1]}
+    pieces = tuple(evidence(model=model, heads=(head(**place),)) for model in ("smol", "other"))
+    heads = reader.effects(incident(event=event(since_ns=SINCE_NS, evidence=pieces)))["heads"]
+    assert [(one["model"], one["requests_before"], one["requests_since"]) for one in heads] == [
+        ("smol", BEFORE, SINCE), ("other", BEFORE, 0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("feature", ["output_norm", "lookback) OR (1 = 1", "time"])

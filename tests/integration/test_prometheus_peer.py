@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import textwrap
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +100,36 @@ def test_promtool_has_no_complaint(exporter):
     body, _ = exporter.render(None)
     done = subprocess.run([peer("promtool"), "check", "metrics"], input=body, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("age", "up", "fires"),
+    [
+        pytest.param(901, {"a": 1, "b": 0}, True, id="behind, and one worker captures"),
+        pytest.param(901, {"a": 0, "b": 0}, False, id="behind while no worker captures"),
+        pytest.param(901, {}, False, id="behind before any worker came"),
+        pytest.param(900, {"a": 1, "b": 1}, False, id="three intervals"),
+    ],
+)
+def test_the_rule_of_the_documentation_fires_where_canaries_are_behind_though_a_worker_captures(tmp_path, age, up, fires):
+    """As the page has it, with the names that are exported; the workers of another sidecar do not count."""
+    page = (Path(__file__).parents[2] / "docs" / "canaries.md").read_text()
+    (rule,) = re.findall(r"```yaml\n(- alert: .*?)```", page, re.DOTALL)
+    (tmp_path / "rules.yml").write_text("groups:\n- name: documented\n  rules:\n" + textwrap.indent(rule, "  "))
+    here = 'job="headwatch", instance="one:9100"'
+    series = {
+        f"headwatch_canary_run_age_seconds{{{here}}}": age, f"headwatch_canary_interval_seconds{{{here}}}": 300,
+        'headwatch_capture_up{job="headwatch", instance="two:9100", service_instance_id="a"}': 1,
+    }  # fmt: skip
+    series |= {f'headwatch_capture_up{{{here}, service_instance_id="{name}"}}': value for name, value in up.items()}
+    expected = [{"exp_labels": {"job": "headwatch", "instance": "one:9100"}}] if fires else []
+    case = {
+        "input_series": [{"series": name, "values": f"{value}x10"} for name, value in series.items()],
+        "alert_rule_test": [{"eval_time": "6m", "alertname": "HeadwatchCanariesBehind", "exp_alerts": expected}],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [{"interval": "1m", **case}]}))
+    done = subprocess.run([peer("promtool"), "test", "rules", tmp_path / "test.yml"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_scrape_succeeds(prometheus):

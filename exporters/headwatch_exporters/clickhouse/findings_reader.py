@@ -50,19 +50,15 @@ class FindingsReader:
             {"since": since_ns, "name": name, "limit": limit},
         )
 
-    def head_counts(
-        self, model: str, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int
-    ) -> list[HeadCounts]:
+    def head_counts(self, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int) -> list[HeadCounts]:
         """Return the requests of *heads* by bucket: see :mod:`headwatch_exporters.clickhouse.head_counts`."""
-        return read_head_counts(self._connection, model, heads, since_ns=since_ns, first_ns=first_ns, last_ns=last_ns)
+        return read_head_counts(self._connection, heads, since_ns=since_ns, first_ns=first_ns, last_ns=last_ns)
 
     def effects(self, incident: Incident, /) -> dict[str, Any]:
         """Return how far the distributions of the heads that *incident* names lie apart, before and since it began."""
         event = incident.event
         first_ns, last_ns = bounded(event.since_ns, *span_of(incident))
-        counts = self.head_counts(
-            event.model, named_heads(incident), since_ns=event.since_ns, first_ns=first_ns, last_ns=last_ns
-        )
+        counts = self.head_counts(named_heads(incident), since_ns=event.since_ns, first_ns=first_ns, last_ns=last_ns)
         sizes: list[dict[str, Any]] = msgspec.to_builtins(effect_sizes(counts, slot_middles()))
         return {
             "incident": incident.id, "model": event.model, "since_ns": event.since_ns, "first_ns": first_ns,

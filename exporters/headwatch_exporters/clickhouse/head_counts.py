@@ -28,11 +28,11 @@ MOST_SPAN_NS = 24 * 3600 * 10**9
 
 
 def read_head_counts(
-    connection: Connection, model: str, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int
+    connection: Connection, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int
 ) -> list[HeadCounts]:
-    """Return the counts of each of *heads* of *model* from *first_ns* to before *since_ns*, and from there to *last_ns*.
+    """Return the counts of each of *heads* from *first_ns* to before *since_ns*, and from there to *last_ns*.
 
-    One query for each feature and route.
+    One query for each model, feature and route.
 
     Raises:
         StoreError: There are too many heads, a feature is none that is kept for requests as a share, or the store refuses.
@@ -42,13 +42,13 @@ def read_head_counts(
     if unknown := {one.feature for one in heads} - set(REQUEST_FEATURES):
         raise StoreError(f"unknown feature {min(unknown)!r}; known: {', '.join(REQUEST_FEATURES)}")
     first_ns, last_ns = bounded(since_ns, first_ns, last_ns)
-    given = {"model": model, "since": since_ns, "first": first_ns, "last": last_ns}
+    given = {"since": since_ns, "first": first_ns, "last": last_ns}
     counts = {_key(one): np.zeros((2, BUCKETS + 1), np.int64) for one in heads}
     totals = {key: [0.0, 0.0] for key in counts}
-    for feature, route in sorted({key[2:] for key in counts}):
-        places = [key[:2] for key in counts if key[2:] == (feature, route)]
-        for row in _counted(connection, feature, {**given, "route": route, "heads": places}):
-            key, side = (row["layer"], row["head"], feature, route), int(row["side"])
+    for model, feature, route in sorted({key[2:] for key in counts}):
+        places = [key[:2] for key in counts if key[2:] == (model, feature, route)]
+        for row in _counted(connection, feature, {**given, "model": model, "route": route, "heads": places}):
+            key, side = (row["layer"], row["head"], model, feature, route), int(row["side"])
             counts[key][side, row["slot"]] = row["requests"]
             totals[key][side] += row["total"]
     return [HeadCounts(one, *counts[_key(one)], *totals[_key(one)]) for one in heads]
@@ -59,8 +59,8 @@ def bounded(since_ns: int, first_ns: int, last_ns: int) -> tuple[int, int]:
     return max(first_ns, since_ns - MOST_SPAN_NS), min(last_ns, since_ns + MOST_SPAN_NS)
 
 
-def _key(head: NamedHead) -> tuple[int, int, str, str]:
-    return head.layer, head.head, head.feature, head.route
+def _key(head: NamedHead) -> tuple[int, int, str, str, str]:
+    return head.layer, head.head, head.model, head.feature, head.route
 
 
 def _counted(connection: Connection, feature: str, given: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def _counted(connection: Connection, feature: str, given: dict[str, Any]) -> lis
                count() AS requests, sum(toFloat64({feature})) AS total
         FROM headwatch_request_heads
         WHERE (layer, head) IN {{heads:Array(Tuple(UInt16, UInt16))}} AND isFinite({feature})
-          AND model = {{model:String}} AND ({{route:String}} = '' OR route = {{route:String}})
+          AND ({{model:String}} = '' OR model = {{model:String}}) AND ({{route:String}} = '' OR route = {{route:String}})
           AND time >= fromUnixTimestamp64Nano({{first:Int64}}) AND time <= fromUnixTimestamp64Nano({{last:Int64}})
         GROUP BY layer, head, side, slot
         """,  # noqa: S608 - the feature is one of our own column names

@@ -129,6 +129,8 @@ class CanaryClient:
                     said = content[:_SHOWN].decode("utf-8", "replace")
                     raise CanaryError("refused", f"{where}: status {response.status_code}: {said}")
             return httpx.Response(_OK, content=bytes(content)).json()
+        except httpx.ConnectTimeout as error:  # a firewall that drops what is sent: nobody answered there
+            raise CanaryError(UNREACHABLE, f"{where}: no connection in time: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
             raise CanaryError(TIMED_OUT, f"{where}: no answer in time: {type(error).__name__}") from error
         except (httpx.TransportError, httpx.InvalidURL) as error:

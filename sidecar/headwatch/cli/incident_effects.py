@@ -56,11 +56,13 @@ def _print(found: dict[str, Any], heads: Sequence[EffectSizes]) -> None:
         return
     print(f"{found['incident']}: sampled requests from {moment(found['first_ns'])}, since {moment(found['since_ns'])}, "
           f"to {moment(found['last_ns'])} UTC")  # fmt: skip
+    several = len({one.model for one in heads}) > 1
     print_table(
-        _HEADS,
+        (*(("model",) if several else ()), *_HEADS),
         [
             (
-                str(one.layer), str(one.head), one.feature + ("*" if one.phase == "prefill" else ""), clean(one.route) or "all",
+                *((clean(one.model),) if several else ()), str(one.layer), str(one.head),
+                one.feature + ("*" if one.phase == "prefill" else ""), clean(one.route) or "all",
                 f"{one.requests_before} → {one.requests_since}", f"{_figure(one.mean_before)} → {_figure(one.mean_since)}",
                 *map(_size, (one.wasserstein, one.jensen_shannon, one.psi)),
             )

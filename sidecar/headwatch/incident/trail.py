@@ -14,7 +14,7 @@ import msgspec
 from headwatch.findings import NamedHead
 
 if TYPE_CHECKING:
-    from headwatch.findings import Incident
+    from headwatch.findings import Evidence, Incident
 
 _BEFORE_NS = 3600 * 10**9
 """How far back "before" reaches in the queries."""
@@ -42,13 +42,23 @@ def named_heads(incident: Incident) -> list[NamedHead]:
     """Return the heads of traffic that *incident* names, most evidence first; a fixed prompt's are in the row of its run."""
     found = [(one, head) for one in incident.event.evidence if one.kind == "heads" for head in one.heads]
     found.sort(key=lambda pair: (-pair[1].log10_evidence, -abs(pair[1].effect)))
-    phases: dict[tuple[int, int, str, str], set[bool]] = {}
+    phases: dict[tuple[str, str, int, int, str], set[bool]] = {}
     for one, head in found:
-        phases.setdefault((head.layer, head.head, head.feature, one.route), set()).add("prefill" in one.stratum.split("|"))
+        phases.setdefault((one.model, one.route, head.layer, head.head, head.feature), set()).add(_is_prefill(one))
     return [
-        NamedHead(*place, phase="prefill" if prefill == {True} else "decode")
-        for place, prefill in list(phases.items())[:MAX_HEADS]
+        NamedHead(layer, head, feature, route, "prefill" if prefill == {True} else "decode", model)
+        for (model, route, layer, head, feature), prefill in list(phases.items())[:MAX_HEADS]
     ]
+
+
+def _is_prefill(one: Evidence) -> bool:
+    """Return whether *one* is of rows of prompts, by the place of the phase in :attr:`headwatch.records.Stratum.label`.
+
+    That is behind the context band, or in the label of a pool behind its mark.  Model and route are known, so either may hold
+    the separator, or be named like a phase.
+    """
+    parts = one.stratum.removeprefix(f"{one.model}|").split("|", 2)  # revision, adapter, the rest
+    return parts[-1].removeprefix(f"{one.route}|").split("|")[1:2] == ["prefill"]
 
 
 def span_of(incident: Incident) -> tuple[int, int]:
@@ -63,7 +73,7 @@ def _heads(incident: Incident) -> list[Lead]:
             "head", f"layer {one.layer} head {one.head} {one.feature}",
             f"SELECT time >= {_time(incident.event.since_ns)} AS since, count() AS requests, "  # noqa: S608 - quoted
             f"avgIf({one.feature}, isFinite({one.feature})) AS mean FROM headwatch_request_heads "
-            f"WHERE layer = {one.layer} AND head = {one.head} AND {_scope(incident, one.route)} AND {_span(incident)} "
+            f"WHERE layer = {one.layer} AND head = {one.head} AND {_scope(one.model, one.route)} AND {_span(incident)} "
             "GROUP BY since ORDER BY since",
         )
         for one in named_heads(incident)
@@ -75,8 +85,8 @@ def _documents(incident: Incident) -> list[Lead]:
         Lead(
             "document", one.id,
             f"SELECT time >= {_time(incident.event.since_ns)} AS since, count() AS requests, avg(share) AS mean_share "  # noqa: S608 - quoted
-            f"FROM headwatch_documents WHERE document_id = {quoted(one.id)} AND {_scope(incident, '')} AND {_span(incident)} "
-            "GROUP BY since ORDER BY since",
+            f"FROM headwatch_documents WHERE document_id = {quoted(one.id)} AND {_scope(incident.event.model)} "
+            f"AND {_span(incident)} GROUP BY since ORDER BY since",
         )
         for one in incident.exhibits.documents
     ]  # fmt: skip
@@ -105,9 +115,9 @@ def _canaries(incident: Incident) -> list[Lead]:
     ]  # fmt: skip
 
 
-def _scope(incident: Incident, route: str) -> str:
-    model = f"model = {quoted(incident.event.model)}"
-    return f"{model} AND route = {quoted(route)}" if route else model
+def _scope(model: str, route: str = "") -> str:
+    wanted = [f"{name} = {quoted(value)}" for name, value in (("model", model), ("route", route)) if value]
+    return " AND ".join(wanted) or "true"
 
 
 def _span(incident: Incident) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -241,6 +241,19 @@ def test_a_server_that_does_not_answer_in_time_is_told_from_one_that_is_not_ther
         with CanaryClient(config) as client:
             found = send_all(client, Collector(), PROMPTS, lambda: 5)
     assert (found.reason, found.away, set(found.failures)) == ("timed_out", True, {"one", "two", "three"})
+
+
+def test_a_server_to_which_no_connection_comes_about_is_one_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as waiting:
+        for _ in range(4):  # nobody takes these, and beyond them Linux drops who knocks
+            knocking = waiting.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(listening.getsockname())
+        config = CanaryConfig(endpoint=f"http://127.0.0.1:{listening.getsockname()[1]}", model="m", timeout_seconds=0.05)
+        with CanaryClient(config) as client:
+            found = send_all(client, Collector(), PROMPTS, lambda: 5)
+    assert "ConnectTimeout" in found.failures["three"]
+    assert (found.reason, found.away) == ("unreachable", True)
 
 
 def test_a_fingerprint_that_cannot_be_read_is_a_failure_of_its_own(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def moved(**changes: Any) -> dict[str, Any]:
 FEW = moved(head=8, route="", phase="prefill", requests_since=3, wasserstein=None, jensen_shannon=None, psi=None)
 TABLE: dict[str, Any] = {
     "model": "smol", "first_ns": 10**18, "since_ns": 10**18 + 3600 * 10**9, "last_ns": 10**18 + 7200 * 10**9,
-    "heads": [moved(), FEW],
+    "heads": [moved(model="smol"), FEW | {"model": "smol"}],
 }  # fmt: skip
 
 
@@ -118,6 +118,15 @@ def test_where_every_head_has_its_sizes_nothing_is_explained_that_is_not_shown(s
     desk = serve(StaticReader(effect_table=TABLE | {"heads": [moved()]}))
     assert main(["incident", "effects", opened(desk), "--url", desk.url]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_model_of_a_head_is_shown_where_heads_of_several_are_named(serve: Any, capsys):
+    desk = serve(StaticReader(effect_table=TABLE | {"heads": [moved(model="smol"), moved(model="b\x1big")]}))
+    opened(desk)
+    assert main(["incident", "effects", "--url", desk.url]) == 0
+    _, heads, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert heads.split()[:3] == ["model", "layer", "head"]
+    assert [row.split()[:3] for row in (first, second)] == [["smol", "15", "7"], ["b?ig", "15", "7"]]
 
 
 def test_json_is_what_the_sidecar_answers(desk: Desk, capsys):

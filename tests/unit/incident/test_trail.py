@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from headwatch.drift.parts import pool_of
 from headwatch.findings import HeadFinding, NamedHead
 from headwatch.incident.report import ranked_heads
 from headwatch.incident.trail import MAX_HEADS, leads_of, named_heads, span_of
+from headwatch.records import Stratum
 
 from ..incidents import OPENED_NS, SECOND, event, evidence, head, incident
 
-DECODE, PREFILL = "smol|rev||support|<512|decode", "smol|rev||pooled|prefill"
+if TYPE_CHECKING:
+    from headwatch.model import Phase
+
+DECODE, ANY, PREFILL = "smol|rev||support|<512|decode", "smol|rev|||<512|decode", "smol|rev||pooled|prefill"
 
 
 def named(*found: tuple[str, str, tuple[HeadFinding, ...]], kind: str = "heads") -> list[NamedHead]:
@@ -33,11 +40,31 @@ def test_a_head_is_named_once_for_each_feature_and_route():
 
 @pytest.mark.parametrize(
     ("strata", "phase"),
-    [((DECODE,), "decode"), ((PREFILL,), "prefill"), ((PREFILL, DECODE), "decode"), ((PREFILL, PREFILL), "prefill")],
+    [((ANY,), "decode"), ((PREFILL,), "prefill"), ((PREFILL, ANY), "decode"), ((PREFILL, PREFILL), "prefill")],
 )
 def test_a_head_says_for_which_rows_it_is_named(strata: tuple[str, ...], phase: str):
     (found,) = named(*((stratum, "", (head(0),)) for stratum in strata))
-    assert found == NamedHead(0, 0, "lookback", "", phase)
+    assert found == NamedHead(0, 0, "lookback", "", phase, "smol")
+
+
+@pytest.mark.parametrize("route", ["prefill", "decode", "a|prefill", "pooled", ""])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize(("model", "language"), [("smol", ""), ("smol", "prefill"), ("a|prefill", "decode")])
+def test_the_phase_is_that_of_the_label_whatever_else_is_named_like_one(route: str, phase: Phase, language: str, model: str):
+    stratum = Stratum(model, "rev", "prefill", route, "<512", phase, language, language)
+    for label, of in ((stratum.label, route), (pool_of(stratum), "")):
+        one = evidence(stratum=label, route=of, model=model, heads=(head(0),))
+        (found,) = named_heads(incident(event=event(evidence=(one,))))
+        assert found.phase == phase, label
+
+
+def test_a_head_is_of_the_model_of_its_evidence_and_its_rows_are_looked_for_there():
+    pieces = tuple(evidence(model=model, heads=(head(0), head(1))) for model in ("smol", "o'ther"))
+    opened = incident(event=event(model="smol", evidence=pieces))
+    assert [(one.model, one.head) for one in named_heads(opened)] == [("smol", 0), ("o'ther", 0), ("smol", 1), ("o'ther", 1)]
+    queries = [lead.sql for lead in leads_of(opened) if lead.what == "head"]
+    assert ["model = 'smol'" in sql for sql in queries] == [True, False, True, False]
+    assert ["model = 'o\\'ther'" in sql for sql in queries] == [False, True, False, True]
 
 
 def test_heads_of_a_fixed_prompt_are_none_of_traffic():

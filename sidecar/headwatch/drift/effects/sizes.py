@@ -80,6 +80,8 @@ class EffectSizes(msgspec.Struct, frozen=True):
     jensen_shannon: Size | None
     """0 to 1."""
     psi: Size | None
+    model: str = ""
+    """Empty: every model."""
 
 
 def effect_sizes(counts: Iterable[HeadCounts], middles: NDArray[np.float64]) -> list[EffectSizes]:
@@ -104,9 +106,10 @@ def _sizes(counts: HeadCounts, middles: NDArray[np.float64]) -> EffectSizes:
             for distance in (lambda before, since: wasserstein(before, since, middles), jensen_shannon, psi)
         ]
     named = counts.named
+    moved, told_apart, index = sizes
     return EffectSizes(
         named.layer, named.head, named.feature, named.route, named.phase, *requests, _mean(counts.total_before, requests[0]),
-        _mean(counts.total_since, requests[1]), *sizes,
+        _mean(counts.total_since, requests[1]), moved, told_apart, index, named.model,
     )  # fmt: skip
 
 
