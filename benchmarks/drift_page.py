@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import drift_plot
+from headwatch.bench.drift.run import PEER_PAGES_A_DAY
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "drift.json"
@@ -95,8 +96,8 @@ def _null(cell: dict[str, Any] | None) -> str:
 
 def _peers(found: dict[str, Any]) -> str:
     caption = (
-        "**Peers**: what they do at their customary limit on independent heads, the limit with which they keep two pages a day "
-        "in the worst null family, and which family that is."
+        "**Peers**: what they do at their customary limit on independent heads, the limit with which they keep "
+        f"{PEER_PAGES_A_DAY:g} page a day in the worst null family, and which family that is."
     )
     lines = [
         caption,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 MODULES = ("evalue", "parts", "pool", "regression", "scope", "slow_noise", "stratum", "stream")
 """Modules of :mod:`headwatch.drift` whose dataclasses may be read."""
 _PLAIN = (bool, int, float, str)

@@ -11,10 +11,11 @@ windows, for all heads and for each layer:
 * ``energy``: the cube root of the variance over heads of their innovations' block sums, for shifts in different directions, for
   changes of spread, and for few heads.  About their mean, because what all heads have in common comes and goes in clusters.
   (The cube root makes a sum of squares nearly normal: Wilson and Hilferty 1931.)
-* ``lasting``: the covariance over heads of their innovations' block sums with what those sums were lately (a mean that fades by
-  :data:`MEMORY` a block), for small shifts that last, each in a direction of its own.  Nothing has to be known of how large a
-  block's sums ordinarily are, so a baseline of few blocks says all that is needed: while nothing changes it is 0 on average,
-  whatever the spread, and a shift adds the product of two sums that it moved the same way.
+* ``lasting``: the covariance over heads of their innovations' block sums with what those sums were lately (a mean that fades
+  by :data:`MEMORY` a block), over the deviation of the latter, for small shifts that last, each in a direction of its own.
+  Nothing has to be known of how large a block's sums ordinarily are, so a baseline of few blocks says all that is needed: while
+  nothing changes it is 0 on average, whatever the spread, and a shift moves both the same way.  Over the deviation, or what a
+  change that is over has left in the fading mean would make chance look large for hours.
 
 Blocks are aligned to the window number, so that a restart changes nothing.  A block with less than half of its windows counts
 as missing.
@@ -47,8 +48,7 @@ MEMORY = 0.875
 """What is left of a block in the mean that fades, one block later: eight blocks, an hour of windows of a minute."""
 _REACH = float(np.sqrt((1.0 + MEMORY) / (1.0 - MEMORY)))
 """Times its own deviation that a fading mean of equal shifts is larger than one block's."""
-_MOST_WIDENED = 0.8
-"""Share of a fading mean's variance that errors of the heads' means are taken for at most."""
+_TINY = 1e-9
 _STATE = ("level", "total", "seen", "rarity", "doubt", "margin", "windows")
 _MOST_MISSING = 1024
 """Blocks after which nothing that was foreseen matters any more."""
@@ -113,7 +113,9 @@ def _block(scale: int, members: NDArray[np.float64], sums: _Sums, lately: NDArra
         mean = level @ members / heads
         of_totals = total @ members / heads
         energy = np.cbrt(np.maximum(total**2 @ members / heads - of_totals**2, 0.0))
-        lasting = (total * lately) @ members / heads - of_totals * (lately @ members / heads)
+        of_lately = lately @ members / heads
+        size = np.sqrt(np.maximum(lately**2 @ members / heads - of_lately**2, 0.0))
+        lasting = ((total * lately) @ members / heads - of_totals * of_lately) / np.maximum(size, _TINY)
         rows = np.where(sums.windows > 0, sums.windows / sums.rarity, 0.0)
     doubt, margin = (doubts / np.maximum(sums.windows, 1.0) for doubts in (sums.doubt, sums.margin))
     several = heads > 1
@@ -134,8 +136,10 @@ class Pool:
         self.total = np.zeros((features, len(layer)))
         self.seen = np.zeros((features, len(layer)))
         self.rarity, self.doubt, self.margin, self.windows = np.zeros((4, features))
+        self._lasting = "lasting" in SCALES[scale]
+        self._kept = (*_STATE, "lately") if self._lasting else _STATE
         self.lately = np.zeros((features, len(layer)))
-        """Fading mean of the blocks that ended."""
+        """Fading mean of the blocks that ended; zero where nothing that lasts is looked for."""
         self.block = -1
         """The block that is open."""
 
@@ -171,7 +175,7 @@ class Pool:
     def _close(self) -> Block:
         sums = _Sums(**{name: getattr(self, name) for name in _STATE})
         closed = _block(self.scale, self._members, sums, self.lately)
-        if "lasting" in SCALES[self.scale]:
+        if self._lasting:
             self.lately = _faded(self.lately, _totals(self.scale, sums)[1])
         for name in _STATE:
             setattr(self, name, np.zeros_like(getattr(self, name)))
@@ -179,11 +183,11 @@ class Pool:
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return the block that is open, and what those before leave."""
-        return {**{name: getattr(self, name) for name in (*_STATE, "lately")}, "block": np.array(self.block)}
+        return {**{name: getattr(self, name) for name in self._kept}, "block": np.array(self.block)}
 
     def restore(self, saved: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on where :meth:`save` was called."""
-        for name in (*_STATE, "lately"):
+        for name in self._kept:
             setattr(self, name, saved[name].astype(np.float64))
         self.block = int(saved["block"])
 
@@ -238,26 +242,14 @@ def unevenness(energy: NDArray[np.float64]) -> NDArray[np.float64]:
         return ratio
 
 
-def bias(kind: Kind, scale: int, windows: float, relative: NDArray[np.float64]) -> NDArray[np.float64]:
+def bias(kind: Kind, scale: int, windows: NDArray[np.float64], relative: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return by how much a pool of *kind* may be higher after the baseline than in it though nothing changed, as *relative* is.
 
-    The heads' means are estimates from *windows* windows.  In the baseline itself that takes 1 / windows from the mean of their
-    squares, afterwards it adds as much; in a block of *scale* windows it is *scale* times that.  How much it varies from
-    baseline to baseline is told by *relative*, the standard deviation over the mean of energy's cube in single windows; two of
-    those are added.  A third of it shows in the cube root.  What lasts is off by the product of a block's error and that of the
-    blocks before, which is larger by :data:`_REACH`.
+    The heads' means are estimates from *windows* [F, 1] windows.  In the baseline itself that takes 1 / windows from the mean
+    of their squares, afterwards it adds as much; in a block of *scale* windows it is *scale* times that.  How much it varies
+    from baseline to baseline is told by *relative*, the standard deviation over the mean of energy's cube in single windows;
+    two of those are added.  A third of it shows in the cube root.  What lasts is off by the product of a block's error and
+    that of the blocks before, which is larger by :data:`_REACH`.
     """
     off = (scale + 1) / 3.0 if kind == "energy" else scale * _REACH
     return np.asarray(2.0 * off / windows * (1.0 + 2.0 * relative))
-
-
-def widening(kind: Kind, scale: int, windows: float) -> float:
-    """Return how many times its deviation in the baseline a pool of *kind* may have after it though nothing changed.
-
-    The error of a head's mean, estimated from *windows* windows, is in every block of its fading mean: it makes that smaller in
-    the baseline, where errors are what is subtracted, and larger afterwards.
-    """
-    if kind != "lasting":
-        return 1.0
-    share = min(scale * _REACH**2 / windows, _MOST_WIDENED)
-    return float(np.sqrt((1.0 + share) / (1.0 - share)))

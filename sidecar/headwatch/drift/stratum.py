@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +75,7 @@ def _learn_features(
     heads, levels, w = learn(values, rows, causes, floor=np.full((values.shape[1], 1), _FLOOR))
     pools: dict[tuple[pool.Kind, int], StreamBaseline] = {}
     uneven = np.zeros(0)
+    windows = np.maximum(np.median(heads.windows, axis=1), 1.0)[:, None]  # a feature may be seen less than its fellows
     for scale, kinds in pool.SCALES.items():
         if (first % scale + len(levels)) // scale < _POOL_BLOCKS:
             continue
@@ -83,14 +84,12 @@ def _learn_features(
             series, pooled_rows = blocks.of(kind)
             if kind == "energy" and scale == 1:
                 uneven = pool.unevenness(series)
-            known = float(np.median(heads.windows))
-            learned, _, _ = learn(
+            pools[kind, scale], _, _ = learn(
                 series, pooled_rows, np.zeros((len(series), 0)),  # heads come without their causes
                 _BETS[kind],
-                None if kind == "level" else pool.bias(kind, scale, known, uneven),
+                None if kind == "level" else pool.bias(kind, scale, windows, uneven),
                 reach=_POOL_REACH, parameters=1 + causes.shape[1],
             )
-            pools[kind, scale] = replace(learned, spread=pool.widening(kind, scale, known) * learned.spread)
     return heads, pools
 
 

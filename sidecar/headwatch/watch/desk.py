@@ -228,6 +228,11 @@ class Desk:
             if str(error) != self._failure:
                 logger.error("drift detection cannot go on: %s", error)  # noqa: TRY400 - the line says all
             self._failure = str(error) or type(error).__name__
+        except Exception as error:  # the rest of the sidecar goes on, and readiness tells
+            failure = f"unexpected {type(error).__name__}; the log has the details"
+            if failure != self._failure:
+                logger.exception("drift detection cannot go on")
+            self._failure = failure
         else:
             self._failure = ""
 

@@ -63,6 +63,7 @@ class Mixture:
     random: np.random.Generator
     own_slow: float = 0.0  # share of the variance
     common_slow: float = 0.0
+    signed: bool = False  # whether what is slow and common moves some heads up and others down
     common_white: float = 0.0
     phi: float = 0.9
     white: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]] | None = None
@@ -71,11 +72,14 @@ class Mixture:
     _own: Slow = field(init=False)
     _common: Slow = field(init=False)
     _phase: NDArray[np.float64] = field(init=False)
+    _signs: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         self._own = Slow(self.phi, (self.replicas, self.heads), self.random)
         self._common = Slow(self.phi, (self.replicas, 1), self.random)
         self._phase = self.random.uniform(0.0, 0.5, (self.replicas, self.heads))
+        shape = (self.replicas, self.heads)
+        self._signs = self.random.choice((-1.0, 1.0), shape) if self.signed else np.ones(shape)
 
     def take(self, first: int, windows: int) -> Block:
         """Return the next windows."""
@@ -93,7 +97,7 @@ class Mixture:
         if self.own_slow:
             values += np.sqrt(self.own_slow) * self._own.take(windows)
         if self.common_slow:
-            values += np.sqrt(self.common_slow) * self._common.take(windows)
+            values += np.sqrt(self.common_slow) * self._signs * self._common.take(windows)
         if self.common_white:
             values += np.sqrt(self.common_white) * self.random.standard_normal((windows, self.replicas, 1))
         if self.cycle:
@@ -142,6 +146,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "AR .9": {"own_slow": 1.0, "phi": 0.9},
     "AR .9 with sampling noise": {"own_slow": 0.5, "phi": 0.9},
     "common slow factor": {"common_slow": 0.5, "phi": 0.95},
+    "slow factor with signs": {"common_slow": 0.5, "phi": 0.95, "signed": True},
     "heavy tails": {"white": student},
     "skewed tails": {"white": exponential},
     "daily cycle": {"cycle": 0.5},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.bench.triage import recording
+from headwatch.bench.triage.canaries import EVERY, Canaries
 from headwatch.config import Config, DriftConfig, IncidentConfig, WindowConfig
 from headwatch.drift.telemetry import is_suspect
 from headwatch.errors import CommandError
@@ -153,11 +154,12 @@ def _watched(config: Config, folder: Path, baseline: Sequence[ObservedWindow], r
     windows = recording.joined(baseline, run.windows)[len(baseline) :]
     shift = last.end_ns + _RESTED_NS - windows[0].start_ns
     now, found = last.end_ns, _Followed()
-    watch = Watch(config, folder, lambda: now, ask_canary=lambda: True)
+    canaries = Canaries(EVERY if run.canaries == "every window" else 0, since=run.number % EVERY)
+    watch = Watch(config, folder, lambda: now, ask_canary=canaries.ask)
     try:
         for number, window in enumerate(recording.shifted(item, shift) for item in windows):
             now = window.end_ns
-            for change in watch.take(window).changes:
+            for change in watch.take(canaries.passed(window)).changes:
                 found.see(change.incident, number + 1 - run.lead)
     finally:
         watch.close()

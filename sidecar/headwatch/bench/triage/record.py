@@ -202,7 +202,7 @@ class _Recorder:
     def _write(self, name: str, windows: Sequence[ObservedWindow], meta: dict[str, Any]) -> None:
         provenance = {
             "model": MODEL_NAME, "seed": SEED, "window_requests": WINDOW_REQUESTS, "step_stride": STEP_STRIDE,
-            "max_tokens": MAX_TOKENS, "machine": self._machine, "command": self._plan.command,
+            "max_tokens": MAX_TOKENS, "canaries": "every window", "machine": self._machine, "command": self._plan.command,
             "recorded": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         recording.write(self._target / name, windows, meta | provenance)

@@ -53,7 +53,7 @@ class Scenario:
         return _WINDOWS[self.expected]
 
 
-_WINDOWS = {"model": 5, "telemetry": 4, "retrieval": 12, "injection": 12, "innocent": 12}
+_WINDOWS = {"model": 8, "telemetry": 8, "retrieval": 12, "injection": 12, "innocent": 12}
 """Canaries and telemetry speak at once, retrieval needs evidence, and innocence not watched for as long proves nothing."""
 
 
