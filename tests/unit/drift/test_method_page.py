@@ -46,7 +46,8 @@ def test_the_page_says_where_a_peer_is_sooner_and_how_often_the_rest_is_lost(mak
     """Whoever commits another result reads the section that explains it again."""
     found, page = maker.report(), maker.PAGE.read_text()
     sooner = [cell for cell in found["delays"] if cell["ratio"] is not None and cell["ratio"] > 1.0]
-    assert [(cell["kind"], cell["size"], cell["share"], cell["best_peer"]) for cell in sooner] == [("mean", 0.5, 0.05, "NannyML")]
+    assert [(cell["kind"], cell["size"], cell["share"]) for cell in sooner] == [("mean", 0.5, 0.05)]
+    assert sooner[0]["best_peer"] == "NannyML"
     lost = sum(cell["slower"] for cell in found["delays_own_null"])
     assert f"slower in {lost} of the {len(found['delays_own_null'])} cells" in page
 
