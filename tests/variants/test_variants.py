@@ -57,6 +57,9 @@ SPOKEN = (TEXT - {"lookback", "document_mass"}) | {"centroid"}
 LEAST_ROWS = {"speech": 25}
 
 
+AMX = "amx_tile" in Path("/proc/cpuinfo").read_text()
+
+
 class Runs:
     """The variants that this session runs."""
 
@@ -95,11 +98,24 @@ def model_class(runs, job):
     return config["architectures"][0]
 
 
+def refused_by_name_or_by_the_engine(report):
+    """On processors with AMX vLLM has another implementation of MLA, which runs in no float32 and is none that we know."""
+    if "error" in report:
+        assert "expect weight to be bfloat16" in report["error"]
+        return
+    assert report["backend"] == "AMXMLAImpl"
+    assert len(report["refused_layers"]) == 2
+    assert all("AMXMLAImpl is not supported" in reason for reason in report["refused_layers"].values())
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("job", VARIANTS)
 def test_every_feature_agrees_with_transformers(runs, job):
     """In float32 within 1e-4; in halves within 2e-2 of float64 attention from the engine's own queries and keys."""
     report = runs.report(job)
+    if job.startswith("mla") and AMX:
+        refused_by_name_or_by_the_engine(report)
+        return
     assert "error" not in report, report
     assert report["passed"] is True, report
     assert report["refused_layers"] == {}
