@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="{" + ",".join(BENCHMARKS) + "}", required=True)
     for name, text in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=text, description=text)
-        benchmark.add_argument("--quick", action="store_true", help="a few minutes instead of half an hour")
+        benchmark.add_argument("--quick", action="store_true", help="minutes instead of an hour or more")
         benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
         if name not in WITHOUT_MODEL:
             benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
