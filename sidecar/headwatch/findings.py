@@ -76,6 +76,10 @@ class Evidence(msgspec.Struct, frozen=True):
     """When it began, as well as the evidence tells."""
     heads: tuple[HeadFinding, ...] = ()
     note: str = ""
+    seen_ns: int = 0
+    """Of a canary: when its first failed run ended; the change lies between *since_ns*, when it passed last, and this.
+
+    0 where the kind is another one."""
 
 
 class DriftEvent(msgspec.Struct, frozen=True):

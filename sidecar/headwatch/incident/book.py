@@ -4,9 +4,11 @@ Guarantees: an event that is handed in twice (after a kill, or late) changes not
 be sent of it are written together; what a page has shown is never changed afterwards, later evidence is kept beside it; every
 change says who made it and when.  The sidecar and the commands may have the file open at the same time.
 
-Quiet by design: evidence of a cause that is known is added to its incident and sends nothing, unless the verdict changes.  A
-cause that comes back within ``reopen_seconds`` reopens its incident.  What resolves by itself does so only when drift detection
-has found the effects back inside for its number of windows (``[drift] resolve_windows``).
+Quiet by design: evidence of a cause that is known is added to its incident and sends nothing, unless the verdict changes.  What
+keeps a page from being sent (shadow mode, a silence, a maintenance window) is asked whenever one would be: at the opening, when
+evidence is added, when the verdict changes; and :meth:`Book.wake` asks again of an incident that was kept quiet.  A cause that
+comes back within ``reopen_seconds`` reopens its incident.  What resolves by itself does so only when drift detection has found
+the effects back inside for its number of windows (``[drift] resolve_windows``).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from headwatch.incident.outbox import enqueue, note_change
 from headwatch.incident.sameness import belongs_to, same_cause
 from headwatch.incident.severity import louder, pages, severity
 from headwatch.incident.shelf import EVENTS_KEPT, Shelf
-from headwatch.incident.silences import planned_by
+from headwatch.incident.silences import MAX_PLANNED_SECONDS, planned_by
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,9 +38,8 @@ HEADWATCH = "headwatch"
 """Who changed an incident, where no person did."""
 Action = Literal["opened", "merged", "reopened", "silenced", "known_change", "unchanged", "updated", "acknowledged", "resolved"]
 _SURE = 0.5
+_OVER = "silence is over and the evidence is not"
 _EXPLAINS_ALL = frozenset({"telemetry", "model"})
-_MAINTENANCE_SECONDS = 7 * 86400
-"""Releases are looked for so far back from an event: the longest maintenance window."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -86,17 +87,22 @@ class Book(Shelf):
             if known is not None:
                 there = self.get(known[0])
                 return Change("unchanged", there, rebase=there.ruling == "known_change")
-            silent = "shadow mode" if shadow else self._silence(event, verdict)
+            planned = self._planned(event, verdict)
             for incident in self.open_incidents():
-                if belongs_to(incident, self.events(incident.id), event, verdict):
-                    return self._merge(file, incident, event, verdict, exhibits, now_ns, silent)
-            for incident in self.resolved_since(now_ns - self._reopen_ns):
-                if incident.ruling != "known_change" and same_cause(incident, event, verdict):
-                    return self._reopen(file, incident, event, now_ns, silent)
-            return self._new(file, event, verdict, exhibits, now_ns, silent)
+                told = incident.paged or planned is None  # what is planned is kept apart from what nobody was told of
+                if told and belongs_to(incident, self.events(incident.id), event, verdict):
+                    return self._merge(file, incident, event, verdict, exhibits, now_ns, shadow=shadow)
+            silent = self._quiet(event, verdict, shadow=shadow)
+            if planned is None:
+                for incident in self.resolved_since(now_ns - self._reopen_ns):
+                    if incident.ruling != "known_change" and same_cause(incident, event, verdict):
+                        return self._reopen(file, incident, event, now_ns, silent)
+            return self._new(file, event, verdict, exhibits, now_ns, silent, planned)
 
-    def reclassify(self, id: str, verdict: Verdict, note: str = "") -> Change:  # noqa: A002
+    def reclassify(self, id: str, verdict: Verdict, note: str = "", *, shadow: bool = False) -> Change:  # noqa: A002
         """Replace the verdict of a live incident, for example when a canary run has come in since; tell the routes.
+
+        What nobody was told of, and now shows to be planned, is closed as a known change.
 
         Raises:
             IncidentError: There is no such incident, or it is resolved.
@@ -107,7 +113,32 @@ class Book(Shelf):
                 raise IncidentError("state", f"incident {incident.id} is resolved")
             if (verdict.drift_class, verdict.cause) == (incident.verdict.drift_class, incident.verdict.cause):
                 return Change("unchanged", incident)
-            return self._judged(file, incident, verdict, incident.event, self._now(), note)
+            now_ns = _after(incident, self._now())
+            planned = None if incident.paged or not pages(verdict) else self._planned(incident.event, verdict)
+            if planned is not None:
+                level = severity(verdict, incident.event)
+                incident = msgspec.structs.replace(incident, verdict=verdict, severity=level, updated_ns=now_ns)
+                incident = _as_planned(incident, planned)
+                self._keep(file, incident, HEADWATCH, "resolved", incident.silenced_why)
+                enqueue(file, incident, "resolved", self._routes, page=False)
+                return Change("known_change", incident, rebase=True)
+            if pages(verdict):
+                incident = _quietened(incident, self._quiet(incident.event, verdict, shadow=shadow))
+            return self._judged(file, incident, verdict, incident.event, now_ns, note)
+
+    def wake(self, id: str, *, shadow: bool = False) -> Change:  # noqa: A002
+        """Page an incident whose evidence is still there once nothing keeps it quiet any more.
+
+        Raises:
+            IncidentError: There is no such incident.
+        """
+        with self._ledger.change() as file:
+            incident = self.get(id)
+            live = incident.silenced and incident.state != "resolved"
+            if not live or self._quiet(incident.event, incident.verdict, shadow=shadow):
+                return Change("unchanged", incident)
+            incident = msgspec.structs.replace(_quietened(incident, ""), updated_ns=_after(incident, self._now()))
+            return Change("updated", self._tell(file, incident, incident.verdict, _OVER))
 
     def ack(self, id: str, who: str, note: str = "") -> Incident:  # noqa: A002
         """Say that *who* has seen an incident and looks after it.
@@ -118,6 +149,7 @@ class Book(Shelf):
         now_ns = self._now()
         with self._ledger.change() as file:
             incident = self.get(id)
+            now_ns = _after(incident, now_ns)
             if incident.state == "resolved":
                 raise IncidentError("state", f"incident {incident.id} is resolved already")
             incident = msgspec.structs.replace(
@@ -137,6 +169,7 @@ class Book(Shelf):
         now_ns = self._now()
         with self._ledger.change() as file:
             incident = self.get(id)
+            now_ns = _after(incident, now_ns)
             ended = incident.state == "resolved"
             incident = msgspec.structs.replace(
                 incident, state="resolved", ruling=ruling, updated_ns=now_ns, note=note or incident.note,
@@ -156,6 +189,7 @@ class Book(Shelf):
         now_ns = self._now() if now_ns is None else now_ns
         with self._ledger.change() as file:
             incident = self.get(id)
+            now_ns = _after(incident, now_ns)
             if incident.state == "resolved":
                 return Change("unchanged", incident)
             incident = msgspec.structs.replace(
@@ -166,20 +200,19 @@ class Book(Shelf):
         return Change("resolved", incident)
 
     def _new(
-        self, file: sqlite3.Connection, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int, silent: str
-    ) -> Change:
-        planned = planned_by(event, verdict, self._deploys_before(event))
+        self, file: sqlite3.Connection, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int, silent: str,
+        planned: DeployEvent | None,
+    ) -> Change:  # fmt: skip
         page = pages(verdict) and not silent and planned is None
         incident = Incident(
             id=event_id(event), state="open", severity=severity(verdict, event), opened_ns=now_ns, updated_ns=now_ns,
             event=event, verdict=verdict, exhibits=exhibits, silenced=bool(silent), silenced_why=silent, paged=page,
         )  # fmt: skip
         if planned is not None:
-            incident = msgspec.structs.replace(
-                incident, state="resolved", resolved_ns=now_ns, resolved_by=HEADWATCH, ruling="known_change", silenced=True,
-                silenced_why=f"planned: {planned.title}",
-            )  # fmt: skip
-        self._keep(file, incident, HEADWATCH, "opened", incident.silenced_why or verdict.sentence)
+            incident = _as_planned(incident, planned)
+        self._keep(file, incident, HEADWATCH, "opened", silent or verdict.sentence)
+        if planned is not None:  # with a line of its own, from which the new normal is learned after a kill
+            note_change(file, incident.id, now_ns, HEADWATCH, "resolved", incident.silenced_why)
         self._add_event(file, incident, event)
         enqueue(file, incident, "opened" if planned is None else "resolved", self._routes, page=page)
         self._prune(file)
@@ -189,25 +222,29 @@ class Book(Shelf):
 
     def _merge(
         self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, verdict: Verdict, exhibits: Exhibits,
-        now_ns: int, silent: str,
+        now_ns: int, *, shadow: bool,
     ) -> Change:  # fmt: skip
         """Add *event* to *incident*; its verdict takes over where it explains more, and a silence that has ended is over.
 
         Where nobody was to be told of it until now, the page shows what *event* found: it is frozen when it matters.
         """
         self._add_event(file, incident, event)
-        incident = msgspec.structs.replace(incident, updated_ns=now_ns)
-        self._keep(file, incident, HEADWATCH, "merged", verdict.sentence)
+        now_ns = _after(incident, now_ns)
+        takes_over = _explains_more(verdict, incident.verdict)
+        told = verdict if takes_over else incident.verdict
+        silent = self._quiet(event, told, shadow=shadow)
         woken = incident.silenced and not silent
-        if woken:
-            incident = msgspec.structs.replace(incident, silenced=False, silenced_why="")
-        if _explains_more(verdict, incident.verdict):
+        incident = msgspec.structs.replace(incident, updated_ns=now_ns)
+        if woken or pages(told):
+            incident = _quietened(incident, silent)
+        self._keep(file, incident, HEADWATCH, "merged", verdict.sentence)
+        if takes_over:
             if pages(verdict) and not pages(incident.verdict):
                 incident = msgspec.structs.replace(incident, event=event, exhibits=exhibits)
             return self._judged(file, incident, verdict, event, now_ns, "with later evidence")
         if woken:
-            self._tell(file, incident, incident.verdict, "silence is over and the evidence is not")
-        return Change("merged", self.get(incident.id))
+            return Change("updated", self._tell(file, incident, incident.verdict, _OVER))
+        return Change("merged", incident)
 
     def _judged(
         self, file: sqlite3.Connection, incident: Incident, verdict: Verdict, event: DriftEvent, now_ns: int, note: str
@@ -230,6 +267,7 @@ class Book(Shelf):
         self, file: sqlite3.Connection, incident: Incident, event: DriftEvent, now_ns: int, silent: str
     ) -> Change:
         page = pages(incident.verdict) and not silent
+        now_ns = _after(incident, now_ns)
         incident = msgspec.structs.replace(
             incident, state="open", updated_ns=now_ns, resolved_ns=0, resolved_by="", ruling=None,
             reopened=incident.reopened + 1, silenced=bool(silent), silenced_why=silent, paged=page,
@@ -239,14 +277,19 @@ class Book(Shelf):
         enqueue(file, incident, "opened", self._routes, page=page)
         return Change("reopened", incident)
 
+    def _quiet(self, event: DriftEvent, verdict: Verdict, *, shadow: bool) -> str:
+        """Return why a page of *event* would be kept from being sent now; empty where it would not."""
+        return "shadow mode" if shadow else self._silence(event, verdict)
+
     def _silence(self, event: DriftEvent, verdict: Verdict) -> str:
         for one in self.calendar.silences():
             if one.matches(event, verdict, self._now()):
                 return f"silence {one.number} by {one.who}" + (f": {one.why}" if one.why else "")
         return ""
 
-    def _deploys_before(self, event: DriftEvent) -> list[DeployEvent]:
-        return self.calendar.deploys(event.since_ns - int(_MAINTENANCE_SECONDS * 1e9), event.time_ns + 1)
+    def _planned(self, event: DriftEvent, verdict: Verdict) -> DeployEvent | None:
+        deploys = self.calendar.deploys(event.since_ns - int(MAX_PLANNED_SECONDS * 1e9), event.time_ns + 1)
+        return planned_by(event, verdict, deploys)
 
     def _keep(self, file: sqlite3.Connection, incident: Incident, who: str, what: str, note: str) -> None:
         self._put(file, incident)
@@ -256,6 +299,28 @@ class Book(Shelf):
         kept = file.execute("SELECT count(*) FROM event WHERE incident = ?", (incident.id,)).fetchone()[0]
         body = msgspec.json.encode(event) if kept < EVENTS_KEPT else b""
         file.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (event_id(event), incident.id, event.time_ns, body))
+
+
+def _after(incident: Incident, now_ns: int) -> int:
+    """Return *now_ns*, or a time just after the last change of *incident*.
+
+    Detection goes by the ends of windows and people by the clock on the wall, which is ahead; what keeps an incident by the
+    time of its last change must not take an earlier one for the latest.
+    """
+    return max(now_ns, incident.updated_ns + 1)
+
+
+def _quietened(incident: Incident, silent: str) -> Incident:
+    """Return *incident* with what keeps it quiet now, if anything does; one that has paged stays one that has."""
+    return incident if incident.paged else msgspec.structs.replace(incident, silenced=bool(silent), silenced_why=silent)
+
+
+def _as_planned(incident: Incident, planned: DeployEvent) -> Incident:
+    """Return *incident* closed with its last change, as what *planned* was to bring."""
+    return msgspec.structs.replace(
+        incident, state="resolved", resolved_ns=incident.updated_ns, resolved_by=HEADWATCH, ruling="known_change",
+        silenced=True, silenced_why=f"planned: {planned.title}",
+    )  # fmt: skip
 
 
 def event_id(event: DriftEvent) -> str:

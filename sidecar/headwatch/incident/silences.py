@@ -4,8 +4,10 @@ A silence says which class, model and route; what it leaves empty it matches all
 opened, listed and shown, and only the page is not sent.
 
 A release that was marked with a planned duration opens a maintenance window.  What begins inside is what was planned: it is
-recorded as a known change, closed at once, and the baselines are learned anew from there.  Some causes no release plans, and
-those page all the same: injections, and documents that are forbidden, of another tenant, or gone.
+recorded as a known change, closed at once, and the baselines are learned anew from there.  Of a canary nobody knows when it
+began, only that it lies between two runs: it began inside where the maintenance window holds any of the time between them.
+Some causes no release plans, and those page all the same: injections, and documents that are forbidden, of another tenant, or
+gone.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from headwatch.findings import DeployEvent, DriftEvent, Verdict
 
+MAX_PLANNED_SECONDS = 7 * 86_400.0
+"""The longest maintenance window: releases are looked for so far back from an event."""
 NEVER_PLANNED = frozenset({"injection", "forbidden_documents", "other_tenant", "documents_absent"})
 
 
@@ -53,8 +57,9 @@ def planned_by(event: DriftEvent, verdict: Verdict, deploys: Iterable[DeployEven
     if verdict.cause in NEVER_PLANNED:
         return None
     slack_ns = int(TOGETHER_WINDOWS * event.window_seconds * 1e9)
+    latest_ns = min((one.seen_ns for one in event.evidence if one.seen_ns), default=event.since_ns)
     for one in deploys:
         end_ns = one.time_ns + int(one.planned_seconds * 1e9)
-        if one.planned_seconds > 0 and one.time_ns - slack_ns <= event.since_ns <= end_ns:
+        if one.planned_seconds > 0 and event.since_ns <= end_ns and one.time_ns - slack_ns <= latest_ns:
             return one
     return None

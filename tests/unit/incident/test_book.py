@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -19,45 +18,8 @@ from headwatch.incident.outbox import Outbox
 
 from .cases import MINUTE, NOTHING, START, event, heads, signal, telemetry, verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 ABSENT = signal("documents_absent", 0.0, 0.9)
 NO_DOCUMENTS = event(ABSENT)
-ROUTES = ("webhook", "grafana")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now_ns = START + 6 * MINUTE
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-    def pass_minutes(self, minutes: float) -> None:
-        self.now_ns += int(minutes * MINUTE)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def book(tmp_path: Path, clock: Clock) -> Iterator[Book]:
-    book = Book(tmp_path / "incidents.db", clock, routes=ROUTES)
-    yield book
-    book.close()
-
-
-@pytest.fixture
-def outbox(tmp_path: Path, clock: Clock, book: Book) -> Iterator[Outbox]:
-    outbox = Outbox(tmp_path / "incidents.db", clock)
-    yield outbox
-    outbox.close()
 
 
 def sent(outbox: Outbox) -> list[tuple[str, str, bool]]:
