@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -176,15 +177,15 @@ class DriftEngine:
         self._last = Step(status, event, would_page=event is not None and self._config.shadow)
         return self._last
 
-    def save(self) -> None:
-        """Make the windows that were taken lasting, all or nothing."""
+    def save(self, further: Mapping[str, object] = MappingProxyType({})) -> None:
+        """Make the windows that were taken lasting, with *further* facts about them, all or nothing."""
         facts = {
             "course": msgspec.to_builtins(self._course), "frozen": sorted(self._frozen), "evidence_from": self._evidence_from,
             "status": msgspec.to_builtins(self._last.status) if self._last is not None else None,
         }  # fmt: skip
         states = {key.text: to_bytes(item.monitor.save()) for key, item in self._watched.items()}
         promotion, version = self._keeper.save(Changes(
-            window=self.window, promotion=self._promotion, version=self._version, facts=facts, states=states,
+            window=self.window, promotion=self._promotion, version=self._version, facts={**further, **facts}, states=states,
             suspect=self._marked, newcomers=self._newcomers, baseline=self._learned, promote=self._promote,
         ))  # fmt: skip
         if self._promote:

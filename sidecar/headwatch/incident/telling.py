@@ -52,5 +52,6 @@ def tells_apart(chosen: DriftClass, runner_up: DriftClass, canary: CanaryState) 
             "traffic": "nothing needs to: fixed prompts do not change with what users ask",
         }[runner_up]
     if canary == "none" and {chosen, runner_up} == {"model", "traffic"}:
-        return "fixed prompts, which are not sent: set canary.endpoint and pin a fingerprint while all is well"
+        return ("fixed prompts, of which none has come of late: `headwatch canary explain` says why; where none are sent, set "
+                "canary.endpoint and pin a fingerprint while all is well")  # fmt: skip
     return _PAIRS.get((chosen, runner_up)) or _PAIRS[runner_up, chosen]

@@ -4,7 +4,8 @@ Certain means by stated bounds instead of by evidence that adds up: such finding
 A canary's threshold is learned with its fingerprint; a fault of telemetry is counted, not estimated; traffic pages nobody.
 One bad window is an accident: a fault of telemetry, and a change of traffic, must last for :data:`LASTING_WINDOWS`.
 
-Everything here follows from the windows that are kept in the history, so a restart knows what it knew before.
+Everything here follows from the windows that are kept in the history, so a restart knows what it knew before; but for how long
+what is there now has been there, which may be longer than :data:`WINDOWS`: that is saved with the state of detection.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from headwatch.drift.traffic import traffic_evidence
 from headwatch.findings import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from headwatch.drift.telemetry import TelemetryBaseline
     from headwatch.drift.traffic import TrafficBaseline
@@ -33,11 +34,16 @@ _TRAFFIC_WINDOWS = 5
 
 
 class Recent:
-    """The last :data:`WINDOWS` windows.  *usual* returns what traffic and telemetry are like in the baseline in force."""
+    """The last :data:`WINDOWS` windows.
+
+    *usual* returns what traffic and telemetry are like in the baseline in force; *lasting* is what :attr:`lasting` was after
+    the last of *windows*.
+    """
 
     def __init__(
-        self, windows: Iterable[ObservedWindow], usual: Callable[[], tuple[TrafficBaseline, TelemetryBaseline]]
-    ) -> None:
+        self, windows: Iterable[ObservedWindow], usual: Callable[[], tuple[TrafficBaseline, TelemetryBaseline]],
+        lasting: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self._usual = usual
         self._windows: deque[ObservedWindow] = deque(maxlen=WINDOWS)
         self._faults: deque[dict[str, Evidence]] = deque(maxlen=WINDOWS)
@@ -46,8 +52,12 @@ class Recent:
         """Of each window: in what traffic differs from the baseline's, by name."""
         self.model = ""
         """The model that was seen last: what headwatch's own state is filed under."""
+        self.lasting: dict[str, int] = {}
+        """Since when each thing that is there has been in every window, or canary run; by kind and name."""
         for window in windows:
             self.add(window)
+        if lasting is not None:
+            self.lasting = dict(lasting)
 
     def add(self, window: ObservedWindow) -> None:
         """Take the next window."""
@@ -58,6 +68,24 @@ class Recent:
         self._faults.append({one.name: one for one in faults})
         asked = traffic_evidence(self._last(_TRAFFIC_WINDOWS), traffic, self.model)
         self._asked.append({one.name: one for one in asked})
+        self.lasting = self._lasting_now(window)
+
+    def since(self, evidence: Evidence) -> int:
+        """Return since when *evidence*, which is there now, has been there; of a canary: since its first failed run."""
+        return self.lasting.get(f"{evidence.kind}:{evidence.name}", evidence.seen_ns or evidence.since_ns)
+
+    def _lasting_now(self, window: ObservedWindow) -> dict[str, int]:
+        """Return :attr:`lasting` after *window*; where it was not looked, it does not say that something was away."""
+        looked = {"telemetry": bool(window.telemetry), "traffic": window.traffic.get("requests", 0.0) > 0.0}
+        there = {name: since for name, since in self.lasting.items() if not looked.get(name.partition(":")[0], False)}
+        for kind, found in (("telemetry", self._faults[-1]), ("traffic", self._asked[-1])):
+            there |= {name: self.lasting.get(name, window.start_ns) for name in (f"{kind}:{one}" for one in found)}
+        for run in window.canaries:
+            if run.failed:
+                there.setdefault(f"canary:{run.prompt}", run.time_ns)
+            else:
+                there.pop(f"canary:{run.prompt}", None)
+        return there
 
     @property
     def windows(self) -> tuple[ObservedWindow, ...]:
@@ -91,20 +119,32 @@ class Recent:
         """Return the latest run of each canary prompt."""
         return {run.prompt: run for window in self._windows for run in window.canaries}
 
-    def canary(self) -> CanaryExhibit | None:
-        """Return the run that says most: of the latest of each prompt, the failed one that deviates most, else the latest."""
-        runs = self.canaries().values()
+    def canary(self, without: Collection[str] = ()) -> CanaryExhibit | None:
+        """Return the run that says most: of the latest of each prompt, the failed one that deviates most, else the latest.
+
+        *without*: prompts that are left out.
+        """
+        runs = [run for run in self.canaries().values() if run.prompt not in without]
         return max(runs, key=lambda run: (run.failed, _deviation(run) if run.failed else 0.0, run.time_ns), default=None)
+
+    def unheard_ns(self) -> int:
+        """Return how much time of the windows kept has passed since the last canary run ended.
+
+        Time in which nobody looked is no time without canaries: a sidecar that was away has its first run before it.
+        """
+        latest = max((run.time_ns for window in self._windows for run in window.canaries), default=0)
+        return sum(one.end_ns - max(one.start_ns, latest) for one in self._windows if one.end_ns > latest)
 
     def failed_canaries(self) -> tuple[Evidence, ...]:
         """Return the canary prompts whose latest run failed."""
         return tuple(
             Evidence(
                 "canary", run.prompt, self.model, "", "", 0.0, 0.0, run.deviation, _deviation(run),
-                self._passed_last(run), heads=run.heads, note=run.note,
+                since_ns, heads=run.heads, note=run.note, seen_ns=seen_ns,
             )
             for run in self.canaries().values()
             if run.failed
+            for since_ns, seen_ns in (self._began(run),)
         )  # fmt: skip
 
     def over(self, event: DriftEvent, windows: int) -> bool:
@@ -123,12 +163,16 @@ class Recent:
                     return False
         return True
 
-    def _passed_last(self, failed: CanaryExhibit) -> int:
-        """Return when the prompt of *failed* passed for the last time before: the change lies after it."""
+    def _began(self, failed: CanaryExhibit) -> tuple[int, int]:
+        """Return when the prompt of *failed* passed for the last time before, and failed for the first time since.
+
+        The change lies between the two.  Where no pass is kept, both are the first failure.
+        """
         runs = [run for window in self._windows for run in window.canaries if run.prompt == failed.prompt]
         passed = [run.time_ns for run in runs if not run.failed]
         failures = [run.time_ns for run in runs if run.failed and run.time_ns > max(passed, default=0)]
-        return max(passed, default=min(failures, default=failed.time_ns))
+        seen_ns = min(failures, default=failed.time_ns)
+        return max(passed, default=seen_ns), seen_ns
 
     def _last(self, count: int) -> list[ObservedWindow]:
         return list(self._windows)[-count:]

@@ -5,7 +5,11 @@ detection is saved last.  A window that was kept and not saved is stepped again 
 book knows it already.  So an incident is opened once for one cause, and none is lost.
 
 An event that heads or signals made is judged with a canary run that is younger than the change, where canaries are sent: it
-waits for one, for :data:`HOLD_WINDOWS` at most.  Nothing is saved while it waits.
+waits for one, for :data:`HOLD_WINDOWS` at most.  Nothing is saved while it waits.  What it cannot tell from traffic is judged
+again with the next run, and as if no canaries were sent once they have not run for :data:`OVERDUE_INTERVALS`.
+
+What was kept quiet (a silence, shadow mode) and is still there pages when nothing keeps it quiet any more.  What a person has
+ruled to be no news is none for as long as it goes on.
 
 Cost: that of :mod:`headwatch.drift.engine`, and one SQLite transaction a change.
 """
@@ -20,10 +24,11 @@ from headwatch.drift.engine import DriftEngine
 from headwatch.drift.keeper import Keeper
 from headwatch.findings import Case, DriftEvent
 from headwatch.history.file import History
-from headwatch.incident.book import Book
+from headwatch.incident.book import Book, event_id
 from headwatch.incident.exhibits import exhibits_of
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import routes_of
+from headwatch.incident.paint import clean
 from headwatch.incident.table import UNTOLD
 from headwatch.incident.triage import triage
 from headwatch.places import DRIFT_STATE, HISTORY
@@ -34,13 +39,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headwatch.config import Config
-    from headwatch.findings import DriftStatus, Evidence, Incident
+    from headwatch.findings import CanaryExhibit, DriftStatus, Evidence, Incident
     from headwatch.incident.book import Change
     from headwatch.observed import ObservedWindow
 
 logger = logging.getLogger("headwatch.watch")
 
 HOLD_WINDOWS = 2
+OVERDUE_INTERVALS = 3
+"""Intervals without a run after which canaries do not run, as the alert rules have it."""
 _SETTLED = frozenset({"known_change", "false_page"})
 """Rulings after which what goes on as it was is no news."""
 _SETTLED_NS = 7 * 86_400 * 10**9
@@ -85,17 +92,24 @@ class Watch:
         self.book = Book(
             folder / FILE_NAME, now, routes=routes_of(config.incident), reopen_seconds=config.incident.reopen_seconds
         )
-        before = self.engine.window
-        self._recent = Recent(self.history.read(max(before - WINDOWS, 0), before), self.engine.usual)
+        self._recent = self._last_windows(self.engine.window)
         self._held: tuple[DriftEvent, int] | None = None
         """An event that waits for a canary run, and the last window that it waits for."""
         self._ruled = 0
+        self._accepted: set[str] = set()
+        """Events that are the new normal: those that this life has seen to."""
 
     def close(self) -> None:
         """Close the files."""
         self.book.close()
         self._keeper.close()
         self.history.close()
+
+    def _last_windows(self, last: int) -> Recent:
+        """Return what was known after window *last*, the last one that was saved."""
+        numbers = self.history.numbers(0, last)[-WINDOWS:]
+        windows = self.history.read(numbers[0], last) if numbers else ()
+        return Recent(windows, self.engine.usual, self._keeper.facts().get("lasting"))
 
     def catch_up(self) -> tuple[Seen, ...]:
         """Take the windows that were kept before a kill and not saved."""
@@ -111,14 +125,16 @@ class Watch:
             return Seen(self.engine.step(window).status, ())
         changes = [*self._obey()]
         step = self.engine.step(window)
+        overdue = self._overdue()
         self._recent.add(window)
         changes += self._judge(step.event, window)
         changes += self._certain(window)
-        changes += self._judge_again(window)
+        changes += self._judge_again(window, overdue=self._overdue() and not overdue)
+        changes += self._wake()
         changes += self._close(window)
         self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
         if self._held is None:
-            self.engine.save()
+            self.engine.save({"lasting": self._recent.lasting})
         for change in changes:
             _log(change)
         return Seen(step.status, tuple(changes))
@@ -148,6 +164,30 @@ class Watch:
         run = self._recent.canary()
         return run is not None and run.time_ns >= event.since_ns
 
+    def _overdue(self) -> bool:
+        """Return whether canaries do not run: none of the last windows has one, or it is too long ago."""
+        limit_ns = OVERDUE_INTERVALS * self._config.canary.interval_seconds * 1e9
+        return self._recent.canary() is None or self._recent.unheard_ns() > limit_ns
+
+    def _canary(self) -> CanaryExhibit | None:
+        """Return the run that triage is to weigh: not what was ruled to be no news, nor one that passed too long ago."""
+        run = self._recent.canary(self._settled_prompts())
+        return None if run is not None and not run.failed and self._overdue() else run
+
+    def _settled_prompts(self) -> set[str]:
+        return {one.name for one in self._recent.failed_canaries() if self._settled(one)}
+
+    def _settled(self, evidence: Evidence) -> bool:
+        """Return whether *evidence* is what an incident that was ruled to be no news has shown, and never went away since."""
+        since_ns = self._recent.since(evidence)
+        return any(
+            (one.kind, one.name) == (evidence.kind, evidence.name)
+            for incident in self.book.resolved_since(self._recent.windows[-1].end_ns - _SETTLED_NS)
+            if incident.ruling in _SETTLED and since_ns <= incident.resolved_ns
+            for event in (incident.event, *self.book.events(incident.id))
+            for one in event.evidence
+        )
+
     def _certain(self, window: ObservedWindow) -> Iterable[Change]:
         """Open what needs no evidence that adds up, where no incident shows it already."""
         known = {
@@ -156,11 +196,10 @@ class Watch:
             for event in (incident.event, *self.book.events(incident.id))
             for one in event.evidence
         }
-        ruled = [one for one in self.book.resolved_since(window.end_ns - _SETTLED_NS) if one.ruling in _SETTLED]
         if self._held is not None:
             known |= {("traffic", one.name) for one in self._recent.asked()}  # a page is about to weigh it
         for found in (self._recent.failed_canaries(), self._recent.faults(), self._recent.asked()):
-            new = tuple(one for one in found if (one.kind, one.name) not in known and not _settled(one, ruled))
+            new = tuple(one for one in found if (one.kind, one.name) not in known and not self._settled(one))
             if new:
                 yield self._open(self._event(new, window), window)
 
@@ -176,7 +215,7 @@ class Watch:
 
     def _case(self, event: DriftEvent) -> Case:
         return Case(
-            event=event, canary=self._recent.canary(), telemetry=self._recent.faults_since(event.since_ns),
+            event=event, canary=self._canary(), telemetry=self._recent.faults_since(event.since_ns),
             traffic=self._recent.asked_since(event.since_ns),
             deploys=tuple(self.book.calendar.deploys(event.since_ns - _NEAR_NS, event.time_ns + 1)),
         )  # fmt: skip
@@ -189,13 +228,45 @@ class Watch:
             self._rebase(event)
         return change
 
-    def _judge_again(self, window: ObservedWindow) -> Iterable[Change]:
-        """Give incidents that nothing explained another verdict, where a canary run has come in since."""
-        if not window.canaries:
+    def _judge_again(self, window: ObservedWindow, *, overdue: bool) -> Iterable[Change]:
+        """Give incidents that nothing explained another verdict, where a canary run has come in since.
+
+        *overdue*: from this window on canaries do not run, so that none will come.
+        """
+        settled = self._settled_prompts()
+        if overdue:
+            why = f"canaries have not run for {OVERDUE_INTERVALS} intervals"
+        elif any(run.prompt not in settled for run in window.canaries):
+            why = "a canary run came in since"
+        else:
             return
         for incident in self.book.open_incidents():
             if incident.verdict.cause == UNTOLD:
-                change = self.book.reclassify(incident.id, triage(self._case(incident.event)), "a canary run came in since")
+                verdict = triage(self._case(incident.event))
+                change = self.book.reclassify(incident.id, verdict, why, shadow=self._config.drift.shadow)
+                if change.rebase:
+                    self._rebase(incident.event)
+                if change.action != "unchanged":
+                    yield change
+
+    def _wake(self) -> Iterable[Change]:
+        """Page what was kept quiet and is still there, once nothing keeps it quiet.
+
+        Evidence that adds up is found again and pages then; what is certain is found once, so it is looked for here.
+        """
+        there = {
+            (one.kind, one.name)
+            for found in (self._recent.failed_canaries(), self._recent.faults(), self._recent.asked())
+            for one in found
+            if one.kind != "traffic" or one.name.startswith("template:")  # other traffic wakes nobody
+        }
+        for incident in self.book.open_incidents():
+            if incident.silenced and any(
+                (one.kind, one.name) in there
+                for event in (incident.event, *self.book.events(incident.id))
+                for one in event.evidence
+            ):
+                change = self.book.wake(incident.id, shadow=self._config.drift.shadow)
                 if change.action != "unchanged":
                     yield change
 
@@ -223,21 +294,20 @@ class Watch:
         return ()
 
     def _rebase(self, event: DriftEvent) -> None:
-        """Take what began with *event* as the new normal, unless that was done already."""
-        numbers = self.history.between(event.since_ns, event.time_ns)
-        if numbers and numbers[0] > self.engine.normal_since:
+        """Take what began with *event* as the new normal, unless that was done already; canaries too, where they still depart.
+
+        Said once in a life: it is a change that was ruled, and what is saved tells after a kill whether it was done.
+        """
+        if event_id(event) in self._accepted:
+            return
+        self._accepted.add(event_id(event))
+        numbers = self.history.between(event.since_ns, event.time_ns) or self.history.between(0, event.time_ns)[-1:]
+        anew = bool(numbers) and numbers[0] > self.engine.normal_since
+        if anew:
             self.engine.rebase(numbers[0])
-            if any(one.kind == "canary" for one in event.evidence):
-                self._pin_canary()
-
-
-def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:
-    """Return whether *evidence* is what an incident of *ruled* showed, and has not been away since."""
-    return any(
-        (one.kind, one.name) == (evidence.kind, evidence.name) and evidence.since_ns <= incident.event.time_ns
-        for incident in ruled
-        for one in incident.event.evidence
-    )
+        failing = {one.name for one in self._recent.failed_canaries() if self._recent.since(one) <= event.time_ns}
+        if any(one.kind == "canary" and (anew or one.name in failing) for one in event.evidence):
+            self._pin_canary()
 
 
 def _all_certain(event: DriftEvent) -> bool:
@@ -250,4 +320,4 @@ def _log(change: Change) -> None:
         return
     level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
     logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
-               incident.verdict.cause, incident.verdict.sentence)
+               incident.verdict.cause, clean(incident.verdict.sentence))

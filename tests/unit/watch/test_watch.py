@@ -222,3 +222,15 @@ def test_an_event_does_not_wait_for_the_next_one_of_its_cause(tmp_path: Path):
         watch.take(window(number + more, documents_absent=1.0, documents_unresolved=1.0))
     assert ("retrieval", "documents_absent") in live(watch)
     watch.close()
+
+
+def test_the_log_says_what_a_client_named_without_what_a_terminal_obeys(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    watch, number = taught(tmp_path)
+    caplog.set_level("INFO", "headwatch.watch")
+    for more in range(8):
+        seen = with_canary(window(number + more))
+        asked = {name: count for name, count in seen.traffic.items() if not name.startswith("route:")}
+        watch.take(replace(seen, traffic={**asked, "route:\x1b[2J\nERROR all is lost": 10.0}))
+    assert any("?[2J?ERROR" in line.getMessage() for line in caplog.records)
+    assert not any("\x1b" in line.getMessage() or "\n" in line.getMessage() for line in caplog.records)
+    watch.close()
