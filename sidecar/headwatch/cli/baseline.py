@@ -179,6 +179,7 @@ def _rollback(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None
 def _diff(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
     from headwatch.cli.output import print_json, print_table
     from headwatch.drift.versions import creep, differences, read_parts
+    from headwatch.incident.paint import clean
 
     del config
     other = _or_in_force(asked.other, keeper)
@@ -192,7 +193,7 @@ def _diff(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
     print(f"Version {other} against {asked.one}: {creep(mine, theirs):.3f} standard deviations (root mean square).")
     for name, labels in alone.items():
         for label in labels:
-            print(f"{name.replace('_', ' ')}: {label}")
+            print(f"{name.replace('_', ' ')}: {clean(label)}")
     print_table(
         ("rms, sd", "largest, sd", "of", "before", "after", "spread", "feature or signal", "stratum or scope"),
         [

@@ -12,16 +12,31 @@ MAX_TITLE = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from headwatch.cli.durations import duration
-
     parser.add_argument("title", help="what is released, in a few words")
     parser.add_argument("--revision", default="", help="of the model, image or index")
-    parser.add_argument("--planned", type=duration, default=0.0, metavar="DURATION",
-                        help="open a maintenance window of, for example, 30m: what begins in it is recorded as a known change, "
-                             "pages nobody, and baselines are learned anew")  # fmt: skip
+    parser.add_argument("--planned", type=_planned, default=0.0, metavar="DURATION",
+                        help="open a maintenance window of, for example, 30m (at most 7d): what begins in it is recorded as a "
+                             "known change, pages nobody, and baselines are learned anew")  # fmt: skip
     parser.add_argument("--who", help="who releases it (default: you)")
     parser.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def _planned(text: str) -> float:
+    """Return *text* in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no duration, or longer than a maintenance window is looked for.
+    """
+    from argparse import ArgumentTypeError
+
+    from headwatch.cli.durations import duration
+    from headwatch.incident.silences import MAX_PLANNED_SECONDS
+
+    seconds = duration(text)
+    if seconds > MAX_PLANNED_SECONDS:
+        raise ArgumentTypeError(f"{text!r}: a maintenance window lasts {MAX_PLANNED_SECONDS / 86_400:.0f} days at most")
+    return seconds
 
 
 def run(namespace: argparse.Namespace) -> int:

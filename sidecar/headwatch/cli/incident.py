@@ -190,13 +190,15 @@ def _resolve(asked: argparse.Namespace, _: Config, book: Book) -> None:
 
 def _print_change(asked: argparse.Namespace, incident: Incident) -> None:
     from headwatch.cli.output import print_json
+    from headwatch.incident.paint import clean
 
     if asked.json:
         print_json(incident)
         return
     ruling = f" as {incident.ruling.replace('_', ' ')}" if incident.ruling else ""
     who = incident.acknowledged_by if incident.state == "acknowledged" else incident.resolved_by
-    print(f"{incident.id} ({incident.verdict.drift_class}: {incident.verdict.cause}) is {incident.state} by {who}{ruling}.")
+    what = f"{incident.verdict.drift_class}: {incident.verdict.cause}"
+    print(f"{incident.id} ({what}) is {incident.state} by {clean(who)}{ruling}.")
     if incident.ruling == "known_change":
         print("Baselines are learned anew from where it began, at the sidecar's next window.")
 
@@ -234,11 +236,12 @@ def _silence(asked: argparse.Namespace, _: Config, book: Book) -> None:
 
 def _print_one_silence(asked: argparse.Namespace, silence: Silence, what: str) -> None:
     from headwatch.cli.output import print_json
+    from headwatch.incident.paint import clean
 
     if asked.json:
         print_json(silence)
     else:
-        about = ", ".join(part for part in (silence.drift_class, silence.model, silence.route) if part) or "everything"
+        about = ", ".join(clean(part) for part in (silence.drift_class, silence.model, silence.route) if part) or "everything"
         print(f"Silence {silence.number} of {about}: {what}.  Incidents are recorded all the same.")
 
 

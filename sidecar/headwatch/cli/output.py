@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headwatch.incident.paint import clean
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -35,8 +37,11 @@ def print_json(document: Any) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write *rows* under *heads*, columns aligned; the last column is not padded."""
-    lines = [heads, *rows]
+    """Write *rows* under *heads*, columns aligned; the last column is not padded.
+
+    Names of routes, languages and documents come from clients: what a terminal would obey is left out of every cell.
+    """
+    lines = [heads, *([clean(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
     for line in lines:
         padded = (cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=True))

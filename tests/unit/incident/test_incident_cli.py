@@ -154,6 +154,21 @@ def test_a_release_is_marked_before_the_sidecar_ever_ran(folder, capsys):
 def test_a_release_needs_a_title_and_a_duration_that_is_one(folder, capsys):
     assert "a title has 1 to 200 characters" in refused(capsys, "deploy-event", "  ")
     assert "give a duration up to a year" in refused(capsys, "deploy-event", "x", "--planned", "soon")
+    assert "a maintenance window lasts 7 days at most" in refused(capsys, "deploy-event", "x", "--planned", "14d")
+    assert main(["deploy-event", "x", "--planned", "7d"]) == 0
+
+
+def test_a_terminal_obeys_no_name_that_came_from_a_client(folder, capsys):
+    route = "hr\x1b]0;owned\x07\nhw-1  all is well"
+    book = Book(folder / "incidents.db")
+    id_ = book.open(event(signal("documents_absent", 0.0, 0.9, route=route)), verdict(), Exhibits()).incident.id
+    book.close()
+    assert main(["incident", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "hr?]0;owned??hw-1" in shown
+    assert main(["incident", "ack", id_, "--who", "ada\x1b[2J"]) == 0
+    shown += capsys.readouterr().out
+    assert set("\x1b\x07").isdisjoint(shown)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)])
