@@ -45,6 +45,7 @@ LEAST: dict[str, Least] = {
     "grounding_ratio": Least(effect=1.2, relative=0.10),
     "grounding_ratio_retrieval": Least(effect=1.2, relative=0.15),
     "document_mass": Least(effect=2.0, relative=0.15),
+    "document_mass_retrieval": Least(effect=2.0, relative=0.15),
     "top_document_share": Least(effect=1.2, relative=0.10),
     "rank_first_share": Least(effect=1.5, relative=0.15),
     "rank_middle_share": Least(effect=1.5, relative=0.15),
@@ -94,7 +95,16 @@ def _heads_with(canary: str) -> Callable[[Facts], bool]:
     return lambda facts: bool(facts.heads) and facts.canary == canary
 
 
-SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "source_broken", "shorter_documents", "injection"})
+def _middle(facts: Facts) -> Evidence | None:
+    """The middle against both ends: where one end falls as well, the order of the list says it better."""
+    ends = ("rank_first_share", "rank_last_share")
+    return None if any(facts.leaning(name, -1) for name in ends) else facts.signal("rank_middle_share", -1)
+
+
+SOFT = frozenset({
+    "documents_ignored", "history_preferred", "wrong_documents", "rank_order", "lost_in_the_middle", "source_broken",
+    "shorter_documents", "injection",
+})
 """Causes that other questions may pass for, where language or length shows that they are others: they are read from attention
 alone, from lengths, or from which sources the questions need."""
 COUNTED: dict[str, Sign] = {
@@ -103,8 +113,8 @@ COUNTED: dict[str, Sign] = {
 }  # fmt: skip
 """Figures that are read from the request itself and not measured in its rows, and the way that is bad."""
 HARM: dict[str, Sign] = COUNTED | {
-    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "source_presence.": -1, "stale_mass": 1,
-    "unreliable_mass": 1, "forbidden_mass": 1, "other_tenant_mass": 1, "instruction_focus": -1,
+    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "document_mass_retrieval": -1,
+    "source_presence.": -1, "stale_mass": 1, "unreliable_mass": 1, "forbidden_mass": 1, "other_tenant_mass": 1, "instruction_focus": -1,
 }  # fmt: skip
 """Figures that can claim a fault by themselves, and the way that is bad: documents that are read more harm nobody, and which
 sources or places of the list are read moves with the topics."""
@@ -173,6 +183,8 @@ ROWS: tuple[Row, ...] = (
         "the same documents come cut short (to {after} of their length, {before} before)"),
     Row("retrieval", "shorter_documents", 0.35, lambda f: f.signal("tokens_per_document", -1),
         "documents are shorter than before: cut, or other ones ({before} tokens each before, {after} now)"),
+    Row("retrieval", "shorter_documents", 0.35, lambda f: f.signal("document_tokens", -1),
+        "the documents of a prompt are shorter together: cut, fewer, or other ones ({before} tokens before, {after} now)"),
     Row("retrieval", "fewer_documents", 0.60, lambda f: f.signal("document_count", -1),
         "fewer documents are in the prompts ({before} before, {after} now)"),
     Row("retrieval", "source_broken", 0.90, lambda f: f.signal("source_presence.", -1),
@@ -203,8 +215,12 @@ ROWS: tuple[Row, ...] = (
         "no document stands out any more ({before} before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass", -1),
         "documents are in the prompts and draw less attention ({before} before, {after} now)"),
-    Row("retrieval", "documents_ignored", 0.55, lambda f: f.signal("history_mass", 1) and f.signal("document_mass", -1),
-        "earlier turns are read in place of the documents ({before} before, {after} now)"),
+    Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass_retrieval", -1),
+        "the heads that read documents draw less from them ({before} before, {after} now)"),
+    Row("retrieval", "history_preferred", 0.55, lambda f: f.signal("history_mass", 1),
+        "earlier turns are read in place of the documents ({after} of the two, {before} before)"),
+    Row("retrieval", "lost_in_the_middle", 0.55, _middle,
+        "documents between the first and the last are read less than their share ({before} of it before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.40, lambda f: f.signal("unread_share", 1),
         "more of the documents is paid for and not read ({after} of tokens, {before} before)"),
     Row("retrieval", "wrong_documents", 0.30,

@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from headwatch.drift.signals import SIGNALS
 from headwatch.findings import CLASSES, DeployEvent
 from headwatch.incident.facts import Facts
 from headwatch.incident.severity import louder, pages, severity
@@ -31,6 +32,7 @@ PASSED, FAILED = canary(failed=False), canary(failed=True, hint="weights")
         (signal("document_wholeness", 1.0, 0.35), "truncated_documents"),
         (signal("grounding_ratio_retrieval", 0.6, 0.4), "wrong_documents"),
         (signal("document_mass", 0.3, 0.2), "documents_ignored"),
+        (signal("document_mass_retrieval", 0.6, 0.4), "documents_ignored"),
         (signal("other_tenant_mass", 0.0, 0.1), "other_tenant"),
         (signal("forbidden_mass", 0.0, 0.1), "forbidden_documents"),
         (signal("unreliable_mass", 0.0, 0.1), "unreliable_documents"),
@@ -41,6 +43,34 @@ def test_a_figure_of_retrieval_that_moved_is_retrieval_with_its_cause(found, cau
     assert (told.drift_class, told.cause) == ("retrieval", cause)
     assert told.confidence > 0.5
     assert pages(told)
+
+
+@pytest.mark.parametrize("definition", [one for one in SIGNALS.values() if one.direction], ids=lambda one: one.name)
+def test_every_signal_that_gets_worse_by_itself_can_wake_somebody(definition):
+    name = definition.name + ("wiki" if definition.name.endswith(".") else "")
+    worse = (0.1, 0.9) if definition.direction > 0 else (0.9, 0.1)
+    told = triage(case(signal(name, *(100 * figure for figure in worse)), run=PASSED))
+    assert told.drift_class in {"retrieval", "injection"}
+    assert pages(told)
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [(signal("history_mass", 0.1, 0.6), "history_preferred"), (signal("rank_middle_share", 0.9, 0.2), "lost_in_the_middle")],
+)
+def test_what_other_questions_may_bring_about_too_pages_with_traffic_as_the_runner_up(found, cause):
+    told = triage(case(heads(), found, run=PASSED))
+    assert (told.drift_class, told.cause, told.runner_up) == ("retrieval", cause, "traffic")
+    assert 0.4 < told.confidence < 0.5
+    longer = triage(case(heads(), found, run=PASSED, traffic=(traffic("length", 400, 900),)))
+    assert not pages(longer), "a longer conversation draws more mass by itself"
+
+
+def test_what_moves_from_one_end_of_the_list_to_the_other_is_its_order_and_not_the_middle():
+    moved = (signal("rank_first_share", 1.6, 0.8), signal("rank_last_share", 0.7, 1.5), signal("rank_middle_share", 0.9, 0.6))
+    told = triage(case(heads(), *moved, run=PASSED))
+    assert (told.drift_class, told.cause) == ("retrieval", "rank_order")
+    assert not any("lost_in_the_middle" in one for one in told.why)
 
 
 @pytest.mark.parametrize("hint", ["weights", "precision", "template", "layer", "head", "adapter"])

@@ -111,6 +111,15 @@ def test_calibrated_heads_are_preferred_where_there_are_any() -> None:
     assert (found["grounding_ratio"], found["grounding_ratio_retrieval"]) == (0.5, 0.8)
 
 
+def test_the_mass_on_documents_of_the_calibrated_heads_is_there_where_they_define_it() -> None:
+    made = record(THREE, (10, 10, 10), (0.4, 0.3, 0.3), kinds={"document": 0.3})
+    assert "document_mass_retrieval" not in values(made)
+    calibrated = replace(made, reading_retrieval_heads=reading((0.8, 0.1, 0.1), kinds={"document": 0.7}))
+    assert values(calibrated)["document_mass_retrieval"] == pytest.approx(0.7)
+    undefined = replace(made, reading_retrieval_heads=reading((0.8, 0.1, 0.1)))
+    assert "document_mass_retrieval" not in values(undefined)
+
+
 def test_history_is_held_against_documents_where_there_are_both() -> None:
     both = record(THREE, (10, 10, 10), (0.4, 0.3, 0.3), kinds={"history": 0.1, "document": 0.3})
     assert values(both)["history_mass"] == pytest.approx(0.25)
