@@ -76,6 +76,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """When it began, as well as the evidence tells."""
     heads: tuple[HeadFinding, ...] = ()
     note: str = ""
+    standard_error: float = 0.0
+    """Of *effect*, in the same unit, of windows that follow each other as slowly as in the baseline; 0: not known."""
 
 
 class DriftEvent(msgspec.Struct, frozen=True):

@@ -109,3 +109,8 @@ class ObservedWindow:
     """Canary runs that ended in the window."""
     deploys: tuple[DeployEvent, ...] = ()
     """Releases that were marked in the window."""
+
+
+def closed_by_count(window: ObservedWindow, nominal_seconds: float) -> bool:
+    """Return whether *window* was closed by a count of requests: its number then tells neither its time nor its length."""
+    return window.number != window.start_ns // int(nominal_seconds * 1e9)

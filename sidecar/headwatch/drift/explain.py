@@ -22,7 +22,7 @@ from headwatch.drift.parts import sources
 from headwatch.drift.short import SPREAD_WINDOWS
 from headwatch.drift.stratum import StratumMonitor
 from headwatch.findings import DriftEvent, Evidence, HeadFinding
-from headwatch.observed import DRIFT_FEATURES
+from headwatch.observed import DRIFT_FEATURES, closed_by_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -112,11 +112,14 @@ class Explainer:
         found = found[:MOST_EVIDENCE]
         routes = {evidence.route for evidence in found if evidence.log10_evidence > 0 and evidence.route}
         starts = {int(start) for read in series.values() for start in read.starts if start >= since_ns}
+        windows_since = max(len(starts), 1)
+        measured = closed_by_count(window, self._window_seconds) and bool(starts)
         return DriftEvent(
             time_ns=window.end_ns, since_ns=since_ns, model=leading.model if leading is not None else "",
             route=routes.pop() if len(routes) == 1 else "", evidence=tuple(found),
             log10_evidence=float(np.log10(max(clock, 1.0))), interval_windows=self._interval,
-            window_seconds=self._window_seconds, windows_since=max(len(starts), 1),
+            window_seconds=(window.end_ns - min(starts)) / 1e9 / windows_since if measured else self._window_seconds,
+            windows_since=windows_since,
         )  # fmt: skip
 
     def _chosen(self, clock: float) -> dict[Key, list[_Candidate]]:
@@ -154,9 +157,10 @@ class Explainer:
         before, now, size, note = moved.in_short(part.known[index], heads)
         if spread:
             note = f"the spread changed, to {_spread(levels[start:]):.1f} times what it was{'; ' if note else ''}{note}"
+        error = part.streams.noise.error(len(levels) - start)[index]
         return Evidence(
             part.kind, part.names[index], part.model, part.route, part.label, log10, before, now, size, int(read.starts[start]),
-            heads, note,
+            heads, note, float(error),
         )  # fmt: skip
 
     def _heads(
@@ -185,12 +189,14 @@ class Explainer:
             effect, after = _mean(levels), _mean(np.stack([view.values[:, 0] for view in read.views])[recent])
             before = after - effect * part.streams.scale[:, 0]
             counts = (~np.isnan(levels)).sum(axis=0)
+            errors = [float(part.streams.noise.error(int(count))[index]) for index, count in enumerate(counts)]
             evidence = evidence_of(self._watched[key], self._families)
             for index, name in enumerate(part.names):
-                if (part.label, name) not in shown and abs(effect[index]) * np.sqrt(counts[index]) >= _MOVED:
+                if (part.label, name) not in shown and abs(effect[index]) >= _MOVED * errors[index]:
                     found.append(Evidence(
                         "signal", name, part.model, part.route, part.label, float(np.log10(max(evidence[index], 1.0))),
                         float(before[index]), float(after[index]), float(effect[index]), since_ns,
+                        standard_error=errors[index],
                     ))  # fmt: skip
         return sorted(found, key=lambda evidence: -abs(evidence.effect))
 

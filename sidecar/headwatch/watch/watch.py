@@ -26,6 +26,7 @@ from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import routes_of
 from headwatch.incident.table import UNTOLD
 from headwatch.incident.triage import triage
+from headwatch.observed import closed_by_count
 from headwatch.places import DRIFT_STATE, HISTORY
 from headwatch.watch.recent import WINDOWS, Recent
 
@@ -167,11 +168,14 @@ class Watch:
     def _event(self, evidence: tuple[Evidence, ...], window: ObservedWindow) -> DriftEvent:
         since = min(one.since_ns for one in evidence)
         routes = {one.route for one in evidence}
+        windows = [one for one in self._recent.windows if one.end_ns > since] or [window]
+        nominal = self._config.window.seconds
+        lasted_ns = sum(one.end_ns - one.start_ns for one in windows)
         return DriftEvent(
             time_ns=window.end_ns, since_ns=since, model=evidence[0].model, route=routes.pop() if len(routes) == 1 else "",
             evidence=evidence, log10_evidence=0.0, interval_windows=self.engine.interval,
-            window_seconds=self._config.window.seconds,
-            windows_since=sum(one.end_ns > since for one in self._recent.windows),
+            window_seconds=lasted_ns / 1e9 / len(windows) if closed_by_count(window, nominal) else nominal,
+            windows_since=len(windows),
         )  # fmt: skip
 
     def _case(self, event: DriftEvent) -> Case:

@@ -72,4 +72,4 @@ def test_every_figure_that_a_row_asks_for_has_a_least_change():
 
     assert {name.removesuffix(".") for name in LEAST if name.removesuffix(".") in SIGNALS} == {
         name.removesuffix(".") for name in LEAST
-    } - {"refused_layers", "template:", "language:", "band:", "route:", "length", "load"}
+    } - {"refused_layers", "template:", "language:", "band:", "route:", "length", "asked_length", "load"}
