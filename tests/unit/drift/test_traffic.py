@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import msgspec
 import pytest
 
 from headwatch.drift.traffic import MAX_NAMES, TrafficBaseline, traffic_evidence, traffic_of
+from headwatch.model import Document
 from headwatch.observed import ObservedWindow
 
 from ..signals.requests import record
@@ -84,6 +88,63 @@ def test_a_usual_template_that_is_gone_is_evidence_for_its_route_alone() -> None
     (template,) = [item for item in found if item.name.startswith("template:")]
     assert (template.name, template.route, template.before, template.after) == ("template:support", "support", 1.0, 0.0)
     assert "aaaa1111" in template.note
+
+
+def test_a_prompt_with_the_date_in_it_is_nobodys_usual_one() -> None:
+    """A day of windows sees two dates; the second one goes away at midnight, as it does each day."""
+    days = ["aaaa1111"] * 6 + ["bbbb2222"] * 10
+    baseline = TrafficBaseline.learn(
+        window(number, [record(name=f"r-{number}-{k}", digest=digest) for k in range(8)]) for number, digest in enumerate(days)
+    )
+    assert baseline.templates["support:bbbb2222"] / baseline.routes["support"] > 0.5
+    after = [window(20, [record(name=f"n-{k}", digest="cccc3333") for k in range(8)])]
+    assert not [item for item in traffic_evidence(after, baseline) if item.name.startswith("template:")]
+
+
+def test_a_prompt_that_was_gone_before_the_baseline_ended_is_no_longer_the_usual_one() -> None:
+    digests = ["aaaa1111"] * 140 + ["bbbb2222"] * 12
+    baseline = TrafficBaseline.learn(window(number, [record(digest=digest)]) for number, digest in enumerate(digests))
+    assert baseline.usual_template("support") is None
+    early = TrafficBaseline.learn(window(number, [record(digest=digest)]) for number, digest in enumerate(digests[:145]))
+    assert early.usual_template("support") == ("support:aaaa1111", pytest.approx(140 / 145))
+
+
+def test_day_and_night_are_no_change_of_language_or_length() -> None:
+    """What moves slowly does not average out over an hour, and what moves from window to window does."""
+    def asked(number: int, share: float, tokens: int) -> ObservedWindow:
+        german = round(20 * share)
+        return window(number, [record(name=f"r-{number}-{k}", language="de" if k < german else "en", prompt_tokens=tokens)
+                               for k in range(20)])  # fmt: skip
+
+    night = 2 * math.pi / 288
+    cycle = [(0.5 + 0.3 * math.sin(night * at), round(500 * 2 ** (0.3 * math.sin(night * at)))) for at in range(576)]
+    slow = TrafficBaseline.learn(asked(at, *figures) for at, figures in enumerate(cycle))
+    shuffled = random.Random(5).sample(cycle, len(cycle))
+    quick = TrafficBaseline.learn(asked(at, *figures) for at, figures in enumerate(shuffled))
+    evening = [asked(600 + at, 0.8, 615) for at in range(30)]
+    assert not [item.name for item in traffic_evidence(evening, slow) if item.name != "load"]
+    assert {"language:de", "length", "asked_length"} <= {item.name for item in traffic_evidence(evening, quick)}
+
+
+def test_longer_documents_make_longer_prompts_and_no_longer_questions() -> None:
+    def long(tokens: int) -> list[object]:
+        return [record([Document("a")], (tokens,), name=f"r-{k}", prompt_tokens=tokens + 60) for k in range(8)]
+
+    baseline = TrafficBaseline.learn(window(number, long(300 + number % 3)) for number in range(10))
+    names = {item.name for item in traffic_evidence([window(20 + at, long(600)) for at in range(3)], baseline)}
+    assert "length" in names
+    assert "asked_length" not in names
+
+
+def test_windows_of_earlier_versions_do_not_tell_what_was_asked_so_the_whole_prompt_speaks_for_it() -> None:
+    def old(number: int, tokens: int) -> ObservedWindow:
+        made = window(number, mixed(12, 8, prompt_tokens=tokens))
+        made.traffic.pop("asked_log2")
+        return made
+
+    baseline = TrafficBaseline.learn(old(number, 500) for number in range(10))
+    found = {item.name: item.after for item in traffic_evidence([old(20, 900)], baseline)}
+    assert found["asked_length"] == pytest.approx(found["length"]) == pytest.approx(900)
 
 
 def test_prompts_that_all_differ_have_no_usual_template() -> None:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.drift.signals import focus, grounding, labels, presence, shares, sources, staleness, wholeness
+from headwatch.drift.signals.freshness import FreshnessBook
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.sources import SourceBook
-from headwatch.drift.signals.versions import VersionBook
+from headwatch.drift.signals.versions import VersionBook, seconds_of
 from headwatch.drift.signals.wholeness import LengthBook
 from headwatch.observed import Scope, SignalValue
 
@@ -42,11 +43,12 @@ SIGNALS: dict[str, SignalDefinition] = {
 
 
 class DocumentBook(msgspec.Struct):
-    """What earlier requests told of documents: versions, lengths and sources.  Bounded; plain JSON by msgspec."""
+    """What earlier requests told of documents: versions, lengths, ages and sources.  Bounded; plain JSON by msgspec."""
 
     versions: VersionBook = msgspec.field(default_factory=VersionBook)
     sources: SourceBook = msgspec.field(default_factory=SourceBook)
     lengths: LengthBook = msgspec.field(default_factory=LengthBook)
+    freshness: FreshnessBook = msgspec.field(default_factory=FreshnessBook)
 
     def learn(self, request: ReadRequest) -> None:
         """Note the documents of *request*."""
@@ -55,6 +57,9 @@ class DocumentBook(msgspec.Struct):
             document = item.document
             self.versions.learn(document.source, document.id, document.version, document.retrieved_at)
             self.lengths.learn(document, item.tokens)
+            retrieved = seconds_of(document.retrieved_at) if document.retrieved_at else None
+            if retrieved is not None:
+                self.freshness.learn(document.source, retrieved, request.record.ended_ns / 1e9)
 
 
 def definition_of(name: str) -> SignalDefinition:
@@ -70,7 +75,7 @@ def values_of(request: ReadRequest, book: DocumentBook) -> dict[str, float]:
         **grounding.values(request),
         **shares.values(request),
         **sources.values(request, book.sources),
-        **staleness.values(request, book.versions),
+        **staleness.values(request, book.versions, book.freshness),
         **labels.values(request),
         **focus.values(request),
     }
