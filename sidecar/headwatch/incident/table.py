@@ -103,7 +103,8 @@ def _middle(facts: Facts) -> Evidence | None:
 
 
 def _read_more(facts: Facts) -> Evidence | None:
-    return facts.signal("grounding_ratio_retrieval", 1) or facts.signal("grounding_ratio", 1) or facts.signal("document_mass", 1)
+    names = ("grounding_ratio_retrieval", "grounding_ratio", "document_mass")
+    return next((found for name in names if (found := facts.signal(name, 1))), None)
 
 
 def _not_for_more(facts: Facts, found: Evidence | None) -> Evidence | None:

@@ -114,11 +114,12 @@ def test_how_many_requests_are_sampled_explains_heads_and_no_figure_that_is_wors
     """A rate moves no mean: what is read less while it is changed is read less."""
     rate = telemetry("sample_rate", 1.0, 0.1)
     assert triage(case(heads(), run=PASSED, telemetry=(rate,))).cause == "sampling_changed"
-    for worse, expected in (signal("grounding_ratio", 0.6, 0.5), "retrieval"), (signal("instruction_focus", 0.5, 0.3), "injection"):
+    less, drawn = signal("grounding_ratio", 0.6, 0.5), signal("instruction_focus", 0.5, 0.3)
+    for worse, expected in (less, "retrieval"), (drawn, "injection"):
         told = triage(case(heads(), worse, run=PASSED, telemetry=(rate,)))
         assert (told.drift_class, told.runner_up) == (expected, "telemetry")
-        strides = (rate, telemetry("step_stride", 8, 32))
-        assert triage(case(heads(), worse, run=PASSED, telemetry=strides)).drift_class == "telemetry", "other rows are other means"
+        rows_too = triage(case(heads(), worse, run=PASSED, telemetry=(rate, telemetry("step_stride", 8, 32))))
+        assert rows_too.drift_class == "telemetry", "other rows are other means"
 
 
 def test_a_fault_of_telemetry_that_began_later_explains_nothing():
@@ -250,7 +251,7 @@ def test_a_long_text_that_is_injected_is_an_injection():
     drawn = signal("capture_by_document", 0.4, 1.3, 5.0)
     longer = (traffic("length", 480, 640),)
     assert triage(case(heads(), *seen, drawn, run=PASSED, traffic=longer)).drift_class == "injection"
-    assert triage(case(heads(), *seen, run=PASSED, traffic=longer)).drift_class == "traffic", "longer documents do that all alike"
+    assert triage(case(heads(), *seen, run=PASSED, traffic=longer)).drift_class == "traffic", "all longer do that alike"
 
 
 def test_more_documents_and_better_ones_wake_nobody():

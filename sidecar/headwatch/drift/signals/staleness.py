@@ -17,8 +17,8 @@ _DAY_SECONDS = 86_400.0
 DEFINITIONS = (
     SignalDefinition(
         "stale_age_days", 0.25, 1, "d",
-        "Mean over the documents, weighted by their share of mass, of the days by which retrieved_at is before the newest of the "
-        "same source seen so far; before the end of the request, where a source is fetched live.",
+        "Mean over the documents, weighted by their share of mass, of the days by which retrieved_at is before the newest of "
+        "the same source seen so far; before the end of the request, where a source is fetched live.",
         "Whether an old document is wrong. It is as good as the clock of whoever wrote retrieved_at, and counts from when the "
         "text was fetched, not written. An index of which nothing is built anew any more: all of it ages alike, as it does "
         "between two builds.",

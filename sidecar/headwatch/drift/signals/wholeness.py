@@ -2,8 +2,8 @@
 
 Other documents may be shorter by nature, and questions about short documents are traffic.  The same text that has become
 shorter was cut: by a chunker, a limit of tokens, a broken source.  So a document is compared with itself alone.  Its usual
-length is the first that it had :data:`ESTABLISHED` times, until another one was seen :data:`TAKES_OVER` times as often: neither a
-long error page in its place nor cut copies become the measure before somebody has heard of them.
+length is the first that it had :data:`ESTABLISHED` times, until another one was seen :data:`TAKES_OVER` times as often:
+neither a long error page in its place nor cut copies become the measure before somebody has heard of them.
 
 Cost: up to ``MAX_LENGTHS`` counts for each of at most ``MAX_DOCUMENTS`` documents, the least recently seen make room.
 """
@@ -69,7 +69,7 @@ def values(request: ReadRequest, book: LengthBook) -> dict[str, float]:
 
 
 def _usual(lengths: dict[int, int]) -> int:
-    """Return the usual one of *lengths*, which are in the order in which they were first seen; where none is yet, the commonest."""
+    """Return the usual one of *lengths*, in the order in which they were first seen; where none is yet, the commonest."""
     usual = next((length for length, times in lengths.items() if times >= ESTABLISHED), None)
     if usual is None:
         return max(lengths, key=lambda length: (lengths[length], length))
