@@ -33,7 +33,7 @@ DEFINITIONS = (
         "version_lag", 0.05, 1, "{version}",
         "Mean number of newer versions seen of each document, weighted by its share of mass, among those whose version can be "
         "compared.",
-        "As for stale_mass; and a lag beyond seven versions.",
+        "As for stale_mass; and a lag beyond eight versions.",
         counted=True,
     ),
 )
