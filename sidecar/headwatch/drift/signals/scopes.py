@@ -92,19 +92,19 @@ def signals_of(records: Sequence[RequestRecord], book: DocumentBook | None = Non
     requests = [ReadRequest(record) for record in records]
     for request in requests:
         book.learn(request)
-    sums: dict[Scope, dict[str, _Sum]] = defaultdict(dict)
+    sums: dict[Scope, dict[str, RunningMean]] = defaultdict(dict)
     for request in requests:
         for name, value in values_of(request, book).items():
             scope = request.banded if definition_of(name).banded else request.scope
             if scope not in sums and len(sums) >= MAX_SCOPES:
                 scope = Scope(scope.model, "", "other")
-            sums[scope].setdefault(name, _Sum()).add(value, request.weight)
+            sums[scope].setdefault(name, RunningMean()).add(value, request.weight)
     return {scope: {name: held.value(name) for name, held in by_name.items()} for scope, by_name in sums.items()}
 
 
 @dataclass(slots=True)
-class _Sum:
-    """Running sums of one signal of one scope."""
+class RunningMean:
+    """One signal over requests that are added one by one; the largest of them where its definition says so."""
 
     total: float = 0.0
     weight: float = 0.0
@@ -112,11 +112,13 @@ class _Sum:
     largest: float = -math.inf
 
     def add(self, value: float, weight: float) -> None:
+        """Add the *value* of a request that stands for *weight* of them."""
         self.total += weight * value
         self.weight += weight
         self.squares += weight**2
         self.largest = max(self.largest, value)
 
     def value(self, name: str) -> SignalValue:
+        """Return what the signal *name* came to."""
         mean = self.largest if definition_of(name).of_window else self.total / self.weight
         return SignalValue(mean, self.weight**2 / self.squares)
