@@ -58,6 +58,7 @@ def read_requests(connection: Connection, chosen: str, given: dict[str, Any]) ->
 
 def _record(row: dict[str, Any], documents: Sequence[dict[str, Any]]) -> RequestRecord:
     calibrated = row["grounding_ratio_retrieval_heads"]
+    reading = _reading(row, documents, has_map=calibrated is not None)
     context = RequestContext(
         request_id=row["request_id"],
         prompt_tokens=int(row["prompt_tokens"]),
@@ -84,7 +85,8 @@ def _record(row: dict[str, Any], documents: Sequence[dict[str, Any]]) -> Request
         document_share=tuple(document["share"] for document in documents),
         undefined=0,
         head_means=_NO_HEADS,
-        reading=_reading(row, documents, has_map=calibrated is not None),
+        reading=reading,
+        reading_retrieval_heads=reading if calibrated is not None else None,
     )
 
 
