@@ -68,9 +68,9 @@ def precision() -> Json:
     return panel(
         "table",
         "Pages and rulings",
-        "Incidents that paged and opened in this range, by class, and what people said when they closed them. Precision is the "
-        "share ruled true of those that were ruled; it is empty until somebody rules (`headwatch incident resolve`), and "
-        "means little below some ten rulings.",
+        "Incidents that paged and opened in this range, by class, and what people said when they took or closed it. Precision "
+        "is the share ruled true of those that were ruled; it is empty until somebody rules (`headwatch incident ack | "
+        "resolve`), and means little below some ten rulings.",
         queries.precision(),
         unit="short",
         no_value="no page in this range",

@@ -16,9 +16,10 @@ from headwatch.incident.telling import FIRST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from headwatch.findings import Evidence, HeadFinding, Incident, Severity
+    from headwatch.findings import Evidence, HeadFinding, Incident, Ruling, Severity
     from headwatch.incident.shelf import AuditEntry
 
+_RULED: dict[Ruling | None, str] = {"true": "a true page", "false_page": "a false page", "known_change": "a known change"}
 _SEVERITY: dict[Severity, Style] = {"critical": "red", "warning": "yellow", "info": "blue"}
 _LABEL = 13
 _HEADS, _EVIDENCE, _AUDIT = 8, 10, 12
@@ -60,11 +61,11 @@ def _title(incident: Incident, now_ns: int, paint: Paint) -> Iterator[str]:
 def _state(incident: Incident, now_ns: int) -> str:
     again = f", opened again ({incident.reopened})" if incident.reopened else ""
     if incident.state == "resolved":
-        ruling = {"true": "a true page", "false_page": "a false page", "known_change": "a known change"}
-        told = f", {ruling[incident.ruling]}" if incident.ruling else ", not ruled yet"
-        return f"resolved by {incident.resolved_by} {lasted(now_ns - incident.resolved_ns)} ago{told}{again}"
+        told = _RULED.get(incident.ruling, "not ruled yet")
+        return f"resolved by {incident.resolved_by} {lasted(now_ns - incident.resolved_ns)} ago, {told}{again}"
     if incident.state == "acknowledged":
-        return f"acknowledged by {incident.acknowledged_by} {lasted(now_ns - incident.acknowledged_ns)} ago{again}"
+        told = f", {_RULED[incident.ruling]}" if incident.ruling else ""
+        return f"acknowledged by {incident.acknowledged_by} {lasted(now_ns - incident.acknowledged_ns)} ago{told}{again}"
     return f"open for {lasted(now_ns - incident.opened_ns)}{again}"
 
 

@@ -270,6 +270,27 @@ def test_a_person_acknowledges_and_rules_and_the_audit_says_so(book, clock):
         book.ack(id_, "ada")
 
 
+def test_a_ruling_at_ack_counts_at_once_and_a_later_one_takes_its_place(book):
+    id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
+    assert book.ack(id_, "ada", "known at once", "true").ruling == "true"
+    assert book.precision() == {"retrieval": (1, 1)}
+    assert book.ack(id_, "bob").ruling == "true", "who says nothing takes nothing back"
+    assert book.auto_resolve(id_).incident.ruling == "true"
+    assert book.resolve(id_, "ada", "false_page").ruling == "false_page"
+    assert book.precision() == {"retrieval": (0, 1)}, "one incident, counted once"
+    notes = [(line.what, line.note) for line in book.history(id_) if line.who != "headwatch"]
+    assert notes == [("acknowledged", "true: known at once"), ("acknowledged", ""), ("ruled", "false_page")]
+
+
+def test_a_ruling_is_wanted_again_where_a_later_verdict_is_of_another_class(book):
+    id_ = book.open(event(heads()), verdict("model", "unexplained", 0.4), NOTHING).incident.id
+    book.ack(id_, "ada", ruling="true")
+    assert book.reclassify(id_, verdict("model", "weights", 0.8)).incident.ruling == "true", "the same class, better explained"
+    assert book.reclassify(id_, verdict("traffic", "topics"), "canary run").incident.ruling is None
+    assert "it was ruled true as model" in book.history(id_)[-1].note
+    assert book.precision() == {}
+
+
 def test_what_resolved_by_itself_is_ruled_afterwards(book):
     id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
     assert book.auto_resolve(id_).incident.resolved_by == "headwatch"

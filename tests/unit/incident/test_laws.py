@@ -101,7 +101,7 @@ class Course:
             with pytest.raises(IncidentError):
                 self.book.ack(id_, "ada")
         else:
-            self.book.ack(id_, "ada")
+            self.book.ack(id_, "ada", ruling=ruling)
 
     def heard(self) -> dict[tuple[str, str], list[str]]:
         """Send everything; return beginnings and ends by route and incident, in order."""

@@ -86,6 +86,14 @@ def test_what_is_done_is_not_offered_again():
     assert "incident resolve" in shown(msgspec.structs.replace(ended, ruling=None)), "a ruling is still wanted"
 
 
+def test_who_took_it_is_shown_with_what_they_ruled():
+    taken = incident(state="acknowledged", acknowledged_ns=NOW - 4 * MINUTE, acknowledged_by="ada")
+    assert "acknowledged by ada 4 min ago · " in shown(taken)
+    ruled = shown(msgspec.structs.replace(taken, ruling="false_page"))
+    assert "acknowledged by ada 4 min ago, a false page · " in ruled
+    assert "incident resolve" in ruled
+
+
 def test_colour_adds_no_word_and_takes_none():
     plain, coloured = shown(incident()), shown(incident(), colour=True)
     assert ANSI.search(coloured)
