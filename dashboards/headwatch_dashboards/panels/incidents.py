@@ -63,6 +63,25 @@ def named_heads() -> Json:
     )
 
 
+def named_requests() -> Json:
+    """Return the example requests of incidents."""
+    return panel(
+        "table",
+        "Requests that incidents name",
+        "Example requests of each incident shown above, frozen at its opening: those that stand out first, routes in turn. "
+        "The kind of a prompt is its shape (length in tokens, documents, earlier turns, tools), with no word of it; incidents "
+        "of earlier versions have none. Examples are few: they say where to look, not how often it happens.",
+        queries.named_requests(),
+        unit="none",
+        no_value="no incident, or one that names no requests",
+        options=table_options(),
+        overrides=[
+            override("time", {"unit": "dateTimeAsIso", "custom.width": 170}),
+            override("grounding ratio", {"decimals": 3, "custom.width": 120}),
+        ],
+    )
+
+
 def precision() -> Json:
     """Return how pages were ruled."""
     return panel(

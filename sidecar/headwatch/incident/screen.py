@@ -39,7 +39,8 @@ def screen(
     paint = Paint(colour=colour)
     parts = (
         _title(incident, now_ns, paint), _judgement(incident, paint), _evidence(incident, audit, paint),
-        _heads(incident, paint), _documents(incident, paint), _requests(incident, paint), _canary(incident, paint),
+        _heads(incident, paint), _documents(incident, paint), _prompts(incident, paint), _requests(incident, paint),
+        _canary(incident, paint),
         _deploys(incident, paint), _why(incident, paint), _audit(audit, paint), _next(incident, runbook, paint),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
@@ -144,14 +145,23 @@ def _documents(incident: Incident, paint: Paint) -> Iterator[str]:
         yield f"{cut(f'{name} {about}', 41):42}{shares}{one.requests:>10}"
 
 
+def _prompts(incident: Incident, paint: Paint) -> Iterator[str]:
+    if not incident.exhibits.prompts:
+        return
+    yield paint(f"{'KINDS OF PROMPTS that draw it':42}{'route':28}{'requests':>10}", "dim")
+    for one in incident.exhibits.prompts:
+        yield f"{cut(clean(one.kind), 41):42}{cut(clean(one.route), 27):28}{one.requests:>10}"
+
+
 def _requests(incident: Incident, paint: Paint) -> Iterator[str]:
     if not incident.exhibits.requests:
         return
-    yield paint(f"{'REQUESTS that stand out':42}{'time UTC':>10}{'state':>14}{'grounding':>12}", "dim")
+    yield paint(f"{'REQUESTS that stand out':36}{'time UTC':8} {'kind of prompt':24}{'grounding':>11}", "dim")
     for one in incident.exhibits.requests:
-        ratio = "-" if one.grounding_ratio is None else f"{one.grounding_ratio:.3f}"
-        name = f"{cut(clean(one.request_id), 40 - min(len(one.route) + 1, 14))} {clean(one.route)}"
-        yield f"{cut(name, 41):42}{moment(one.time_ns)[11:]:>10}{one.state:>14}{ratio:>12}"
+        undefined = "-" if one.state == "measured" else one.state
+        ratio = undefined if one.grounding_ratio is None else f"{one.grounding_ratio:.3f}"
+        name = f"{cut(clean(one.request_id), 34 - min(len(one.route) + 1, 14))} {clean(one.route)}"
+        yield f"{cut(name, 35):36}{moment(one.time_ns)[11:]:8} {cut(clean(one.kind or '-'), 24):24}{ratio:>11}"
 
 
 def _canary(incident: Incident, paint: Paint) -> Iterator[str]:
