@@ -1,10 +1,13 @@
-"""What is asked, counted: shares of routes, languages and lengths, the load, and which prompt templates are in use.
+"""What is asked, counted: shares of routes, languages, lengths, models, adapters and versions of templates, and the load.
 
 A change of traffic explains what the strata do not hold equal; it is reported and never pages.  Two sets of windows are told
 apart by their shares: a share has changed where the difference is at least ``LEAST_SHARE`` and four standard deviations, the
 standard deviation being the larger of what the baseline's windows show and of what so many requests allow (binomial).
 Bands of length count only where the mean length has changed as well.  All bounds together say nothing of a handful of
 requests, and nothing of a change too small to explain anything.
+
+Windows of earlier versions of headwatch count no models, adapters and versions of templates.  These are held against windows
+that count them alone, so that an upgrade is no change.
 
 A prompt's system text and template come as a digest.  Where most requests of a route shared one digest, and now hardly any
 has it, somebody released another prompt: that is no traffic but a change of the model, and triage takes it for one.
@@ -30,8 +33,13 @@ if TYPE_CHECKING:
     from headwatch.records import RequestRecord
 
 MAX_NAMES = 64
-"""Routes, languages, templates of a window; what is rarer counts under ``other``."""
-KINDS = {"route": "mix of routes", "language": "mix of languages", "band": "lengths"}
+"""Names of one kind in a window; what is rarer counts under ``other``."""
+KINDS = {
+    "route": "mix of routes", "language": "mix of languages", "band": "lengths", "model": "mix of models",
+    "adapter": "mix of adapters", "template_version": "mix of template versions",
+}  # fmt: skip
+_NEWER = frozenset({"model", "adapter", "template_version"})
+"""Kinds that windows of earlier versions do not count.  Every request has a model, so a window that counts them has one."""
 LEAST_SHARE = 0.1
 LEAST_LENGTH = 0.2
 """Of log2 of the prompt's tokens: 15 %."""
@@ -53,10 +61,11 @@ def traffic_of(records: Sequence[RequestRecord]) -> dict[str, float]:
     """Return counts of the requests that ended in a window, each as often as it stands for.
 
     ``requests``, ``prompt_tokens``, ``prompt_log2`` (sum of log2 of the prompt's tokens), ``route:<name>``,
-    ``language:<name>``, ``band:<band of the prompt>``, ``template:<route>:<digest>``.
+    ``language:<name>``, ``band:<band of the prompt>``, ``model:<served name>``, ``adapter:<name>``,
+    ``template_version:<as the client names it>``, ``template:<route>:<digest>``.  What a request does not name is not counted.
     """
     totals = {"requests": 0.0, "prompt_tokens": 0.0, "prompt_log2": 0.0}
-    counts: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in ("route", "band", "language", "template")}
+    counts: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in (*KINDS, "template")}
     for record in records:
         context = record.context
         weight, tokens = context.weight, max(context.prompt_tokens, 1)
@@ -65,8 +74,13 @@ def traffic_of(records: Sequence[RequestRecord]) -> dict[str, float]:
         totals["prompt_log2"] += weight * log2(tokens)
         counts["route"][context.route] += weight
         counts["band"][context_band(tokens)] += weight
+        counts["model"][record.worker.model] += weight
         if context.language:
             counts["language"][context.language] += weight
+        if context.adapter:
+            counts["adapter"][context.adapter] += weight
+        if context.template:
+            counts["template_version"][context.template] += weight
         if context.prompt_digest:
             counts["template"][f"{context.route}:{context.prompt_digest}"] += weight
     for kind, by_name in counts.items():
@@ -117,6 +131,10 @@ class TrafficBaseline(msgspec.Struct, frozen=True):
     """Of a window's mean of log2 of the prompt's tokens."""
     load: Spread = Spread()
     """Of log2 of a window's requests a second."""
+    newer_windows: int = 0
+    """Windows that count models, adapters and versions of templates, and ..."""
+    newer_requests: float = 0.0
+    """... their requests."""
 
     @classmethod
     def learn(cls, windows: Iterable[ObservedWindow]) -> TrafficBaseline:
@@ -140,7 +158,13 @@ class TrafficBaseline(msgspec.Struct, frozen=True):
             templates=_added(self.templates, other.templates),
             length=self.length.merge(other.length),
             load=self.load.merge(other.load),
+            newer_windows=self.newer_windows + other.newer_windows,
+            newer_requests=self.newer_requests + other.newer_requests,
         )
+
+    def counted(self, kind: str) -> tuple[int, float]:
+        """Return how many windows count names of *kind*, and their requests."""
+        return (self.newer_windows, self.newer_requests) if kind in _NEWER else (self.windows, self.requests)
 
 
 def traffic_evidence(
@@ -148,8 +172,8 @@ def traffic_evidence(
 ) -> tuple[Evidence, ...]:
     """Return what has changed in the windows *current*, the oldest first, against *baseline*; largest first.
 
-    Names: ``route:<name>``, ``language:<name>``, ``band:<name>`` (the share of each kind that moved most), ``length``,
-    ``load``, and ``template:<route>``.
+    Names: ``<kind>:<name>`` (of each of :data:`KINDS` the share that moved most), ``length``, ``load``, and
+    ``template:<route>``.
     """
     with_requests = [window for window in current if window.traffic.get("requests", 0.0) > 0.0]
     if baseline.windows < _LEAST_WINDOWS or not with_requests:
@@ -174,16 +198,19 @@ def _shares(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]
     for kind, what in KINDS.items():
         if kind == "band" and not longer:
             continue  # prompts near the edge of a band cross it for nothing
+        (windows, requests), (windows_now, requests_now) = baseline.counted(kind), now.counted(kind)
+        if windows < _LEAST_WINDOWS or not windows_now:
+            continue
         largest: _Found | None = None
         for name in sorted(now.shares.keys() | baseline.shares.keys()):
             if not name.startswith(f"{kind}:"):
                 continue
             usual = baseline.shares.get(name, Spread())
-            before = usual.total / baseline.windows
-            after = now.shares.get(name, Spread()).total / now.windows
-            middle = (before * baseline.requests + 0.5) / (baseline.requests + 1.0)
-            between = max(usual.squares / baseline.windows - before**2, 0.0) / now.windows
-            deviation = sqrt(max(between, middle * (1.0 - middle) / now.requests))
+            before = usual.total / windows
+            after = now.shares.get(name, Spread()).total / windows_now
+            middle = (before * requests + 0.5) / (requests + 1.0)
+            between = max(usual.squares / windows - before**2, 0.0) / windows_now
+            deviation = sqrt(max(between, middle * (1.0 - middle) / requests_now))
             moved = after - before
             if abs(moved) < LEAST_SHARE or abs(moved) < _DEVIATIONS * deviation:
                 continue
@@ -247,10 +274,12 @@ def _of(window: ObservedWindow) -> TrafficBaseline:
             templates[rest] = count
     seconds = max(window.end_ns - window.start_ns, 1) / 1e9
     length = traffic.get("prompt_log2")
+    newer = any(name.startswith("model:") for name in shares)
     return TrafficBaseline(
         1, requests, shares, dict(routes), templates,
         Spread() if length is None else Spread().add(length / requests),
         Spread().add(log2(requests / seconds)),
+        newer_windows=int(newer), newer_requests=requests if newer else 0.0,
     )  # fmt: skip
 
 

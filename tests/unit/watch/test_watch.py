@@ -17,6 +17,7 @@ from .scenes import BASELINE, CONFIG, LAG, SECOND, START, opened, taught, window
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headwatch.observed import ObservedWindow
     from headwatch.watch.watch import Watch
 
 
@@ -112,6 +113,24 @@ def test_other_routes_are_reported_and_page_nobody(tmp_path: Path):
     incidents = watch.book.list()
     assert {one.verdict.drift_class for one in incidents} == {"traffic"}
     assert not any(one.paged for one in incidents)
+    watch.close()
+
+
+def test_an_upgrade_that_counts_more_is_no_change_and_a_shift_between_models_is_one(tmp_path: Path):
+    """The first baseline is of windows that count no models; the next one, of both sorts, knows which are usual."""
+    watch, number = taught(tmp_path)
+
+    def served(more: int, **models: float) -> ObservedWindow:
+        seen = with_canary(window(number + more))
+        return replace(seen, traffic={**seen.traffic, **{f"model:{name}": count for name, count in models.items()}})
+
+    for more in range(BASELINE + LAG):
+        assert watch.take(served(more, small=9.0, large=1.0)).changes == ()
+    assert watch.engine.version > 1, "a baseline that has seen them is in force"
+    for more in range(BASELINE + LAG, BASELINE + LAG + 8):
+        watch.take(served(more, small=2.0, large=8.0))
+    assert live(watch) == [("traffic", "model_mix")]
+    assert not watch.book.open_incidents()[0].paged
     watch.close()
 
 
