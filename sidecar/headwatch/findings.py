@@ -137,6 +137,17 @@ class RequestExhibit(msgspec.Struct, frozen=True):
     route: str
     state: str
     grounding_ratio: float | None
+    kind: str = ""
+    """Kind of the prompt by its shape, for example ``1k-4k docs:3-4 turns:0``; empty in incidents of earlier versions."""
+
+
+class PromptExhibit(msgspec.Struct, frozen=True):
+    """A kind of prompt that draws documents which should rather not be read."""
+
+    kind: str
+    route: str
+    requests: int
+    """Example requests of this kind and route that stand out."""
 
 
 class DeployEvent(msgspec.Struct, frozen=True):
@@ -203,6 +214,8 @@ class Exhibits(msgspec.Struct, frozen=True):
     requests: tuple[RequestExhibit, ...] = ()
     canary: CanaryExhibit | None = None
     deploys: tuple[DeployEvent, ...] = ()
+    prompts: tuple[PromptExhibit, ...] = ()
+    """Where documents labelled unreliable, forbidden or another tenant's are read: which kinds of prompts do, most first."""
 
 
 class Incident(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Signals of retrieval of units, by the same definitions and the same code as those of windows.
 
-What detection remembers from window to window (versions, usual lengths, sources, the newest document of each) is asked of the whole
-store, whatever the arm, so that both sides are held against the same: a source that one arm never gets is missed in it, and a
-document is behind where any request has been given a newer one before.
+What detection remembers from window to window (versions, usual lengths, sources, the newest document of each) is asked of the
+whole store, whatever the arm, so that both sides are held against the same: a source that one arm never gets is missed in it,
+and a document is behind where any request has been given a newer one before.
 
 Cost: about 0.5 ms a request, in answers of ``PAGE_REQUESTS`` at most; one look through the documents of the store for each.
 """

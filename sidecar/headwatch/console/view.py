@@ -101,8 +101,8 @@ class IncidentView(Protocol):
         """Return one incident, by its id or an unambiguous beginning of it."""
         ...
 
-    def ack(self, incident_id: str, who: str, note: str, /) -> Incident:
-        """Say that *who* looks after it, and return it as it is then."""
+    def ack(self, incident_id: str, who: str, note: str, ruling: Ruling | None, /) -> Incident:
+        """Say that *who* looks after it, and what the page was where that is known; return it as it is then."""
         ...
 
     def resolve(self, incident_id: str, who: str, ruling: Ruling, note: str, /) -> Incident:

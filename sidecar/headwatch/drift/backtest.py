@@ -59,7 +59,7 @@ def backtest(
                     episode = None
                 yield Replayed(window, step, opens=step.event is not None and episode is None)
                 episode = step.event or episode
-                engine.freeze((), on=episode is not None)
+                engine.freeze(on=episode is not None)
                 engine.save()
         finally:
             keeper.close()

@@ -40,13 +40,13 @@ from headwatch.errors import DriftStateError
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from headwatch.config import DriftConfig
     from headwatch.drift.keeper import Keeper
     from headwatch.drift.parts import Source, View
     from headwatch.drift.telemetry import TelemetryBaseline
-    from headwatch.drift.traffic import TrafficBaseline
+    from headwatch.drift.traffic_baseline import TrafficBaseline
     from headwatch.findings import DriftEvent, DriftStatus
     from headwatch.history.file import History
     from headwatch.observed import ObservedWindow
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.drift")
 
 DAY_SECONDS = 86_400.0
-EVERYTHING = "*"
 TELEMETRY = "telemetry"
 """Why a window counts as missing."""
 _CALM_REACH = 8
@@ -97,7 +96,7 @@ class DriftEngine:
         """The last window that was taken; -1 before the first."""
         facts = keeper.facts()
         self._course = msgspec.convert(facts.get("course", {}), Course)
-        self._frozen: set[str] = set(facts.get("frozen", ()))
+        self._frozen = bool(facts.get("frozen"))
         self._evidence_from: int = facts.get("evidence_from", 0)
         self._marked: dict[int, str] = {}
         self._newcomers: dict[str, tuple[int, bytes]] = {}
@@ -125,7 +124,7 @@ class DriftEngine:
     @property
     def frozen(self) -> bool:
         """Return whether nothing is learned at present."""
-        return bool(self._frozen)
+        return self._frozen
 
     @property
     def normal_since(self) -> int:
@@ -179,7 +178,7 @@ class DriftEngine:
     def save(self) -> None:
         """Make the windows that were taken lasting, all or nothing."""
         facts = {
-            "course": msgspec.to_builtins(self._course), "frozen": sorted(self._frozen), "evidence_from": self._evidence_from,
+            "course": msgspec.to_builtins(self._course), "frozen": self._frozen, "evidence_from": self._evidence_from,
             "status": msgspec.to_builtins(self._last.status) if self._last is not None else None,
         }  # fmt: skip
         states = {key.text: to_bytes(item.monitor.save()) for key, item in self._watched.items()}
@@ -204,18 +203,12 @@ class DriftEngine:
         pieces = resolve.shifted(event)
         return resolve.over(pieces, windows[-wanted:], self.parts) if pieces else self._clock() < QUIET * self.interval
 
-    def freeze(self, labels: Collection[str], *, on: bool) -> None:
-        """Stop learning while anything is frozen, or let it go on; *labels* of strata or scopes, none: everything.
+    def freeze(self, *, on: bool) -> None:
+        """Stop learning, of everything that is watched, or let it go on.
 
         Windows that pass in the meantime teach nothing, later on either.
         """
-        chosen = set(labels) or {EVERYTHING}
-        if on:
-            self._frozen |= chosen
-        elif EVERYTHING in chosen:
-            self._frozen.clear()
-        else:
-            self._frozen -= chosen
+        self._frozen = on
 
     def rebase(self, since_number: int) -> None:
         """Accept what is seen from window *since_number* on as the new normal: no baseline is in force until one is learned."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headwatch.drift.assemble import Assembled, Assembler
 from headwatch.drift.signals import DocumentBook, examples_of, signals_of
 from headwatch.drift.telemetry import TelemetryMeter
-from headwatch.drift.traffic import traffic_of
+from headwatch.drift.traffic_baseline import traffic_of
 from headwatch.history.codec import rounded
 from headwatch.observed import DRIFT_FEATURES, ObservedWindow, StratumWindow
 

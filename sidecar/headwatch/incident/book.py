@@ -109,8 +109,8 @@ class Book(Shelf):
                 return Change("unchanged", incident)
             return self._judged(file, incident, verdict, incident.event, self._now(), note)
 
-    def ack(self, id: str, who: str, note: str = "") -> Incident:  # noqa: A002
-        """Say that *who* has seen an incident and looks after it.
+    def ack(self, id: str, who: str, note: str = "", ruling: Ruling | None = None) -> Incident:  # noqa: A002
+        """Say that *who* has seen an incident and looks after it, and what it was where that is known already.
 
         Raises:
             IncidentError: There is no such incident, or it is resolved.
@@ -122,14 +122,14 @@ class Book(Shelf):
                 raise IncidentError("state", f"incident {incident.id} is resolved already")
             incident = msgspec.structs.replace(
                 incident, state="acknowledged", acknowledged_ns=now_ns, acknowledged_by=who, updated_ns=now_ns,
-                note=note or incident.note,
+                ruling=ruling or incident.ruling, note=note or incident.note,
             )  # fmt: skip
-            self._keep(file, incident, who, "acknowledged", note)
+            self._keep(file, incident, who, "acknowledged", _ruled(ruling, note))
             enqueue(file, incident, "updated", self._routes, page=incident.paged)
         return incident
 
     def resolve(self, id: str, who: str, ruling: Ruling, note: str = "") -> Incident:  # noqa: A002
-        """Close an incident with what it was; one that has resolved by itself gets its ruling.
+        """Close an incident with what it was, whatever was said before; one that has resolved by itself gets its ruling.
 
         Raises:
             IncidentError: There is no such incident.
@@ -142,13 +142,13 @@ class Book(Shelf):
                 incident, state="resolved", ruling=ruling, updated_ns=now_ns, note=note or incident.note,
                 resolved_ns=incident.resolved_ns if ended else now_ns, resolved_by=incident.resolved_by if ended else who,
             )  # fmt: skip
-            self._keep(file, incident, who, "ruled" if ended else "resolved", f"{ruling}: {note}" if note else ruling)
+            self._keep(file, incident, who, "ruled" if ended else "resolved", _ruled(ruling, note))
             if not ended:
                 enqueue(file, incident, "resolved", self._routes, page=incident.paged)
         return incident
 
-    def auto_resolve(self, id: str, now_ns: int | None = None) -> Change:  # noqa: A002
-        """Close an incident whose evidence is gone; the ruling is left to a person.
+    def auto_resolve(self, id: str, now_ns: int | None = None, why: str = "effects are back inside") -> Change:  # noqa: A002
+        """Close an incident of which nothing is left; the ruling is left to a person.
 
         Raises:
             IncidentError: There is no such incident.
@@ -161,7 +161,7 @@ class Book(Shelf):
             incident = msgspec.structs.replace(
                 incident, state="resolved", resolved_ns=now_ns, resolved_by=HEADWATCH, updated_ns=now_ns
             )
-            self._keep(file, incident, HEADWATCH, "resolved", "effects are back inside")
+            self._keep(file, incident, HEADWATCH, "resolved", why)
             enqueue(file, incident, "resolved", self._routes, page=incident.paged)
         return Change("resolved", incident)
 
@@ -212,9 +212,13 @@ class Book(Shelf):
     def _judged(
         self, file: sqlite3.Connection, incident: Incident, verdict: Verdict, event: DriftEvent, now_ns: int, note: str
     ) -> Change:
+        """Judge anew.  A ruling speaks of the class that was shown: for another it is wanted again."""
+        ruling = incident.ruling
+        if verdict.drift_class != incident.verdict.drift_class and ruling is not None:
+            note, ruling = f"{note}; it was ruled {ruling} as {incident.verdict.drift_class}, which counts no more", None
         incident = msgspec.structs.replace(
             incident, verdict=verdict, severity=louder(severity(verdict, event), severity(verdict, incident.event)),
-            updated_ns=now_ns,
+            ruling=ruling, updated_ns=now_ns,
         )  # fmt: skip
         return Change("updated", self._tell(file, incident, verdict, f"{verdict.drift_class}/{verdict.cause}: {note}"))
 
@@ -256,6 +260,11 @@ class Book(Shelf):
         kept = file.execute("SELECT count(*) FROM event WHERE incident = ?", (incident.id,)).fetchone()[0]
         body = msgspec.json.encode(event) if kept < EVENTS_KEPT else b""
         file.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (event_id(event), incident.id, event.time_ns, body))
+
+
+def _ruled(ruling: Ruling | None, note: str) -> str:
+    """Return what the audit says of a ruling and its note."""
+    return ": ".join(part for part in (ruling, note) if part)
 
 
 def event_id(event: DriftEvent) -> str:

@@ -14,7 +14,10 @@ _SHARES = (
     "instruction_focus", "frames_missing_share", "rows_dropped_share", "rows_refused_share", "sample_rate",
     "capture_up", "document_wholeness",
 )  # fmt: skip
-_SHARE_PREFIXES = ("source_presence.", "source_share.", "rank_", "language:", "band:", "route:", "template:")
+_SHARE_PREFIXES = (
+    "source_presence.", "source_share.", "rank_", "language:", "band:", "route:", "template:", "model:", "adapter:",
+    "template_version:",
+)  # fmt: skip
 _TINY = 0.001
 
 

@@ -44,6 +44,8 @@ logger = logging.getLogger("headwatch.watch")
 HOLD_WINDOWS = 2
 _SETTLED = frozenset({"known_change", "false_page"})
 """Rulings after which what goes on as it was is no news."""
+_RULED = frozenset({"acknowledged", "resolved", "ruled"})
+"""Entries of the audit that may bring a ruling."""
 _SETTLED_NS = 7 * 86_400 * 10**9
 _CERTAIN = frozenset({"canary", "telemetry", "traffic"})
 _NEAR_NS = 3600 * 10**9
@@ -110,14 +112,14 @@ class Watch:
         """
         if window.number <= self.engine.window:
             return Seen(self.engine.step(window).status, ())
-        changes = [*self._obey()]
+        changes = [*self._obey(window)]
         step = self.engine.step(window)
         self._recent.add(window)
         changes += self._judge(step.event, window)
         changes += self._certain(window)
         changes += self._judge_again(window)
         changes += self._close(window)
-        self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
+        self.engine.freeze(on=any(map(_freezes, self.book.open_incidents())))
         if self._held is None:
             self.engine.save()
         for change in changes:
@@ -213,18 +215,23 @@ class Watch:
             ):
                 yield self.book.auto_resolve(incident.id, window.end_ns)
 
-    def _obey(self) -> Iterable[Change]:
-        """Do what people have ruled since: learn anew after a known change, learn from the windows of a false page."""
+    def _obey(self, window: ObservedWindow) -> Iterable[Change]:
+        """Do what people have ruled since: learn anew after a known change, learn from the windows of a false page.
+
+        A known change that is acknowledged is over once it is the new normal: nothing of it is left against that, and an
+        incident that stayed open would keep it from being learned, and take in what changes next.
+        """
         for entry in self.book.changes(self._ruled):
             self._ruled = entry.number
-            if entry.what not in {"resolved", "ruled"}:
+            if entry.what not in _RULED:
                 continue
             incident = self.book.get(entry.incident)
             if incident.ruling == "known_change":
                 self._rebase(incident.event)
+                if incident.state != "resolved":
+                    yield self.book.auto_resolve(incident.id, window.end_ns, "the new normal from where it began")
             elif incident.ruling == "false_page":
                 self.engine.pardon(incident.event)
-        return ()
 
     def _rebase(self, event: DriftEvent) -> None:
         """Take what began with *event* as the new normal, unless that was done already."""
@@ -233,6 +240,14 @@ class Watch:
             self.engine.rebase(numbers[0])
             if any(one.kind == "canary" for one in event.evidence):
                 self._pin_canary()
+
+
+def _freezes(incident: Incident) -> bool:
+    """Return whether nothing is learned while *incident* is open: whether what it shows must not become normal.
+
+    Another mix of questions is no fault, and may be there to stay: baselines that waited for its end would never learn it.
+    """
+    return incident.verdict.drift_class != "traffic"
 
 
 def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:

@@ -173,10 +173,10 @@ def test_a_baseline_is_learned_again_when_twice_as_much_is_known_and_without_the
 def test_nothing_is_learned_while_frozen_and_its_windows_never(tmp_path) -> None:
     with running(tmp_path) as engine:
         fed(engine, Deployment(), 0, 80)
-        engine.freeze((), on=True)
+        engine.freeze(on=True)
         fed(engine, Deployment(), 80, 200)
         assert [entry.version for entry in engine._keeper.baselines()] == [1]
-        engine.freeze((), on=False)
+        engine.freeze(on=False)
         fed(engine, Deployment(), 200, 330)
         [_, *later] = engine._keeper.baselines()
         assert later

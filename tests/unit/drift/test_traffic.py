@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from dataclasses import replace
 
 import msgspec
 import pytest
 
-from headwatch.drift.traffic import MAX_NAMES, TrafficBaseline, traffic_evidence, traffic_of
+from headwatch.drift.traffic import traffic_evidence
+from headwatch.drift.traffic_baseline import KINDS, MAX_NAMES, TrafficBaseline, traffic_of
+from headwatch.findings import Case
+from headwatch.incident.severity import pages
+from headwatch.incident.triage import triage
 from headwatch.model import Document
 from headwatch.observed import ObservedWindow
+from headwatch.records import RequestRecord
 
+from ..incident.cases import event
 from ..signals.requests import record
 
 SECOND = 1_000_000_000
+NAMED = [kind for kind in KINDS if kind != "band"]
+"""Kinds whose names clients or operators choose."""
+NEWER = ["model", "adapter", "template_version"]
+"""Kinds that windows of earlier versions do not count."""
 
 
 def window(number: int, records: list[object], *, seconds: int = 60) -> ObservedWindow:
@@ -27,6 +39,12 @@ def mixed(support: int, handbook: int, **more: object) -> list[object]:
         *(record(name=f"s-{number}", digest="aaaa1111", **more) for number in range(support)),  # type: ignore[arg-type]
         *(record(name=f"h-{number}", route="handbook", digest="bbbb2222", **more) for number in range(handbook)),  # type: ignore[arg-type]
     ]
+
+
+def named(kind: str, name: str, requests: int) -> list[RequestRecord]:
+    """Return *requests* that have *name* as what *kind* counts."""
+    field = {"template_version": "template"}.get(kind, kind)
+    return [record(name=f"{name}-{number}", **{field: name}) for number in range(requests)]  # type: ignore[arg-type]
 
 
 def usual() -> TrafficBaseline:
@@ -43,10 +61,77 @@ def test_requests_count_as_often_as_they_stand_for() -> None:
     assert not any(name.startswith("language:") and name != "language:de" for name in made), "unnamed is no language"
 
 
-def test_names_are_bounded_and_the_rest_is_one() -> None:
-    made = traffic_of([record(name=f"r-{number}", route=f"route-{number}") for number in range(MAX_NAMES + 6)])
-    assert sum(name.startswith("route:") for name in made) == MAX_NAMES + 1
-    assert made["route:other"] == 6.0
+@pytest.mark.parametrize("kind", NAMED)
+def test_names_are_bounded_and_the_rest_is_one(kind: str) -> None:
+    made = traffic_of([named(kind, f"name-{number}", 1)[0] for number in range(MAX_NAMES + 6)])
+    assert sum(name.startswith(f"{kind}:") for name in made) == MAX_NAMES + 1
+    assert made[f"{kind}:other"] == 6.0
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_baseline_keeps_so_many_names_and_no_more(kind: str) -> None:
+    """Other names in every window, as of clients that put a number into one."""
+    learnt = TrafficBaseline()
+    for number in range(2 * len(KINDS)):
+        seen = [one for place in range(MAX_NAMES) for one in named(kind, f"{number}-{place}", 1)]
+        learnt = learnt.merge(TrafficBaseline.learn([window(number, seen)]))
+    assert len(learnt.shares) == MAX_NAMES * len(KINDS)
+
+
+def test_models_adapters_and_versions_of_templates_are_counted_where_they_are_named() -> None:
+    made = traffic_of([record(model="7b", adapter="de", template="4", weight=3.0), record(model="1b", digest="aaaa1111")])
+    counts = {name: count for name, count in made.items() if name.partition(":")[0] in NEWER}
+    assert counts == {"model:7b": 3.0, "model:1b": 1.0, "adapter:de": 3.0, "template_version:4": 3.0}
+    assert made["template:support:aaaa1111"] == 1.0
+
+
+@pytest.mark.parametrize("kind", NEWER)
+def test_a_shift_from_one_to_another_is_reported_with_its_shares(kind: str) -> None:
+    baseline = TrafficBaseline.learn(window(number, [*named(kind, "a", 17), *named(kind, "b", 3)]) for number in range(10))
+    found = traffic_evidence([window(20, [*named(kind, "a", 4), *named(kind, "b", 12), *named(kind, "c", 4)])], baseline)
+    (moved,) = [item for item in found if item.name.startswith(f"{kind}:")]
+    assert (moved.kind, moved.name) == ("traffic", f"{kind}:a")
+    assert (moved.before, moved.after) == (pytest.approx(0.85), pytest.approx(0.2))
+    verdict = triage(Case(event=event(moved)))
+    assert (verdict.drift_class, pages(verdict)) == ("traffic", False)
+    assert re.search(r"\ba\b.*85%.*20%", verdict.sentence)
+    assert traffic_evidence([window(20, [*named(kind, "a", 17), *named(kind, "b", 3)])], baseline) == ()
+
+
+@pytest.mark.parametrize("kind", ["adapter", "template_version"])
+def test_one_that_is_dropped_for_none_is_reported_too(kind: str) -> None:
+    baseline = TrafficBaseline.learn(window(number, named(kind, "a", 20)) for number in range(10))
+    found = traffic_evidence([window(20, mixed(20, 0))], baseline)
+    assert [(item.name, item.after) for item in found if item.name.startswith(f"{kind}:")] == [(f"{kind}:a", 0.0)]
+
+
+def as_before(seen: ObservedWindow) -> ObservedWindow:
+    """Return *seen* as earlier versions kept it."""
+    return replace(seen, traffic={name: count for name, count in seen.traffic.items() if name.partition(":")[0] not in NEWER})
+
+
+def test_windows_that_count_no_models_are_no_change_on_either_side() -> None:
+    one = [record(name=f"r-{number}", adapter="de", template="4") for number in range(20)]
+    old, new = [as_before(window(number, one)) for number in range(10)], [window(number, one) for number in range(10)]
+    for learnt, seen in ((old, new), (new, old), (old, old), (old[:6] + new[6:], new)):
+        assert traffic_evidence(seen[-3:], TrafficBaseline.learn(learnt)) == ()
+
+
+def test_shares_are_of_the_windows_that_count_them() -> None:
+    """Half a baseline of earlier windows must not halve what the others say, nor hide a change."""
+    usual, other = named("model", "7b", 20), named("model", "1b", 20)
+    learnt = [as_before(window(number, usual)) for number in range(6)] + [window(number, usual) for number in range(6, 12)]
+    baseline = TrafficBaseline.learn(learnt)
+    assert traffic_evidence([as_before(window(20, usual)), window(21, usual)], baseline) == ()
+    found = traffic_evidence([as_before(window(20, usual)), window(21, other)], baseline)
+    assert [(item.name, item.before, item.after) for item in found] == [("model:1b", 0.0, 1.0)]
+
+
+def test_a_baseline_of_an_earlier_version_is_read_and_says_nothing_of_what_it_does_not_know() -> None:
+    plain = msgspec.to_builtins(TrafficBaseline.learn(as_before(window(number, mixed(12, 8))) for number in range(10)))
+    del plain["newer_windows"], plain["newer_requests"]
+    kept = msgspec.convert(plain, TrafficBaseline)
+    assert traffic_evidence([window(20, mixed(12, 8, adapter="de"))], kept) == ()
 
 
 def test_windows_like_the_baseline_are_no_evidence() -> None:

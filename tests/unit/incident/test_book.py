@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -19,45 +18,8 @@ from headwatch.incident.outbox import Outbox
 
 from .cases import MINUTE, NOTHING, START, event, heads, signal, telemetry, verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 ABSENT = signal("documents_absent", 0.0, 0.9)
 NO_DOCUMENTS = event(ABSENT)
-ROUTES = ("webhook", "grafana")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now_ns = START + 6 * MINUTE
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-    def pass_minutes(self, minutes: float) -> None:
-        self.now_ns += int(minutes * MINUTE)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def book(tmp_path: Path, clock: Clock) -> Iterator[Book]:
-    book = Book(tmp_path / "incidents.db", clock, routes=ROUTES)
-    yield book
-    book.close()
-
-
-@pytest.fixture
-def outbox(tmp_path: Path, clock: Clock, book: Book) -> Iterator[Outbox]:
-    outbox = Outbox(tmp_path / "incidents.db", clock)
-    yield outbox
-    outbox.close()
 
 
 def sent(outbox: Outbox) -> list[tuple[str, str, bool]]:
@@ -255,39 +217,6 @@ def test_no_release_plans_what_hurts_a_user(book, cause):
     book.calendar.add_deploy("index v2", planned_seconds=1800, time_ns=START - 5 * MINUTE)
     named = "injection" if cause == "injection" else "retrieval"
     assert book.open(NO_DOCUMENTS, verdict(named, cause), NOTHING).action == "opened"
-
-
-def test_a_person_acknowledges_and_rules_and_the_audit_says_so(book, clock):
-    id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
-    clock.pass_minutes(4)
-    assert book.ack(id_, "ada", "looking").state == "acknowledged"
-    clock.pass_minutes(20)
-    ended = book.resolve(id_, "ada", "true", "index was empty")
-    assert (ended.state, ended.ruling, ended.resolved_by, ended.note) == ("resolved", "true", "ada", "index was empty")
-    told = [(line.who, line.what) for line in book.history(id_)]
-    assert told == [("headwatch", "opened"), ("ada", "acknowledged"), ("ada", "resolved")]
-    with pytest.raises(IncidentError, match="is resolved already"):
-        book.ack(id_, "ada")
-
-
-def test_what_resolved_by_itself_is_ruled_afterwards(book):
-    id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
-    assert book.auto_resolve(id_).incident.resolved_by == "headwatch"
-    assert book.auto_resolve(id_).action == "unchanged"
-    assert book.resolve(id_, "ada", "false_page").resolved_by == "headwatch"
-    assert book.get(id_).ruling == "false_page"
-
-
-def test_precision_counts_pages_by_class_and_only_those_that_were_ruled(book):
-    rulings = {"hr": "true", "legal": "false_page", "it": "known_change", "ops": None}
-    for minute, (route, ruling) in enumerate(rulings.items()):
-        found = event(signal("documents_absent", 0, 0.9, route=route), windows=minute + 3)
-        id_ = book.open(found, verdict(), NOTHING).incident.id
-        if ruling:
-            book.resolve(id_, "ada", ruling)
-    book.open(event(heads("web")), verdict("traffic", "topics"), NOTHING)
-    assert book.precision() == {"retrieval": (1, 3)}
-    assert book.paged() == {"telemetry": 0, "model": 0, "injection": 0, "retrieval": 4, "traffic": 0}
 
 
 def test_a_canary_that_comes_in_later_changes_the_verdict_and_the_routes_hear_of_it(book, outbox):

@@ -339,6 +339,9 @@ def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
     [
         (traffic("band:2k-4k", 0.1, 0.8), "length"),
         (traffic("route:hr", 0.2, 0.9), "route_mix"),
+        (traffic("model:7b", 0.9, 0.2), "model_mix"),
+        (traffic("adapter:de", 0.0, 0.5), "adapter_mix"),
+        (traffic("template_version:4", 0.0, 0.5), "template_versions"),
         (traffic("length", 300, 900), "length"),
         (traffic("load", 1, 9), "load"),
     ],
