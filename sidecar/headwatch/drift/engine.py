@@ -12,7 +12,7 @@ on the wall, and is saved in the transaction of the window that decided it.
 Windows under suspicion (a telemetry fault) count as missing: they give no evidence and teach nothing.  While frozen (an
 incident is open) evidence is still gathered, but nothing is learned.
 
-Cost: the monitors' update; one transaction a window, which writes about 100 bytes a stratum, feature and head.
+Cost: the monitors' update; one transaction a window, which writes some 160 bytes a stratum, feature and head.
 """
 
 from __future__ import annotations

@@ -1,4 +1,21 @@
-"""One stratum: its heads, their pools, and what each family of detectors has against the baseline."""
+"""One stratum: its heads, their pools, and what each family of detectors has against the baseline.
+
+A family is one kind of change on one scale.  Its evidence of a feature is an average of M over streams, with weights that were
+fixed beforehand, so each keeps the promise by itself and all together do::
+
+    heads.mean      mean over heads of M of bets on w           few heads that moved
+    heads.spread    mean over heads of M of bets on w**2 - 1    few heads that move about more, or less
+    level.1         M of all heads' pool / 2 + mean over the    many heads, in one direction
+    energy.1, .8    layers of M of the layer's pool / 2         many heads in different directions, and more spread
+    lasting.8                                                   small shifts that last, each head in its own direction
+
+The last three rows differ in what is pooled: :mod:`headwatch.drift.pool`.
+
+Cost: the update of all families is the figure ``window_ms_5120`` of docs/method.md (5,120 heads x 6 features: some ten
+milliseconds of a core); some 160 bytes of state a head and feature.  Learning a day of as many takes minutes, feature by
+feature, so that memory stays below a gigabyte.
+Source: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors", arXiv 2203.03532 (averages of e-detectors are e-detectors).
+"""
 
 from __future__ import annotations
 
