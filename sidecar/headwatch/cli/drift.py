@@ -80,6 +80,8 @@ def _status(asked: argparse.Namespace, config: Config) -> None:
         against = f"baseline {version}" if version else "no baseline yet"
         print(f"Last window: {window}, which ended {moment(status['time_ns'])} UTC, against {against}.")
         print(f"Clock: 10^{status['clock']:.2f}; pages at 10^{status['threshold']:.2f}.")
+        if status.get("shadow_clock") is not None:
+            print(f"Clock of families in shadow: 10^{status['shadow_clock']:.2f}; pages nobody.")
     if told["learning_stopped"]:
         print("Nothing is learned while an incident is open.")
     if span and times:

@@ -24,7 +24,7 @@ from headwatch.drift.saved import below, prefixed
 from headwatch.drift.stream import StreamBaseline, StreamMonitor, learn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -91,9 +91,13 @@ class ScopeMonitor:
         mean, spread = self.streams.mean.mixture(), self.streams.spread.mixture()
         return {"signals.mean": mean[:, 0], "signals.spread": spread[:, 0]}
 
-    def reset(self, features: NDArray[np.bool_] | None = None) -> None:
-        """Forget the evidence, of all signals or of those marked [F]."""
-        self.streams.reset(np.ones(len(self.baseline.features), bool) if features is None else features)
+    def reset(self, features: NDArray[np.bool_] | None = None, families: Collection[str] | None = None) -> None:
+        """Forget the evidence, of all signals or of those marked [F], of all families or of those named."""
+        marked = np.ones(len(self.baseline.features), bool) if features is None else features
+        assert self.streams.spread is not None  # made with it
+        for name, detector in zip(FAMILIES, (self.streams.mean, self.streams.spread), strict=True):
+            if families is None or name in families:
+                detector.reset(marked)
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return everything that the next window depends on, by name."""

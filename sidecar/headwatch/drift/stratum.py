@@ -29,7 +29,7 @@ from headwatch.drift.saved import below, prefixed
 from headwatch.drift.stream import StreamBaseline, StreamMonitor, joined, learn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -155,12 +155,18 @@ class StratumMonitor:
             found[f"{kind}.{scale}"] = 0.5 * streams[:, 0] + 0.5 * streams[:, 1:].mean(axis=1)
         return found
 
-    def reset(self, features: NDArray[np.bool_] | None = None) -> None:
-        """Forget the evidence, of all features or of those marked [F]; what is foreseen of the slow parts stays."""
+    def reset(self, features: NDArray[np.bool_] | None = None, families: Collection[str] | None = None) -> None:
+        """Forget the evidence, of all features or of those marked [F], of all families or of those named.
+
+        What is foreseen of the slow parts stays.
+        """
         marked = np.ones(len(self.baseline.features), bool) if features is None else features
-        self.heads.reset(marked)
-        for monitor in self.pools.values():
-            monitor.reset(marked)
+        assert self.heads.spread is not None  # made with it
+        own = {"heads.mean": self.heads.mean, "heads.spread": self.heads.spread}
+        own |= {f"{kind}.{scale}": monitor.mean for (kind, scale), monitor in self.pools.items()}
+        for name, detector in own.items():
+            if families is None or name in families:
+                detector.reset(marked)
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return everything that the next window depends on, by name."""

@@ -185,12 +185,6 @@ class StreamMonitor:
             self.spread.step(_no_steadier(evalue.SPREAD, found, own_doubt), seen, elapsed)
         return Seen(base.noise.held(level, dilution), w, own_doubt, base.noise.margin(dilution))
 
-    def reset(self, features: NDArray[np.bool_]) -> None:
-        """Forget the evidence of the features marked [F]."""
-        self.mean.reset(features)
-        if self.spread is not None:
-            self.spread.reset(features)
-
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return everything that the next window depends on."""
         kept = {"mean": self.mean.evidence, **prefixed("filter", self.filter.save())}

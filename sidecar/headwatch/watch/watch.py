@@ -117,10 +117,12 @@ class Watch:
         step = self.engine.step(window)
         self._recent.add(window)
         changes += self._judge(step.event, window)
+        if step.in_shadow is not None:  # at once: no canary is asked for what pages nobody
+            changes.append(self._open(step.in_shadow, window))
         changes += self._certain(window)
         changes += self._judge_again(window)
         changes += self._close(window)
-        self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
+        self.engine.freeze((), on=any(map(_stops_learning, self.book.open_incidents())))
         if self._held is None:
             self.engine.save()
         return Seen(step.status, step.event, tuple(changes))
@@ -187,7 +189,7 @@ class Watch:
         case = self._case(event)
         exhibits = exhibits_of(event, self._recent.windows, canary=case.canary, deploys=case.deploys)
         change = self.book.open(event, triage(case), exhibits, window.end_ns, shadow=self._config.drift.shadow)
-        if change.rebase:
+        if change.rebase and not event.shadow_families:
             self._rebase(event)
         return change
 
@@ -240,6 +242,10 @@ def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:
         for incident in ruled
         for one in incident.event.evidence
     )
+
+
+def _stops_learning(incident: Incident) -> bool:
+    return incident.verdict.drift_class != "traffic" and not incident.event.shadow_families
 
 
 def _all_certain(event: DriftEvent) -> bool:

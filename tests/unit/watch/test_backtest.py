@@ -106,6 +106,15 @@ def test_a_sidecar_in_shadow_mode_is_asked_what_would_page(tmp_path: Path):
     assert replayed(tmp_path, shadow).pages == 1
 
 
+def test_families_in_shadow_stay_there(tmp_path: Path):
+    recorded(tmp_path, (broken(NEXT + more, "documents") for more in range(20)))
+    hidden = msgspec.structs.replace(CONFIG.drift, shadow_families=("signals.mean", "signals.spread"))
+    outcome = replayed(tmp_path, msgspec.structs.replace(CONFIG, drift=hidden))
+    assert (outcome.pages, outcome.reached) == (0, 0)
+    [told] = outcome.incidents.values()
+    assert told.incident.silenced_why == "in shadow: signals.mean, signals.spread"
+
+
 def test_a_release_that_was_marked_as_planned_wakes_nobody(tmp_path: Path):
     release = DeployEvent(window(NEXT).start_ns + SECOND, "model 2", "r2", "ops", 3600.0)
     changed = [with_canary(window(NEXT + more), failed=True) for more in range(20)]
