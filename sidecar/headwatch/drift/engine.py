@@ -71,8 +71,6 @@ class Step:
     status: DriftStatus
     event: DriftEvent | None
     """The page, where the clock reached the interval; also in shadow mode."""
-    would_page: bool
-    """Whether *event* is one that only shadow mode keeps from being sent."""
     in_shadow: DriftEvent | None = None
     """What families in shadow would have paged; never sent."""
 
@@ -164,7 +162,7 @@ class DriftEngine:
             HistoryError: The window cannot be kept.
         """
         if window.number <= self.window:
-            return Step(self._last.status if self._last is not None else self._status(window, {}), None, would_page=False)
+            return Step(self._last.status if self._last is not None else self._status(window, {}), None)
         if not self._history.read_only:
             self._history.append(window)
         self._notice()
@@ -185,7 +183,7 @@ class DriftEngine:
         self._learn(window)
         if status is None or self._promote:
             status = self._status(window, {})
-        self._last = Step(status, event, event is not None and self._config.shadow, in_shadow)
+        self._last = Step(status, event, in_shadow)
         return self._last
 
     def save(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,7 @@ from headwatch.errors import ConfigError
 
 from . import subjects
 from .engines import BEGUN, running
-from .windows import CHAT, CONFIG, Deployment
+from .windows import CHAT, CONFIG, SCOPES, Deployment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +91,6 @@ def test_they_say_what_they_would_have_paged_and_begin_again_at_zero(copied) -> 
     assert len(paged) >= 2
     second = found[paged[1]].in_shadow
     assert second.since_ns >= first.time_ns, "the evidence of the first is spent"
-    assert not any(step.would_page for step in found)
 
 
 def test_what_they_find_alone_pages_nobody_and_stops_no_learning(copied) -> None:
@@ -175,17 +175,18 @@ def test_a_reset_of_one_family_leaves_the_others(make, family) -> None:
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_features_and_routes_with_no_weight_do_not_page(copied) -> None:
-    """A signal moves by far on both routes; it is shown, and counts only where it has a weight."""
-    moved = Deployment(signal_shift={"grounding_ratio": -6.0}, begins=100)
-
-    def found(config: DriftConfig) -> list[Step]:
-        with running(copied(), config) as engine:
-            return [engine.step(moved.window(index)) for index in range(BEGUN, 112)]
-
-    assert any(step.event for step in found(CONFIG))
-    for config in (settings(feature_weights={"grounding_ratio": 0.0}), settings(route_weights={"chat": 0.0, "search": 0.0})):
-        assert not any(step.event for step in found(config))
-    [chat] = {one.route for step in found(settings(route_weights={"search": 0.0})) if step.event is not None
-              for one in step.event.evidence[:1]}  # fmt: skip
-    assert chat in {"chat", "search"}
+@pytest.mark.parametrize(
+    ("changed", "pages"),
+    [({}, True), ({"route_weights": {"chat": 0.0}}, True), ({"route_weights": {"search": 0.0}}, False),
+     ({"feature_weights": {"document_mass": 0.0}}, True), ({"feature_weights": {"grounding_ratio": 0.0}}, False)],
+)  # fmt: skip
+def test_a_route_or_a_feature_pages_only_where_it_has_a_weight(copied, changed, pages) -> None:
+    """The grounding of one route falls by far."""
+    healthy, moved = Deployment(), Deployment(signal_shift={"grounding_ratio": -6.0}, begins=0)
+    events = []
+    with running(copied(), settings(**changed)) as engine:
+        for index in range(BEGUN, BEGUN + 12):
+            window = healthy.window(index)
+            signals = {**window.signals, SCOPES["search"]: moved.window(index).signals[SCOPES["search"]]}
+            events.append(engine.step(replace(window, signals=signals)).event)
+    assert any(events) is pages
