@@ -97,6 +97,8 @@ class DriftEvent(msgspec.Struct, frozen=True):
     window_seconds: float
     windows_since: int
     """Windows from *since_ns* to *time_ns*."""
+    shadow_families: tuple[str, ...] = ()
+    """The families in shadow that found it, on the clock that pages nobody; empty: the pager's own."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -205,6 +207,8 @@ class DriftStatus(msgspec.Struct, frozen=True):
     """log10 of the interval: the clock pages there."""
     evidence: tuple[Evidence, ...] = ()
     """The largest by stratum or scope and name, without their heads; bounded."""
+    shadow_clock: float | None = None
+    """log10 of what the clock of families in shadow shows; None where there are none."""
 
 
 class Exhibits(msgspec.Struct, frozen=True):

@@ -79,14 +79,17 @@ class Book(Shelf):
     def open(
         self, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int | None = None, *, shadow: bool = False
     ) -> Change:
-        """Record *event*: in an incident of its own, or in the one whose cause it is of.  *shadow*: nobody is told."""
+        """Record *event*: in an incident of its own, or in the one whose cause it is of.
+
+        *shadow*, and of what families in shadow found: nobody is told.
+        """
         now_ns = self._now() if now_ns is None else now_ns
         with self._ledger.change() as file:
             known = file.execute("SELECT incident FROM event WHERE id = ?", (event_id(event),)).fetchone()
             if known is not None:
                 there = self.get(known[0])
                 return Change("unchanged", there, rebase=there.ruling == "known_change")
-            silent = "shadow mode" if shadow else self._silence(event, verdict)
+            silent = "shadow mode" if shadow else _in_shadow(event) or self._silence(event, verdict)
             for incident in self.open_incidents():
                 if belongs_to(incident, self.events(incident.id), event, verdict):
                     return self._merge(file, incident, event, verdict, exhibits, now_ns, silent)
@@ -268,9 +271,15 @@ def _ruled(ruling: Ruling | None, note: str) -> str:
 
 
 def event_id(event: DriftEvent) -> str:
-    """Return a name of *event* that a replay of the same windows gives it again: by model, route, window and kinds."""
+    """Return a name of *event* that a replay of the same windows gives it again: by model, route, window, kinds and clock."""
     kinds = ",".join(sorted({one.kind for one in event.evidence}))
-    return "hw-" + blake2b(f"{event.model}|{event.route}|{event.time_ns}|{kinds}".encode(), digest_size=5).hexdigest()
+    clock = "|shadow" if event.shadow_families else ""
+    named = f"{event.model}|{event.route}|{event.time_ns}|{kinds}{clock}"
+    return "hw-" + blake2b(named.encode(), digest_size=5).hexdigest()
+
+
+def _in_shadow(event: DriftEvent) -> str:
+    return f"in shadow: {', '.join(event.shadow_families)}" if event.shadow_families else ""
 
 
 def _explains_more(verdict: Verdict, than: Verdict) -> bool:

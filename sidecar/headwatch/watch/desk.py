@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from headwatch.config import Config
     from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
     from headwatch.health import CanaryRuns, Health, PagerHealth
-    from headwatch.incident.book import Book
+    from headwatch.incident.book import Book, Change
     from headwatch.observed import ObservedWindow
     from headwatch.records import RequestRecord, WindowBatch
 
@@ -222,6 +222,8 @@ class Desk:
                 self._watch = self._opened()
             for seen in (*self._watch.catch_up(), *map(self._watch.take, windows)):
                 self._status = seen.status
+                for change in seen.changes:
+                    _log(change)
                 if seen.changes:
                     self._pager.poke()
         except HeadwatchError as error:
@@ -244,6 +246,15 @@ class Desk:
             temporary.replace(path)
         except OSError as error:
             logger.warning("cannot write %s: %s", path, error.strerror)
+
+
+def _log(change: Change) -> None:
+    incident = change.incident
+    if change.action == "merged":
+        return
+    level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
+    logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
+               incident.verdict.cause, incident.verdict.sentence)  # fmt: skip
 
 
 def _documents(folder: Path) -> DocumentBook:

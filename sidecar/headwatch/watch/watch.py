@@ -12,7 +12,6 @@ Cost: that of :mod:`headwatch.drift.engine`, and one SQLite transaction a change
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from headwatch.incident.book import Change
     from headwatch.observed import ObservedWindow
 
-logger = logging.getLogger("headwatch.watch")
-
 HOLD_WINDOWS = 2
 _SETTLED = frozenset({"known_change", "false_page"})
 """Rulings after which what goes on as it was is no news."""
@@ -57,7 +54,10 @@ class Seen:
     """What one window came to."""
 
     status: DriftStatus
+    event: DriftEvent | None
+    """What made the clock reach its limit."""
     changes: tuple[Change, ...]
+    """Of incidents, in order."""
 
 
 class Watch:
@@ -70,11 +70,13 @@ class Watch:
         now: Callable[[], int],
         ask_canary: Callable[[], bool] = lambda: False,
         pin_canary: Callable[[], None] = lambda: None,
+        history: History | None = None,
     ) -> None:
         """Open what *folder* holds.
 
         *ask_canary* starts a canary run soon, and returns whether it will; *pin_canary* takes what canaries give now as their
-        fingerprint, once a change of the model was accepted.
+        fingerprint, once a change of the model was accepted.  *history* holds the windows that are to come, opened for reading
+        by whoever closes it; None: the folder's own, to which they are added.
 
         Raises:
             HeadwatchError: A file cannot be opened or read.
@@ -82,7 +84,8 @@ class Watch:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = config
         self._ask_canary, self._pin_canary = ask_canary, pin_canary
-        self.history = History(folder / HISTORY, config.drift.history_bytes)
+        self._owns_history = history is None
+        self.history = History(folder / HISTORY, config.drift.history_bytes) if history is None else history
         self._keeper = Keeper(folder / DRIFT_STATE)
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
         self.book = Book(
@@ -98,7 +101,8 @@ class Watch:
         """Close the files."""
         self.book.close()
         self._keeper.close()
-        self.history.close()
+        if self._owns_history:
+            self.history.close()
 
     def catch_up(self) -> tuple[Seen, ...]:
         """Take the windows that were kept before a kill and not saved."""
@@ -111,20 +115,20 @@ class Watch:
             HeadwatchError: The window, an incident or the state cannot be kept.
         """
         if window.number <= self.engine.window:
-            return Seen(self.engine.step(window).status, ())
+            return Seen(self.engine.step(window).status, None, ())
         changes = [*self._obey(window)]
         step = self.engine.step(window)
         self._recent.add(window)
         changes += self._judge(step.event, window)
+        if step.in_shadow is not None:  # at once: no canary is asked for what pages nobody
+            changes.append(self._open(step.in_shadow, window))
         changes += self._certain(window)
         changes += self._judge_again(window)
         changes += self._close(window)
         self.engine.freeze(on=any(map(_freezes, self.book.open_incidents())))
         if self._held is None:
             self.engine.save()
-        for change in changes:
-            _log(change)
-        return Seen(step.status, tuple(changes))
+        return Seen(step.status, step.event, tuple(changes))
 
     def _judge(self, event: DriftEvent | None, window: ObservedWindow) -> Iterable[Change]:
         """Open what detection has found, now or once a canary run tells more.
@@ -191,7 +195,7 @@ class Watch:
         case = self._case(event)
         exhibits = exhibits_of(event, self._recent.windows, canary=case.canary, deploys=case.deploys)
         change = self.book.open(event, triage(case), exhibits, window.end_ns, shadow=self._config.drift.shadow)
-        if change.rebase:
+        if change.rebase and not event.shadow_families:
             self._rebase(event)
         return change
 
@@ -246,8 +250,9 @@ def _freezes(incident: Incident) -> bool:
     """Return whether nothing is learned while *incident* is open: whether what it shows must not become normal.
 
     Another mix of questions is no fault, and may be there to stay: baselines that waited for its end would never learn it.
+    What a family in shadow finds changes nothing.
     """
-    return incident.verdict.drift_class != "traffic"
+    return incident.verdict.drift_class != "traffic" and not incident.event.shadow_families
 
 
 def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:
@@ -261,12 +266,3 @@ def _settled(evidence: Evidence, ruled: Iterable[Incident]) -> bool:
 
 def _all_certain(event: DriftEvent) -> bool:
     return all(one.kind in _CERTAIN for one in event.evidence)
-
-
-def _log(change: Change) -> None:
-    incident: Incident = change.incident
-    if change.action == "merged":
-        return
-    level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
-    logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
-               incident.verdict.cause, incident.verdict.sentence)

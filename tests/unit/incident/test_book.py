@@ -169,6 +169,15 @@ def test_shadow_mode_records_and_tells_the_mirrors_alone(book, outbox):
     assert sent(outbox) == [("opened", "grafana", False)]
 
 
+def test_what_a_family_in_shadow_found_neither_wakes_nor_quietens(book, outbox):
+    found = msgspec.structs.replace(NO_DOCUMENTS, shadow_families=("lasting.8",))
+    hidden, paged = (book.open(one, verdict(), NOTHING) for one in (found, NO_DOCUMENTS))
+    assert (hidden.action, hidden.incident.silenced_why, paged.action) == ("silenced", "in shadow: lasting.8", "opened")
+    book.auto_resolve(paged.incident.id)
+    again = msgspec.structs.replace(found, time_ns=found.time_ns + MINUTE)
+    assert (book.open(again, verdict(), NOTHING).action, len(book.list())) == ("merged", 2)
+
+
 def test_a_silence_holds_for_its_class_and_route_and_time(book, outbox, clock):
     book.calendar.silence(600, "ada", "reindexing", drift_class="retrieval", route="hr")
     silenced = book.open(NO_DOCUMENTS, verdict(), NOTHING)

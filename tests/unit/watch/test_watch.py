@@ -325,3 +325,51 @@ def test_an_event_does_not_wait_for_the_next_one_of_its_cause(tmp_path: Path):
         watch.take(window(number + more, documents_absent=1.0, documents_unresolved=1.0))
     assert ("retrieval", "documents_absent") in live(watch)
     watch.close()
+
+
+SIGNALS_IN_SHADOW = msgspec.structs.replace(
+    CONFIG, drift=msgspec.structs.replace(CONFIG.drift, shadow_families=("signals.mean", "signals.spread"))
+)
+
+
+def test_families_in_shadow_record_what_they_would_have_paged_and_nothing_else_changes(tmp_path: Path):
+    watch, number = taught(tmp_path, SIGNALS_IN_SHADOW)
+    for more in range(20):
+        seen = watch.take(with_canary(window(number + more, documents_absent=1.0)))
+        assert seen.event is None, "the pager has heads alone, and they do not move"
+    (incident,) = watch.book.open_incidents()
+    assert (incident.verdict.drift_class, incident.verdict.cause) == ("retrieval", "documents_absent")
+    assert (incident.paged, incident.silenced_why) == (False, "in shadow: signals.mean, signals.spread")
+    assert not watch.engine.frozen, "what pages nobody stops no learning"
+    for more in range(20, 40):
+        watch.take(with_canary(window(number + more)))
+    assert live(watch) == [], "it resolves like any other"
+    watch.close()
+
+
+def test_what_pages_is_an_incident_of_its_own_beside_what_was_found_in_shadow(tmp_path: Path):
+    """An incident that nobody was told of must not swallow the page, nor a page hide what a family in shadow does."""
+    level = msgspec.structs.replace(CONFIG, drift=msgspec.structs.replace(CONFIG.drift, shadow_families=("level.1",)))
+    watch, number = taught(tmp_path, level)
+    for more in range(30):
+        watch.take(with_canary(window(number + more, heads_move=2.0, documents_absent=1.0)))
+    by_page = {one.paged: one for one in watch.book.open_incidents()}
+    assert set(by_page) == {True, False}
+    assert by_page[True].event.shadow_families == ()
+    assert by_page[False].event.shadow_families == ("level.1",)
+    assert len(watch.book.list()) == 2, "each is one incident, however long it lasts"
+    assert watch.engine.frozen
+    watch.close()
+
+
+def test_a_planned_release_that_only_a_family_in_shadow_notices_is_no_new_normal(tmp_path: Path):
+    watch, number = taught(tmp_path, SIGNALS_IN_SHADOW)
+    start = window(number).start_ns
+    watch.book.calendar.add_deploy("index 2", who="ops", planned_seconds=3600.0, time_ns=start - SECOND)
+    version = watch.engine.version
+    for more in range(20):
+        watch.take(with_canary(window(number + more, grounding_ratio_retrieval=0.3)))
+    assert watch.book.list(), "it is found"
+    assert not any(one.paged for one in watch.book.list())
+    assert watch.engine.version == version
+    watch.close()
