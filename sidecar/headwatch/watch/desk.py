@@ -44,6 +44,8 @@ logger = logging.getLogger("headwatch.watch")
 _DOCUMENTS = "documents.json"
 FINGERPRINTS = "fingerprints"
 _MOST_OPEN = 200
+_MOST_TOLD_AGAIN = 200
+"""Releases, the latest: well below what the store remembers to have taken (``non_replicated_deduplication_window``)."""
 _MOST_RUNS = 1000
 _TOLD_AGAIN_NS = 30 * 24 * 3600 * 1_000_000_000
 
@@ -88,9 +90,11 @@ class Desk:
         self._lock = threading.Lock()
         self._status: DriftStatus | None = None
         self._canaries: list[CanaryExhibit] = []
-        self._deploys: list[DeployEvent] = []
         self._told = max((entry.number for entry in self.book.changes(0)), default=0)
-        self._deployed = max((number for number, _ in self.book.calendar.deploys_after(0)), default=0)
+        marked = self.book.calendar.deploys_after(0)
+        self._deployed = max((number for number, _ in marked), default=0)
+        self._deploys = [one for _, one in marked if one.time_ns >= now() - _TOLD_AGAIN_NS][-_MOST_TOLD_AGAIN:]
+        """First those that an earlier life may not have told, or that were marked while no sidecar ran: see :meth:`_changed`."""
         self._failure = ""
         self._is_new = True
 
@@ -209,7 +213,12 @@ class Desk:
         return self.book.open_incidents()
 
     def _mark_deploys(self) -> None:
-        for number, deploy in self.book.calendar.deploys_after(self._deployed):
+        try:
+            marked = self.book.calendar.deploys_after(self._deployed)
+        except HeadwatchError as error:  # they come with a later window
+            logger.warning("releases cannot be told of: %s", error)
+            return
+        for number, deploy in marked:
             self._deployed = number
             self._observer.deploy(deploy)
             self._deploys.append(deploy)
@@ -218,8 +227,9 @@ class Desk:
         """Judge what an earlier life, or an earlier failure, left unjudged, and then *windows*."""
         try:
             if self._failure:
+                opened = self._opened()  # the book of the old one serves until then: a failure here costs nobody else anything
                 self._watch.close()
-                self._watch = self._opened()
+                self._watch = opened
             for seen in (*self._watch.catch_up(), *map(self._watch.take, windows)):
                 self._status = seen.status
                 if seen.changes:

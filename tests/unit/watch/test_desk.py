@@ -7,25 +7,34 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from headwatch.config import DriftConfig
-from headwatch.errors import DriftStateError
+from headwatch.config import Config, DriftConfig
+from headwatch.errors import DriftStateError, IncidentError
+from headwatch.incident.book import Book
+from headwatch.incident.calendar import Calendar
+from headwatch.incident.ledger import FILE_NAME
 from headwatch.watch.desk import Desk
 from headwatch.watch.watch import Watch
 
 from ..sidecars import health
-from .scenes import CONFIG, window
+from .scenes import CONFIG, SECOND, WINDOW_NS, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
+def _config(folder: Path) -> Config:
+    drift = msgspec.structs.replace(CONFIG.drift, folder=str(folder))
+    assert isinstance(drift, DriftConfig)
+    config = msgspec.structs.replace(CONFIG, drift=drift)
+    assert isinstance(config, Config)
+    return config
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """Return a desk whose observer hands over one window a delivery."""
-    drift = msgspec.structs.replace(CONFIG.drift, folder=str(tmp_path))
-    assert isinstance(drift, DriftConfig)
-    made = Desk(msgspec.structs.replace(CONFIG, drift=drift))
+    made = Desk(_config(tmp_path))
     made.start()
     numbers = iter(range(100))
     monkeypatch.setattr(made._observer, "release", lambda *_, **__: (window(next(numbers)),))
@@ -52,3 +61,56 @@ def test_a_window_that_cannot_be_judged_stops_nothing_and_is_judged_later(desk, 
     desk.take((), (), health())
     assert desk.failure == ""
     assert desk.status is not None
+
+
+def test_a_watch_that_cannot_be_opened_again_is_tried_with_each_window_and_costs_nobody_else_anything(desk, monkeypatch):
+    """The file of incidents is locked, say: what goes to exporters goes out, and what is open stays known."""
+    opening = Desk._opened
+    tries = []
+
+    def refused(self: Desk) -> Watch:
+        tries.append(1)
+        if len(tries) < 3:
+            raise DriftStateError("drift.db: unable to open database file")
+        return opening(self)
+
+    def broken(*_: object) -> None:
+        raise DriftStateError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "take", broken)
+        desk.take((), (), health())
+    monkeypatch.setattr(Desk, "_opened", refused)
+    for told in ("unable to open", "unable to open", ""):
+        desk.book.calendar.add_deploy(f"release {len(tries)}")
+        desk.take((), (), health())
+        assert [one.title for one in desk.news().deploys] == [f"release {len(tries) - 1}"]
+        assert told in desk.failure
+    assert (desk.failure, desk.status is not None, len(tries)) == ("", True, 3)
+
+
+def test_releases_that_cannot_be_read_now_are_told_of_later(desk, monkeypatch):
+    def locked(*_: object) -> None:
+        raise IncidentError("file", "database is locked")
+
+    desk.book.calendar.add_deploy("release 7")
+    with monkeypatch.context() as patched:
+        patched.setattr(Calendar, "deploys_after", locked)
+        desk.take((), (), health())
+        assert desk.news().deploys == ()
+        assert (desk.failure, desk.status is not None) == ("", True), "windows are judged all the same"
+    desk.take((), (), health())
+    assert [one.title for one in desk.news().deploys] == ["release 7"]
+
+
+def test_a_release_that_was_marked_while_no_sidecar_ran_is_told_of_at_the_next_start(tmp_path):
+    now_ns = window(0).start_ns
+    book = Book(tmp_path / FILE_NAME, lambda: now_ns)
+    for title, days in (("long ago", 31), ("yesterday", 1), ("just now", 0)):
+        book.calendar.add_deploy(title, time_ns=now_ns - days * 24 * 60 * WINDOW_NS - SECOND)
+    book.close()
+    for _ in range(2):  # each start tells again: the store takes a release once
+        made = Desk(_config(tmp_path), lambda: now_ns)
+        assert [one.title for one in made.news().deploys] == ["yesterday", "just now"]
+        assert made.news().deploys == ()
+        made.stop()
