@@ -19,11 +19,13 @@ from headwatch.canary.collector import Collector
 from headwatch.canary.runner import CanaryRunner
 from headwatch.drift.observe import Observer
 from headwatch.drift.signals import DocumentBook
+from headwatch.drift.telemetry import START_NS
 from headwatch.errors import HeadwatchError
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import Outbox
 from headwatch.observed import DRIFT_FEATURES
 from headwatch.places import drift_folder
+from headwatch.watch.recent import WINDOWS
 from headwatch.watch.watch import Watch
 from headwatch_exporters.paging.pager import Pager
 
@@ -86,6 +88,7 @@ class Desk:
         window_ns = int(config.window.seconds * 1e9)
         self._observer = Observer(
             DRIFT_FEATURES, window_ns, self.first_number, requests=config.window.requests, book=_documents(self._folder),
+            workers_due_ns=_workers_due_ns(self._watch),
         )  # fmt: skip
         self._lock = threading.Lock()
         self._status: DriftStatus | None = None
@@ -254,6 +257,22 @@ class Desk:
             temporary.replace(path)
         except OSError as error:
             logger.warning("cannot write %s: %s", path, error.strerror)
+
+
+def _workers_due_ns(watch: Watch) -> int | None:
+    """Return how long after this start workers may stay silent: None where no earlier life has known any.
+
+    Where an incident says already that they are silent they may not: it stays open until they report.
+    """
+    span = watch.history.span()
+    if span is None or not any("capture_up" in window.telemetry for window in watch.history.read(span[1] - WINDOWS, span[1])):
+        return None
+    silent = any(
+        one.name == "capture_up"
+        for incident in watch.book.open_incidents() for event in (incident.event, *watch.book.events(incident.id))
+        for one in event.evidence
+    )  # fmt: skip
+    return 0 if silent else START_NS
 
 
 def _documents(folder: Path) -> DocumentBook:

@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from headwatch.config import Config, DriftConfig
+from headwatch.drift.telemetry import START_NS
 from headwatch.errors import DriftStateError, IncidentError
+from headwatch.health import Health
 from headwatch.incident.book import Book
 from headwatch.incident.calendar import Calendar
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.watch.desk import Desk
 from headwatch.watch.watch import Watch
 
-from ..sidecars import health
-from .scenes import CONFIG, SECOND, WINDOW_NS, window
+from ..sidecars import health, reporting
+from .scenes import CONFIG, SECOND, START, WINDOW_NS, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,3 +116,34 @@ def test_a_release_that_was_marked_while_no_sidecar_ran_is_told_of_at_the_next_s
         assert [one.title for one in made.news().deploys] == ["yesterday", "just now"]
         assert made.news().deploys == ()
         made.stop()
+
+
+def test_a_sidecar_that_starts_before_its_server_pages_nobody_and_misses_workers_that_it_knew(tmp_path):
+    """Three lives: no worker is known yet; one is, and does not come back; and an incident says so already."""
+    minute = iter(range(1000))
+
+    def live(desk: Desk, minutes: int, *, serving: bool = False) -> list[tuple[str, str]]:
+        for _ in range(minutes):
+            now_ns = (START + next(minute)) * WINDOW_NS + 3 * SECOND
+            workers = (reporting(received_ns=now_ns),) if serving else ()
+            desk.take((), (), Health(time_ns=now_ns, workers=workers, ingest={}, exporters={}))
+        return [(one.verdict.cause, one.state) for one in desk.book.list()]
+
+    def started() -> Desk:
+        made = Desk(_config(tmp_path), lambda: START * WINDOW_NS)
+        made.start()
+        return made
+
+    grace = START_NS // WINDOW_NS
+    first = started()
+    assert live(first, 2 * grace) == []
+    assert live(first, 5, serving=True) == []
+    first.stop()
+    second = started()
+    assert live(second, grace) == [], "its model may still load"
+    assert live(second, 4) == [("capture_down", "open")]
+    second.stop()
+    third = started()
+    assert live(third, grace) == [("capture_down", "open")], "a start of the sidecar mends nothing"
+    assert live(third, 8, serving=True) == [("capture_down", "resolved")]
+    third.stop()
