@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ACTIONS = {
     "run": "send the canaries now and say whether the model is the one that was pinned",
     "pin": "take what the model gives now as its fingerprint",
-    "compare": "hold one fingerprint against another: exit code 1 where they are not of one model",
+    "compare": "hold one fingerprint against another: exit code 1 where they are not of one model, or one has less",
     "explain": "say in words what the last run, or a comparison of two fingerprints, shows",
 }
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Run, pin, compare or explain; return 1 where a model is not the one that was pinned.
+    """Run, pin, compare or explain; return 1 where a model is not the one that was pinned, or not all of it was compared.
 
     Raises:
         ConfigError: The configuration or a file it names is wrong.
@@ -81,7 +81,7 @@ def run(namespace: argparse.Namespace) -> int:
         from headwatch.canary.explain import explain
 
         print(explain(result))
-    return int(namespace.action not in {"pin", "explain"} and result.failed)
+    return int(namespace.action not in {"pin", "explain"} and (result.failed or not result.whole))
 
 
 def _run(namespace: argparse.Namespace) -> Comparison:
