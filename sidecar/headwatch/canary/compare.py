@@ -147,7 +147,7 @@ def _heads(item: PromptDeviation, found: Deviation, pattern: Pattern) -> tuple[H
 
 
 def _incomplete(fingerprint: Fingerprint, run: Run) -> dict[str, str]:
-    """Return the prompts that could not be compared, and why: those that failed, and those of the fingerprint that are not there."""
+    """Return the prompts that could not be compared, and why: those that failed, and those of the fingerprint that are away."""
     there = run.signatures.keys() | run.failures.keys()
     return {**run.failures, **{item.name: "it was not sent" for item in fingerprint.prompts if item.name not in there}}
 

@@ -37,7 +37,8 @@ def explain(found: Comparison) -> str:
     if not found.whole:
         lines += ["", "Not compared:", *(f"  {name}: {why}" for name, why in found.incomplete.items())]
     if found.missing_layers:
-        lines.append(f"  layers {', '.join(map(str, found.missing_layers))}: the fingerprint has them, and they were not captured")
+        layers = ", ".join(map(str, found.missing_layers))
+        lines.append(f"  layers {layers}: the fingerprint has them, and they were not captured")
     return "\n".join(lines).rstrip()
 
 

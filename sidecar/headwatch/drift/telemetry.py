@@ -31,7 +31,7 @@ START_NS = 15 * 60_000_000_000
 """So long after the sidecar's start workers that an earlier life knew may load their model; then they are down."""
 
 FIGURES = {
-    "capture_up": "least share of the known workers that reported and were capturing, over the window; none while they may start",
+    "capture_up": "least share of the known workers that reported and were capturing, over the window",
     "workers": "workers that reported",
     "frames_missing_share": "frames that never arrived, of those sent",
     "rows_dropped_share": "rows that were dropped on their way to the wire, of those planned",
@@ -71,7 +71,7 @@ class TelemetryMeter:
     """
 
     def __init__(self, due_ns: int | None = None) -> None:
-        """Prepare; *due_ns*: so long after the first look workers must have reported, since there are some.  None: perhaps not."""
+        """Prepare; *due_ns*: so long after the first look a worker must have reported, since one is known.  None: none is."""
         self._due_ns = due_ns
         self._first_ns: int | None = None
         self._met = False

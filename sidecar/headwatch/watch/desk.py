@@ -20,7 +20,7 @@ from headwatch.canary.runner import CanaryRunner
 from headwatch.drift.observe import Observer
 from headwatch.drift.signals import DocumentBook
 from headwatch.drift.telemetry import START_NS
-from headwatch.errors import HeadwatchError
+from headwatch.errors import CanaryError, HeadwatchError
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import Outbox
 from headwatch.observed import DRIFT_FEATURES
@@ -97,7 +97,7 @@ class Desk:
         marked = self.book.calendar.deploys_after(0)
         self._deployed = max((number for number, _ in marked), default=0)
         self._deploys = [one for _, one in marked if one.time_ns >= now() - _TOLD_AGAIN_NS][-_MOST_TOLD_AGAIN:]
-        """First those that an earlier life may not have told, or that were marked while no sidecar ran: see :meth:`_changed`."""
+        """First those that an earlier life may not have told, or that came while no sidecar ran: see :meth:`_changed`."""
         self._failure = ""
         self._is_new = True
 
@@ -208,9 +208,11 @@ class Desk:
         if self.runner is None:
             return
         try:
-            self.runner.order_pin(None, "a change that was accepted")
-        except HeadwatchError as error:  # the fingerprint is the operator's own file
-            logger.warning("canaries are not pinned anew: %s", error)
+            self.runner.owe_pin()
+        except CanaryError as error:
+            if error.reason != "invalid":  # it cannot be written down: the window is judged again later
+                raise
+            logger.warning("canaries are not pinned anew: %s", error)  # the fingerprint is the operator's own file
 
     def _open_incidents(self) -> Sequence[Incident]:
         return self.book.open_incidents()

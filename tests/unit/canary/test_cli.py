@@ -137,6 +137,20 @@ def test_pin_run_and_explain_through_a_running_sidecar(
     assert (code, out, "which is no drift" in err) == (1, "", True)
 
 
+def test_a_run_that_is_not_whole_is_no_agreement_and_a_pin_that_failed_is_no_pin(
+    sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(capsys, "pin", "--runs", "1", "--note", "release 4", *sidecar.arguments, *sidecar.token)[0] == 0
+    sidecar.model.refuses = "two"
+    code, out, _ = called(capsys, "run", *sidecar.arguments, *sidecar.token)
+    assert (code, "no verdict: 2 of 3 prompts" in out, "Not compared:\n  two: " in out) == (1, True, True)
+    code, out, err = called(capsys, "pin", "--runs", "1", "--note", "release 5", *sidecar.arguments, *sidecar.token)
+    assert (code, out, "400" in err) == (1, "", True), "the fingerprint in force is not the one that was asked for"
+    sidecar.model.status = 503
+    code, out, err = called(capsys, "run", *sidecar.arguments, *sidecar.token)
+    assert (code, out, "503" in err) == (1, "", True), "and an earlier comparison is not what was asked for"
+
+
 def test_without_the_token_nothing_is_ordered(sidecar: Sidecar, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = called(capsys, "run", *sidecar.arguments)
     assert (code, out, "401" in err) == (1, "", True)

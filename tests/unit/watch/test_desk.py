@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from headwatch.config import Config, DriftConfig
+from headwatch.config import CanaryConfig, Config, DriftConfig
 from headwatch.drift.telemetry import START_NS
-from headwatch.errors import DriftStateError, IncidentError
+from headwatch.errors import CanaryError, DriftStateError, IncidentError
 from headwatch.health import Health
 from headwatch.incident.book import Book
 from headwatch.incident.calendar import Calendar
 from headwatch.incident.ledger import FILE_NAME
-from headwatch.watch.desk import Desk
+from headwatch.watch.desk import FINGERPRINTS, Desk
 from headwatch.watch.watch import Watch
 
 from ..sidecars import health, reporting
@@ -89,6 +89,24 @@ def test_a_watch_that_cannot_be_opened_again_is_tried_with_each_window_and_costs
         assert [one.title for one in desk.news().deploys] == [f"release {len(tries) - 1}"]
         assert told in desk.failure
     assert (desk.failure, desk.status is not None, len(tries)) == ("", True, 3)
+
+
+def test_a_pin_that_cannot_be_written_down_is_ordered_again_and_one_of_the_operators_own_file_is_not(tmp_path, caplog):
+    """Else the old fingerprint would page for a change that was accepted: the window counts as judged once it is noted."""
+    canary = CanaryConfig(endpoint="http://127.0.0.1:9")
+    made = Desk(msgspec.structs.replace(_config(tmp_path), canary=canary))
+    (tmp_path / FINGERPRINTS).write_text("in the way of the folder")
+    with pytest.raises(CanaryError, match="pin-owed"):
+        made._pin_canary()
+    (tmp_path / FINGERPRINTS).unlink()
+    made._pin_canary()
+    assert (tmp_path / FINGERPRINTS / "pin-owed").exists()
+    made.stop()
+    canary = msgspec.structs.replace(canary, fingerprint=str(tmp_path / "ours.json"))
+    made = Desk(msgspec.structs.replace(_config(tmp_path), canary=canary))
+    made._pin_canary()
+    assert "nothing to pin" in caplog.text
+    made.stop()
 
 
 def test_releases_that_cannot_be_read_now_are_told_of_later(desk, monkeypatch):
