@@ -152,7 +152,9 @@ def _layers(prompts: list[PromptDeviation]) -> tuple[NDArray[np.bool_], NDArray[
         np.array([~np.isnan(values).all(axis=(0, 2, 3)) for values in side])  # [prompts, L]
         for side in ([item.before for item in prompts], [item.after for item in prompts])
     )
-    return before.any(axis=0), (before & after).all(axis=0)
+    pinned: NDArray[np.bool_] = np.logical_or.reduce(before)
+    shared: NDArray[np.bool_] = np.logical_and.reduce(before & after)
+    return pinned, shared
 
 
 def _numbers(layers: NDArray[np.bool_]) -> str:
