@@ -40,6 +40,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[int, tuple[tuple[Json, int], ...]], ...]
         (9, ((incidents.incidents(), 20), (drift.detection_state(), 4))),
         (9, ((drift.clock_over_time(), 8), (drift.evidence_over_time(), 8), (drift.canary_deviation(), 8))),
         (8, ((incidents.named_heads(), 10), (incidents.precision(), 7), (incidents.releases(), 7))),
+        (8, ((incidents.named_requests(), 24),)),
     )),
     ("Grounding", (
         (10, ((grounding.grounding_over_time(), 16), (grounding.states_over_time(), 8))),

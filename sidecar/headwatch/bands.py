@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-_FIRST_BAND = 256
+FIRST_BAND = 256
+"""All that is shorter is in one band."""
 _KIBI = 1024
 
 
 def context_band(visible: int) -> str:
     """Return the band of a context of *visible* tokens: bounds are powers of two, from ``<256`` upwards."""
-    if visible < _FIRST_BAND:
-        return f"<{_FIRST_BAND}"
+    if visible < FIRST_BAND:
+        return f"<{FIRST_BAND}"
     low = 1 << (visible.bit_length() - 1)
     return f"{_short(low)}-{_short(low * 2)}"
 

@@ -206,6 +206,8 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     shadow: bool = False
     """Detect and record what would have paged; open no incident that pages."""
+    shadow_families: tuple[str, ...] = ()
+    """Families that are judged on a clock of their own, recorded, and page nobody."""
     false_alarm_days: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0
     """The promised mean time between false alarms of this sidecar, all strata, features and families together."""
     interval_windows: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
@@ -219,6 +221,10 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A stratum with fewer rows a window in its baseline (the median) is pooled with the others of its model and phase."""
     family_weights: dict[str, Annotated[float, msgspec.Meta(ge=0.0)]] = {}
     """Weights on the one clock, by family; what is not named keeps its default."""
+    route_weights: dict[RouteName, Annotated[float, msgspec.Meta(ge=0.0)]] = {}
+    """Weights of strata and scopes by their route; what is not named has 1."""
+    feature_weights: dict[str, Annotated[float, msgspec.Meta(ge=0.0)]] = {}
+    """Weights of features and signals; what is not named has 1."""
     resolve_windows: Positive = 5
     """Effects must be back inside for so many windows before an incident resolves by itself."""
     folder: str = ""

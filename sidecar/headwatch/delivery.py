@@ -1,11 +1,16 @@
-"""One exporter on a thread of its own: a bounded queue, retries with back-off, then drop and count."""
+"""One exporter on a thread of its own: a bounded queue, retries with back-off, then drop and count.
+
+What is dropped is measurements: the next window measures again.  What was *found* is told once (an incident that changed, a
+canary run, a release), and somebody may page on it in the store.  So a delivery that is dropped hands that on to the next.
+"""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headwatch.errors import HeadwatchError
@@ -21,6 +26,8 @@ QUEUE_DELIVERIES = 64
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5
 STOP_SECONDS = 10.0
+MAX_CARRIED = 1000
+"""Incidents, canary runs and releases of dropped deliveries that wait for the next one, so many of each; the oldest go."""
 
 
 class ExporterThread:
@@ -30,7 +37,10 @@ class ExporterThread:
         self.name = exporter.name
         self._exporter = exporter
         self._pause = first_pause_seconds
-        self._queue: queue.Queue[Delivery | None] = queue.Queue(maxsize=QUEUE_DELIVERIES)
+        self._queue: deque[Delivery] = deque()
+        self._changed = threading.Condition()
+        self._lost: Delivery | None = None
+        """What was given up after the last attempt, until the next one takes over what it found."""
         self._thread = threading.Thread(target=self._run, name=f"headwatch-{exporter.name}", daemon=True)
         self._stopping = threading.Event()
         self._up = True
@@ -47,26 +57,22 @@ class ExporterThread:
 
     def offer(self, delivery: Delivery) -> None:
         """Queue *delivery*; where the queue is full the oldest one makes room, and is counted as dropped."""
-        while True:
-            try:
-                self._queue.put_nowait(delivery)
-            except queue.Full:
-                try:
-                    self._queue.get_nowait()
-                    self._dropped += 1
-                except queue.Empty:
-                    continue
-            else:
-                return
+        with self._changed:
+            if len(self._queue) == QUEUE_DELIVERIES:
+                oldest = self._queue.popleft()
+                self._queue[0] = _carrying(oldest, self._queue[0])
+                self._dropped += 1
+            self._queue.append(delivery)
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Deliver what is queued, for at most :data:`STOP_SECONDS`, and close the exporter."""
         self._stopping.set()
-        self._queue.put(None)
+        with self._changed:
+            self._changed.notify_all()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
-            logger.error("%s did not finish in %.0f s; %d deliveries are lost", self.name, STOP_SECONDS,
-                         self._queue.qsize())
+            logger.error("%s did not finish in %.0f s; %d deliveries are lost", self.name, STOP_SECONDS, len(self._queue))
             return
         self._exporter.close()
 
@@ -80,12 +86,23 @@ class ExporterThread:
             errors=self._errors,
             last_error=self._last_error,
             last_duration_seconds=self._duration_seconds,
-            queue_batches=self._queue.qsize(),
+            queue_batches=len(self._queue),
         )
 
     def _run(self) -> None:
-        while (delivery := self._queue.get()) is not None:
+        while (delivery := self._next()) is not None:
             self._deliver(delivery)
+
+    def _next(self) -> Delivery | None:
+        """Return the oldest delivery, once there is one; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._stopping.is_set())
+            if not self._queue:
+                return None
+            delivery = self._queue.popleft()
+        if self._lost is not None:  # it is older than everything that was ever queued behind it
+            delivery, self._lost = _carrying(self._lost, delivery), None
+        return delivery
 
     def _deliver(self, delivery: Delivery) -> None:
         pause = self._pause
@@ -105,7 +122,9 @@ class ExporterThread:
             if attempt == ATTEMPTS or self._stopping.wait(pause):  # a sidecar that is told to end does not wait for a peer
                 break
             pause *= 2
-        self._dropped += 1
+        self._lost = replace(delivery, windows=(), requests=(), rows=())
+        with self._changed:
+            self._dropped += 1
 
     def _failed(self, error: Exception) -> None:
         self._errors += 1
@@ -114,3 +133,15 @@ class ExporterThread:
             logger.error("%s failed: %s", self.name, self._last_error,
                          exc_info=None if isinstance(error, HeadwatchError) else error)
         self._up = False
+
+
+def _carrying(lost: Delivery, delivery: Delivery) -> Delivery:
+    """Return *delivery*, which is later, with what *lost* found; of an incident in both, as it was later."""
+    newer = {incident.id for incident in delivery.incidents}
+    incidents = (*(incident for incident in lost.incidents if incident.id not in newer), *delivery.incidents)
+    return replace(
+        delivery,
+        incidents=incidents[-MAX_CARRIED:],
+        canaries=(*lost.canaries, *delivery.canaries)[-MAX_CARRIED:],
+        deploys=(*lost.deploys, *delivery.deploys)[-MAX_CARRIED:],
+    )

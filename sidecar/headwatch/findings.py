@@ -76,6 +76,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """When it began, as well as the evidence tells."""
     heads: tuple[HeadFinding, ...] = ()
     note: str = ""
+    standard_error: float = 0.0
+    """Of *effect*, in the same unit, of windows that follow each other as slowly as in the baseline; 0: not known."""
     seen_ns: int = 0
     """Of a canary: when its first failed run ended; the change lies between *since_ns*, when it passed last, and this.
 
@@ -99,6 +101,8 @@ class DriftEvent(msgspec.Struct, frozen=True):
     window_seconds: float
     windows_since: int
     """Windows from *since_ns* to *time_ns*."""
+    shadow_families: tuple[str, ...] = ()
+    """The families in shadow that found it, on the clock that pages nobody; empty: the pager's own."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -139,6 +143,17 @@ class RequestExhibit(msgspec.Struct, frozen=True):
     route: str
     state: str
     grounding_ratio: float | None
+    kind: str = ""
+    """Kind of the prompt by its shape, for example ``1k-4k docs:3-4 turns:0``; empty in incidents of earlier versions."""
+
+
+class PromptExhibit(msgspec.Struct, frozen=True):
+    """A kind of prompt that draws documents which should rather not be read."""
+
+    kind: str
+    route: str
+    requests: int
+    """Example requests of this kind and route that stand out."""
 
 
 class DeployEvent(msgspec.Struct, frozen=True):
@@ -196,6 +211,8 @@ class DriftStatus(msgspec.Struct, frozen=True):
     """log10 of the interval: the clock pages there."""
     evidence: tuple[Evidence, ...] = ()
     """The largest by stratum or scope and name, without their heads; bounded."""
+    shadow_clock: float | None = None
+    """log10 of what the clock of families in shadow shows; None where there are none."""
 
 
 class Exhibits(msgspec.Struct, frozen=True):
@@ -205,6 +222,8 @@ class Exhibits(msgspec.Struct, frozen=True):
     requests: tuple[RequestExhibit, ...] = ()
     canary: CanaryExhibit | None = None
     deploys: tuple[DeployEvent, ...] = ()
+    prompts: tuple[PromptExhibit, ...] = ()
+    """Where documents labelled unreliable, forbidden or another tenant's are read: which kinds of prompts do, most first."""
 
 
 class Incident(msgspec.Struct, frozen=True):

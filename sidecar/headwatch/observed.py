@@ -100,7 +100,7 @@ class ObservedWindow:
     signals: dict[Scope, dict[str, SignalValue]] = field(default_factory=dict)
     """By scope and name; names are defined in :mod:`headwatch.drift.signals`."""
     traffic: dict[str, float] = field(default_factory=dict)
-    """Counts, for example ``requests route:hr language:de band:1k-2k prompt_tokens``."""
+    """Counts, for example ``requests route:hr language:de``; names are defined in :mod:`headwatch.drift.traffic_baseline`."""
     telemetry: dict[str, float] = field(default_factory=dict)
     """headwatch's own state; names are defined in :mod:`headwatch.drift.telemetry`."""
     requests: tuple[ObservedRequest, ...] = ()
@@ -109,3 +109,8 @@ class ObservedWindow:
     """Canary runs that ended in the window."""
     deploys: tuple[DeployEvent, ...] = ()
     """Releases that were marked in the window."""
+
+
+def closed_by_count(window: ObservedWindow, nominal_seconds: float) -> bool:
+    """Return whether *window* was closed by a count of requests: its number then tells neither its time nor its length."""
+    return window.number != window.start_ns // int(nominal_seconds * 1e9)

@@ -42,6 +42,26 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which requests or strata are meant: those that match every field that is not None.  Empty is a value: no adapter."""
+
+    model: str | None = None
+    revision: str | None = None
+    adapter: str | None = None
+    arm: str | None = None
+    """Arm of an experiment; strata have none."""
+
+    def given(self) -> dict[str, str]:
+        """Return the fields that are set, by name."""
+        fields = {"model": self.model, "revision": self.revision, "adapter": self.adapter, "arm": self.arm}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def takes(self, stratum: Stratum) -> bool:
+        """Return whether *stratum* is meant."""
+        return all(getattr(stratum, name) == value for name, value in self.given().items() if name != "arm")
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """A sampled request that has ended: its context and the means over its sampled rows."""
 

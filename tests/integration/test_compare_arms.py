@@ -112,7 +112,9 @@ def test_units_of_several_requests_are_means_and_their_answers_bounded(url):
     assert one["requests"] == four["requests"] == REQUESTS
     assert len({unit["unit"] for unit in one["units"]}) == REQUESTS
     assert sum(unit["requests"] for unit in four["units"]) == 20
-    latest = [unit for unit in one["units"] if unit["unit"] >= REQUESTS - 4]
-    mean = np.average([unit["figures"]["grounding_ratio"][0] for unit in latest])
-    last = [unit["figures"]["grounding_ratio"] for unit in four["units"] if unit["unit"] == 4]
+    signals = {length: call(url, f"/api/v1/signals?arm=control&length={length}&limit={limit}")["signals"]
+               for length, limit in ((1, 256), (4, 5))}  # fmt: skip
+    latest = [unit for unit in signals[1] if unit["unit"] >= REQUESTS - 4]
+    mean = np.average([unit["values"]["grounding_ratio"][0] for unit in latest])
+    last = [unit["values"]["grounding_ratio"] for unit in signals[4] if unit["unit"] == 4]
     assert sum(value * count for value, count in last) / sum(count for _, count in last) == pytest.approx(mean, rel=1e-6)

@@ -157,6 +157,14 @@ def test_heads_that_an_incident_names_are_listed_by_effect(store):
     assert {row["effect"] for row in found} == {-3.0}
 
 
+def test_requests_that_an_incident_names_are_listed_with_the_kind_of_their_prompts(store):
+    found = rows(store, incidents.named_requests())
+    assert {row["incident"][-1] for row in found} == {"1", "2", "3", "4"}
+    (row,) = [row for row in found if row["incident"].endswith("1")]
+    assert (row["request"], row["route"], row["kind of prompt"]) == ("chatcmpl-1", "support", "1k-4k docs:3-4 turns:0")
+    assert (row["state"], row["grounding ratio"]) == ("measured", 0.2)
+
+
 def test_precision_is_of_pages_that_were_ruled(store):
     """Four paged; one was true and one false, so half; the others wait for a ruling."""
     (row,) = rows(store, incidents.precision())
@@ -241,7 +249,9 @@ def test_an_empty_store_gives_no_false_figures(store, dashboard):
     reports = run_queries(dashboard, store, past)
     empty = {report.where for report in reports if report.problem == "returned no rows"}
     kept = {report.where for report in reports if not report.problem}
-    live = {"panel 9 'Incidents'", "panel 14 'Heads that incidents name'"}  # what is open is shown whatever the range is
-    assert kept == {"panel 28 'Errors by reason'", "alert rule incident", "alert rule canaries", "alert rule grounding", *live}
-    assert len(empty) == len(reports) - 6
+    live = {  # what is open is shown whatever the range is
+        "panel 9 'Incidents'", "panel 14 'Heads that incidents name'", "panel 17 'Requests that incidents name'",
+    }  # fmt: skip
+    assert kept == {"panel 29 'Errors by reason'", "alert rule incident", "alert rule canaries", "alert rule grounding", *live}
+    assert len(empty) == len(reports) - 7
     assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
-from headwatch.errors import ExportError
+from headwatch.delivery import QUEUE_DELIVERIES, ExporterThread
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
-from ..traffic import delivery
+from ..programs import wait_for
+from ..traffic import EMPTY, delivery
 from ..unit.incidents import SECOND, canary, deploy, event, evidence, found, head, incident, resolved, status
 
 if TYPE_CHECKING:
@@ -70,19 +71,30 @@ def test_an_incident_is_read_back_as_it_last_was(store: ClickHouseExporter):
     assert reader.stored_incidents(limit=1) == [closed]
 
 
-def test_an_incident_of_a_delivery_that_was_given_up_comes_with_the_next(store: ClickHouseExporter):
-    """The store was away for as long as a delivery is tried; the incident does not change again, and must still arrive."""
-    store._connection.command("RENAME TABLE headwatch_incidents TO moved")
+def test_what_was_found_while_the_store_was_away_is_in_it_afterwards(store: ClickHouseExporter):
+    """Grafana's rule pages on what the store has.  An incident that does not change again must still arrive, also where its
+    delivery was pushed out of the full queue and nobody tried to write it; and what was written in part is written once."""
+    opened, other = (incident(number, opened_ns=NOW_NS, updated_ns=NOW_NS) for number in (1, 2))
     closed = resolved(1, opened_ns=NOW_NS, resolved_ns=NOW_NS + SECOND, updated_ns=NOW_NS + SECOND)
-    with pytest.raises(ExportError):
-        store.export(at(0, incidents=(incident(1, opened_ns=NOW_NS, updated_ns=NOW_NS),)))
-    with pytest.raises(ExportError):
-        store.export(at(1, incidents=(closed,)))
-    store._connection.command("RENAME TABLE moved TO headwatch_incidents")
-    store.export(at(2, incidents=()))
-    assert store.reader().stored_incidents() == [closed]
-    store.export(at(3, incidents=()))
-    assert rows(store, "SELECT count() AS n FROM headwatch_incidents") == [{"n": 1}]
+    thread = ExporterThread(store, first_pause_seconds=0.001)
+    store._connection.command("RENAME TABLE headwatch_deploys TO moved")
+    thread.start()
+    for second, changed in enumerate([opened, closed]):
+        thread.offer(at(second, incidents=(changed,)))
+    wait_for(lambda: thread.health().dropped_batches == 2, "both to be given up")
+    canaries = "SELECT count() AS n FROM headwatch_canaries"
+    assert rows(store, canaries) != [{"n": 0}], "a part of them was written"
+    with store._connection._lock:  # the store does not answer
+        for number in range(QUEUE_DELIVERIES + 5):
+            thread.offer(replace(EMPTY, time_ns=NOW_NS + number, incidents=(other,) if number == 2 else ()))
+        assert thread.health().dropped_batches > 4, "that of the other one among them"
+    store._connection.command("RENAME TABLE moved TO headwatch_deploys")
+    thread.offer(replace(EMPTY, time_ns=NOW_NS + SECOND))
+    wait_for(lambda: thread.health().queue_batches == 0, "the queue")
+    wait_for(lambda: rows(store, "SELECT count() AS n FROM headwatch_deploys") == [{"n": 2}], "the releases")
+    assert store.reader().stored_incidents() == [closed, other]
+    assert rows(store, canaries) == [{"n": 4}]
+    thread.stop()
 
 
 def test_the_columns_of_an_incident_say_what_its_document_says(store: ClickHouseExporter):

@@ -63,10 +63,11 @@ def test_a_request_is_kept_with_what_its_heads_looked_at(store: ClickHouseExport
 
 
 def test_a_document_is_kept_with_the_share_that_the_calibrated_heads_gave_it(store: ClickHouseExporter) -> None:
-    rows = store._connection.query("SELECT document_id, share, share_retrieval_heads FROM headwatch_documents ORDER BY rank")
+    rows = store._connection.query("SELECT * FROM headwatch_documents ORDER BY rank")
     assert [row["document_id"] for row in rows] == ["d0", "d1"]
     assert [row["share_retrieval_heads"] for row in rows] == pytest.approx([0.75, 0.25])
     assert [row["share"] for row in rows] == pytest.approx([0.75, 0.25])
+    assert [row["share_prompt_end"] for row in rows] == pytest.approx([1 / 3, 2 / 3]), "before anything is answered"
 
 
 def test_the_query_of_the_page_tells_which_prompts_draw_what_is_forbidden(store: ClickHouseExporter) -> None:

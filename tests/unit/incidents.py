@@ -64,7 +64,8 @@ def verdict(**changes: object) -> Verdict:
 def exhibits() -> Exhibits:
     return Exhibits(
         documents=(DocumentExhibit("doc-1", "wiki", "3", "", 12, 0.5, 0.1),),
-        requests=(RequestExhibit("chatcmpl-1", "chatcmpl-1-0a1b2c3d", "t" * 32, OPENED_NS, "support", "measured", 0.2),),
+        requests=(RequestExhibit("chatcmpl-1", "chatcmpl-1-0a1b2c3d", "t" * 32, OPENED_NS, "support", "measured", 0.2,
+                                  "1k-4k docs:3-4 turns:0"),),
         canary=canary(),
         deploys=(deploy(),),
     )

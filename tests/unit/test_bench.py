@@ -36,6 +36,7 @@ from headwatch.bench.statistics import Interval
 from headwatch.capture.kernels.oracle import summarise, weights
 from headwatch.capture.layers.attention import AttentionRule, RowSpans
 from headwatch.capture.request.sampling import is_sampled
+from headwatch.cli.bench import BENCHMARKS
 from headwatch.cli.main import main
 from headwatch.config import CaptureConfig
 
@@ -272,12 +273,25 @@ def test_what_others_use_is_told_from_what_we_use():
     assert ours < stranger.share() + 0.5 / cores
 
 
-@pytest.mark.parametrize("benchmark", ["capture", "overhead", "peers"])
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_each_benchmark_takes_quick_and_json(benchmark: str, capsys: pytest.CaptureFixture[str]):
     assert main(["bench", benchmark, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "--quick" in shown
     assert "--json" in shown
+
+
+def test_triage_replays_recordings_unless_the_full_run_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "triage", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "replay recordings in minutes, which is the default" in shown
+    assert "--live the full run: every scenario on the real model and server" in shown
+    for quick in ([], ["--quick"]):
+        assert main(["bench", "triage", *quick, "--recordings", str(tmp_path)]) == 1
+        assert f"{tmp_path} holds no recordings" in capsys.readouterr().err
+    for full in (["--live"], ["--record", str(tmp_path)]):
+        assert main(["bench", "triage", "--quick", *full]) == 1
+        assert "--quick judges recordings; leave it out to record anew" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

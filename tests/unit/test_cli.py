@@ -88,6 +88,19 @@ def test_config_check_looks_into_the_head_map(tmp_path: Path, capsys: pytest.Cap
     assert "no head map" in capsys.readouterr().err
 
 
+def test_config_check_knows_which_families_and_features_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "headwatch.toml"
+    right = ['shadow_families = ["lasting.8"]', "route_weights = { chat = 2.0 }", "feature_weights = { entropy = 0 }"]
+    path.write_text("\n".join(["[drift]", *right]))
+    assert main(["config", "check", "--config", str(path)]) == 0
+    capsys.readouterr()
+    path.write_text('[drift]\nshadow_families = ["lasting.9"]\n')
+    assert main(["config", "check", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "drift.shadow_families: there is no family 'lasting.9'; known: heads.mean, " in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_a_wrong_configuration_ends_every_command_that_needs_it_with_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

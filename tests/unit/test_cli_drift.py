@@ -143,21 +143,29 @@ def test_backtest_says_what_would_have_paged(run) -> None:
     told = run("drift", "backtest")
     assert told["first"] == run("baseline", "list")["baselines"][1]["last_window"] + 1
     assert told["judged"] == told["windows"] == told["last"] - told["first"] + 1
-    assert told["episodes"] == 1
-    assert told["pages"][0]["opens"]
-    assert 150 <= told["pages"][0]["window"] - DRIFT.first <= 153
-    assert told["pages"][0]["event"]["evidence"][0]["name"] == "grounding_ratio"
+    [incident] = told["incidents"]
+    assert 150 <= incident["window"] - DRIFT.first <= 153
+    assert incident["incident"]["event"]["evidence"][0]["name"] == "grounding_ratio"
+    assert (incident["class"], incident["cause"]) == ("retrieval", "wrong_documents")
+    assert (incident["would_page"], incident["why_not"]) == (True, "")
+    [page] = incident["pages"]
+    assert (page["window"], page["confidence"]) == (incident["window"], incident["confidence"])
+    assert told["pages"] == 1
+    assert told["clock_reached"] > 1, "the change goes on, and belongs to the incident"
     assert told["false_pages_expected_at_most"] == pytest.approx(told["judged"] / 2000)
     healthy = run("drift", "backtest", "--baseline", 1, "--from", DRIFT.first + 60, "--to", DRIFT.first + 149)
-    assert (healthy["windows"], healthy["pages"]) == (90, [])
-    assert "episodes 1, pages" in run("drift", "backtest", text=True)
+    assert (healthy["windows"], healthy["incidents"], healthy["pages"]) == (90, [], 0)
+    text = run("drift", "backtest", text=True)
+    assert "incidents 1, pages 1." in text
+    assert "retrieval/wrong_documents" in text
 
 
 def test_backtest_can_begin_as_a_new_deployment(run, folder) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".db"}
     told = run("drift", "backtest", "--baseline", "none")
     assert told["warming_up"] == CONFIG.min_baseline_windows - 1
-    assert told["episodes"] == 1
-    assert len(run("baseline", "list")["baselines"]) == 2, "a backtest keeps nothing"
+    assert told["pages"] == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".db"} == before, "it keeps nothing"
 
 
 @pytest.mark.parametrize(

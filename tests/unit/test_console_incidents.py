@@ -115,6 +115,16 @@ def test_with_the_token_an_incident_is_acknowledged_and_resolved(client: httpx.C
     assert "resolved already" in late.json()["error"]
 
 
+def test_who_acknowledges_may_rule_and_who_resolves_may_rule_otherwise(client: httpx.Client, book: Book, opened: str):
+    acked = client.post(f"/api/v1/incidents/{opened}/ack", json={**ACK, "ruling": "true"}, headers=BEARER).json()
+    assert (acked["state"], acked["ruling"]) == ("acknowledged", "true")
+    assert "acknowledged by ada, ruled true" in client.get("/").text
+    assert client.post(f"/api/v1/incidents/{opened}/ack", json=ACK, headers=BEARER).json()["ruling"] == "true"
+    body = {"who": "ada", "ruling": "known_change"}
+    assert client.post(f"/api/v1/incidents/{opened}/resolve", json=body, headers=BEARER).json()["ruling"] == "known_change"
+    assert book.precision() == {"retrieval": (0, 1)}
+
+
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN.decode()}"])
 @pytest.mark.parametrize("action", ["ack", "resolve"])
 def test_without_the_token_nothing_is_changed(client: httpx.Client, book: Book, opened: str, header: str, action: str):
@@ -135,6 +145,7 @@ def test_where_no_token_is_configured_nobody_changes_anything(book: Book, opened
     ("action", "body"),
     [
         ("ack", {}), ("ack", {"who": ""}), ("ack", {"who": "x" * 200}), ("ack", {**ACK, "extra": 1}), ("ack", [1]),
+        ("ack", {**ACK, "ruling": "maybe"}),
         ("resolve", ACK), ("resolve", {"who": "ada", "ruling": "maybe"}), ("ack", {"who": "ada", "note": "x" * 5000}),
     ],
 )

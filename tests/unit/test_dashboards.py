@@ -93,7 +93,7 @@ def test_a_changed_or_missing_file_is_reported(tmp_path):
     "Requests sampled", "Could grounding be measured?", "Capture", "Grounding ratio by route", "Grounding by layer and head",
     "Document share by source", "Heads that fell most", "Query rows", "Frames lost", "Errors by reason",
     "Overhead of capture", "Exporter lag", "Incidents", "Detection", "Clock", "Evidence by place", "Canary deviation",
-    "Heads that incidents name", "Pages and rulings", "Releases",
+    "Heads that incidents name", "Requests that incidents name", "Pages and rulings", "Releases",
 ])
 def test_the_panels_an_operator_needs_are_there(dashboard, wanted):
     """Each question of the on-call engineer has its panel."""

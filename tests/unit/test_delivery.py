@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
+
+import pytest
 
 from headwatch.delivery import ATTEMPTS, QUEUE_DELIVERIES, ExporterThread
 from headwatch.errors import ExportError
 from headwatch.health import Health
 from headwatch.records import Delivery
+
+from ..programs import wait_for
+from .incidents import canary, deploy, incident, resolved
 
 EMPTY = Delivery(0, "vllm", (), (), Health(0, (), {}, {}))
 
@@ -79,6 +85,33 @@ def test_a_stalled_exporter_drops_the_oldest_and_never_blocks_the_pipeline() -> 
     exporter.gate.set()
     thread.stop()
     assert exporter.seen[-1].time_ns == QUEUE_DELIVERIES + 19, "the newest is kept"
+
+
+@pytest.mark.parametrize("away", ["stalled", "refused"])
+def test_what_a_dropped_delivery_found_arrives_with_a_later_one(away: str) -> None:
+    """It is told once, and a rule of Grafana pages on what the store has."""
+    exporter = Flaky(failures=ATTEMPTS if away == "refused" else 0)
+    exporter.gate.clear()
+    thread = ExporterThread(exporter, first_pause_seconds=0.001)
+    thread.start()
+    if away == "stalled":
+        thread.offer(EMPTY)
+        wait_for(lambda: thread.health().queue_batches == 0, "the exporter to take it")
+    thread.offer(replace(EMPTY, time_ns=1, incidents=(incident(1), incident(2)), canaries=(canary(time_ns=1),)))
+    if away == "refused":
+        exporter.gate.set()
+        wait_for(lambda: thread.health().dropped_batches == 1, "the delivery to be given up")
+        exporter.gate.clear()
+    thread.offer(replace(EMPTY, time_ns=2, incidents=(resolved(1),), canaries=(canary(time_ns=2),), deploys=(deploy(),)))
+    for number in range(QUEUE_DELIVERIES if away == "stalled" else 1):
+        thread.offer(replace(EMPTY, time_ns=3 + number))
+    exporter.gate.set()
+    thread.stop()
+    assert thread.health().dropped_batches == (2 if away == "stalled" else 1)
+    told = [(one.id, one.state) for sent in exporter.seen for one in sent.incidents]
+    assert told == [(incident(2).id, "open"), (incident(1).id, "resolved")], "each once, as it was last"
+    assert [run.time_ns for sent in exporter.seen for run in sent.canaries] == [1, 2]
+    assert [one for sent in exporter.seen for one in sent.deploys] == [deploy()]
 
 
 def test_a_sidecar_that_ends_does_not_wait_for_a_peer_that_is_down() -> None:

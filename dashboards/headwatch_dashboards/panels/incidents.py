@@ -63,14 +63,33 @@ def named_heads() -> Json:
     )
 
 
+def named_requests() -> Json:
+    """Return the example requests of incidents."""
+    return panel(
+        "table",
+        "Requests that incidents name",
+        "Example requests of each incident shown above, frozen at its opening: those that stand out first, routes in turn. "
+        "The kind of a prompt is its shape (length in tokens, documents, earlier turns, tools), with no word of it; incidents "
+        "of earlier versions have none. Examples are few: they say where to look, not how often it happens.",
+        queries.named_requests(),
+        unit="none",
+        no_value="no incident, or one that names no requests",
+        options=table_options(),
+        overrides=[
+            override("time", {"unit": "dateTimeAsIso", "custom.width": 170}),
+            override("grounding ratio", {"decimals": 3, "custom.width": 120}),
+        ],
+    )
+
+
 def precision() -> Json:
     """Return how pages were ruled."""
     return panel(
         "table",
         "Pages and rulings",
-        "Incidents that paged and opened in this range, by class, and what people said when they closed them. Precision is the "
-        "share ruled true of those that were ruled; it is empty until somebody rules (`headwatch incident resolve`), and "
-        "means little below some ten rulings.",
+        "Incidents that paged and opened in this range, by class, and what people said when they took or closed it. Precision "
+        "is the share ruled true of those that were ruled; it is empty until somebody rules (`headwatch incident ack | "
+        "resolve`), and means little below some ten rulings.",
         queries.precision(),
         unit="short",
         no_value="no page in this range",

@@ -1,11 +1,11 @@
-"""What was found and told: incidents as they last were, the heads they name, what people ruled, and releases.
+"""What was found and told: incidents as they last were, the heads and requests they name, what people ruled, releases.
 
 The table has a row for each change of an incident; FINAL leaves the latest.  What is not resolved is shown in any range.
 """
 
 from __future__ import annotations
 
-from headwatch_dashboards.names import DEPLOYS, INCIDENTS, MODEL_VARIABLE, ROUTE_VARIABLE
+from headwatch_dashboards.names import DEPLOYS, INCIDENTS, MODEL_VARIABLE, ROUTE_VARIABLE, UNNAMED_ROUTE
 from headwatch_dashboards.queries.scope import chosen, named
 
 _ROUTE = named("i.route", "several or unnamed")
@@ -61,6 +61,24 @@ ARRAY JOIN
   i.`heads.effect` AS effect
 WHERE {_of_interest()}
 ORDER BY i.state = 'resolved', i.opened DESC, abs(effect) DESC
+LIMIT 50"""
+
+
+def named_requests() -> str:
+    """Return the example requests of the incidents of interest, with the kind of their prompts."""
+    return f"""SELECT
+  fromUnixTimestamp64Nano(JSONExtractInt(example, 'time_ns')) AS time,
+  JSONExtractString(example, 'request_id') AS request,
+  {named("JSONExtractString(example, 'route')", UNNAMED_ROUTE)} AS route,
+  JSONExtractString(example, 'kind') AS `kind of prompt`,
+  JSONExtractString(example, 'state') AS state,
+  JSONExtract(example, 'grounding_ratio', 'Nullable(Float64)') AS `grounding ratio`,
+  JSONExtractString(example, 'trace_id') AS trace,
+  i.id AS incident
+FROM {INCIDENTS} AS i FINAL
+ARRAY JOIN JSONExtractArrayRaw(i.document, 'exhibits', 'requests') AS example
+WHERE {_of_interest()}
+ORDER BY i.state = 'resolved', i.opened DESC, time DESC
 LIMIT 50"""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headwatch.records import RequestRecord
+    from headwatch.records import Reading, RequestRecord
     from headwatch_exporters.clickhouse.columns import Columns
 
 
@@ -103,16 +103,18 @@ def _documents(records: Sequence[RequestRecord], service: str) -> Columns:
         "labels": [document.labels for document in documents],
         "found": [document.found for document in documents],
         "share": [share for *_, share in rows],
-        "share_retrieval_heads": [_calibrated_share(record, rank) for record, rank, *_ in rows],
+        "share_retrieval_heads": [_share(record.reading_retrieval_heads, rank) for record, rank, *_ in rows],
+        "share_prompt_end": [
+            _share(record.reading_retrieval_heads or record.reading, rank, prompt_end=True) for record, rank, *_ in rows
+        ],
         "tokens": [tokens[id(record)][rank] for record, rank, *_ in rows],
     }
 
 
-def _calibrated_share(record: RequestRecord, rank: int) -> float | None:
-    """Return the share of the document number *rank* over the calibrated heads; None where undefined."""
-    if record.reading_retrieval_heads is None:
-        return None
-    share = float(record.reading_retrieval_heads.document_share[rank])
+def _share(reading: Reading | None, rank: int, *, prompt_end: bool = False) -> float | None:
+    """Return the share of the document number *rank*, of generated rows or at the prompt's end; None where undefined."""
+    shares = None if reading is None else reading.prompt_end_share if prompt_end else reading.document_share
+    share = math.nan if shares is None else float(shares[rank])
     return None if math.isnan(share) else share
 
 

@@ -20,17 +20,16 @@ from headwatch_exporters.points import sidecar_source
 from headwatch_exporters.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from headwatch.config import StoreConfig
-    from headwatch.findings import DriftStatus, Incident
+    from headwatch.findings import DriftStatus
     from headwatch.records import Delivery
     from headwatch_exporters.clickhouse.columns import Columns
     from headwatch_exporters.clickhouse.connection import Connection
 
 EVERY_WINDOW = frozenset({"headwatch.drift.evidence", "headwatch.drift.effect_size"})
 """Gauges that change with a window of drift detection, and are written once for each."""
-MAX_OWED = 1000
 TOTALS_NS = 5_000_000_000
 """Sums and gauges are written so often at most, and with every window: deliveries may come each second."""
 
@@ -46,7 +45,6 @@ class ClickHouseExporter:
         self._grounding = Grounding()
         self._totals_ns = 0
         self._drift: tuple[int, int] | None = None
-        self._owed: dict[str, Incident] = {}
 
     @classmethod
     def open(cls, config: StoreConfig) -> Self:
@@ -86,7 +84,7 @@ class ClickHouseExporter:
         rows = 0
         try:
             batches = self._batches(delivery, point_columns(points, delivery.service))
-            for table, columns, token in (*batches, *finding_batches(delivery, status, self._owe(delivery.incidents))):
+            for table, columns, token in (*batches, *finding_batches(delivery, status)):
                 digest = hashlib.blake2b(f"{table}:{token}".encode(), digest_size=16).hexdigest()
                 rows += self._connection.insert(table, columns, digest)
         except StoreError as error:
@@ -95,24 +93,11 @@ class ClickHouseExporter:
             self._totals_ns = delivery.time_ns
         if status is not None:
             self._drift = _stepped(status)
-        self._owed.clear()
         return rows
 
     def close(self) -> None:
         """Close the connection; the reader ends with it."""
         self._connection.close()
-
-    def _owe(self, changed: Sequence[Incident]) -> list[Incident]:
-        """Return the incidents that the store does not have as they are now: also those of deliveries that were given up.
-
-        A rule of Grafana may page on them, so they must not stay as they were until they change again.
-        """
-        for incident in changed:
-            self._owed.pop(incident.id, None)
-            self._owed[incident.id] = incident
-        while len(self._owed) > MAX_OWED:
-            self._owed.pop(next(iter(self._owed)))
-        return list(self._owed.values())
 
     def _batches(self, delivery: Delivery, points: dict[str, Columns]) -> Iterator[tuple[str, Columns, str]]:
         """Yield table, columns and a token that is the same whenever the same part of *delivery* is written."""

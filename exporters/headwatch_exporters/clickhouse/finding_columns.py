@@ -1,11 +1,13 @@
 """Incidents, evidence of drift, canary runs and releases as columns of their tables, with tokens that name their content.
 
-A sidecar that was killed steps the same windows again and hands out the same findings: a token made of what is written, and not
-of when, lets the store take them once.
+A sidecar that was killed steps the same windows again and hands out the same findings; one that starts tells of recent releases
+again; and what a dropped delivery found comes with another.  So a token is made of what is written, and not of when or of what
+comes along with it: the store takes each canary run and each release once.  Of incidents it keeps the latest state.
 """
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,26 +23,21 @@ MAX_HEADS = 50
 _U16 = 2**16 - 1
 
 
-def finding_batches(
-    delivery: Delivery, drift: DriftStatus | None, incidents: Sequence[Incident]
-) -> Iterator[tuple[str, Columns, str]]:
-    """Yield table, columns and token of what *delivery* found.
-
-    *drift* is its status where that is of a new window, *incidents* are those that the store does not have as they are now.
-    """
+def finding_batches(delivery: Delivery, drift: DriftStatus | None) -> Iterator[tuple[str, Columns, str]]:
+    """Yield table, columns and token of what *delivery* found; *drift* is its status where that is of a new window."""
     service = delivery.service
-    if incidents:
-        token = ",".join(f"{incident.id}@{incident.updated_ns}" for incident in incidents)
-        yield "headwatch_incidents", incident_columns(incidents, service, delivery.page_route), f"{service}:{token}"
+    if delivery.incidents:
+        token = ",".join(f"{incident.id}@{incident.updated_ns}" for incident in delivery.incidents)
+        yield "headwatch_incidents", incident_columns(delivery.incidents, service, delivery.page_route), f"{service}:{token}"
     if drift is not None and drift.evidence:
         token = f"{service}:{drift.window}:{drift.time_ns}"
         yield "headwatch_drift_evidence", evidence_columns(drift, service), token
-    if delivery.canaries:
-        token = ",".join(f"{run.prompt}@{run.time_ns}" for run in delivery.canaries)
-        yield "headwatch_canaries", canary_columns(delivery.canaries, service), f"{service}:{token}"
-    if delivery.deploys:
-        token = ",".join(f"{deploy.title}@{deploy.time_ns}" for deploy in delivery.deploys)
-        yield "headwatch_deploys", deploy_columns(delivery.deploys, service), f"{service}:{token}"
+    for _, prompts in groupby(delivery.canaries, lambda run: run.time_ns):
+        run = tuple(prompts)
+        token = ",".join(f"{one.prompt}@{one.time_ns}" for one in run)
+        yield "headwatch_canaries", canary_columns(run, service), f"{service}:{token}"
+    for deploy in delivery.deploys:
+        yield "headwatch_deploys", deploy_columns((deploy,), service), f"{service}:{deploy.title}@{deploy.time_ns}"
 
 
 def incident_columns(incidents: Sequence[Incident], service: str, page_route: str) -> Columns:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
 from headwatch_exporters.clickhouse.findings_reader import FindingsReader
-from headwatch_exporters.clickhouse.units import read_units
+from headwatch_exporters.clickhouse.units import read_unit_signals, read_units
+
+if TYPE_CHECKING:
+    from headwatch.records import Selection
 
 _NORMAL_95 = 1.96
 
@@ -124,11 +127,20 @@ class StoreReader(FindingsReader):
         return [{**row, "share_mean": _defined(row["share_mean"])} for row in rows]
 
     def units(
-        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
-    ) -> dict[str, Any]:
-        """Return the requests of *arm* as units of *length* requests: see :mod:`headwatch_exporters.clickhouse.units`."""
-        return read_units(self._connection, arm, feature=feature, length=length, limit=limit, since_ns=since_ns,
+        self, selection: Selection, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0,
+        until_ns: int = 2**63 - 1,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return *selection* as units of *length* requests: see :mod:`headwatch_exporters.clickhouse.units`."""
+        return read_units(self._connection, selection, feature=feature, length=length, limit=limit, since_ns=since_ns,
                           until_ns=until_ns)  # fmt: skip
+
+    def signals(
+        self, selection: Selection, length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1,
+        first: int = 0,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the signals of the same units from *first* on: see :mod:`headwatch_exporters.clickhouse.unit_signals`."""
+        return read_unit_signals(self._connection, selection, length=length, limit=limit, since_ns=since_ns,
+                                 until_ns=until_ns, first=first)  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Return how many rows the store holds."""

@@ -97,10 +97,9 @@ class Lane:
 
     def drain(self) -> None:
         """Send what is due for this sender."""
-        for entry in self._outbox.pending():
-            if entry.route == self.name:
-                self._waiting.add(entry.id)
-                self._deliver(entry)
+        for entry in self._outbox.pending(self.name):
+            self._waiting.add(entry.id)
+            self._deliver(entry)
 
     def refresh(self) -> None:
         """Say again what is open, where the peer would forget it and the time has come."""

@@ -99,11 +99,6 @@ class Entry(Protocol):
         ...
 
     @property
-    def route(self) -> str:
-        """Return the name of the sender that it is for."""
-        ...
-
-    @property
     def attempts(self) -> int:
         """Return how often it was tried."""
         ...
@@ -112,8 +107,8 @@ class Entry(Protocol):
 class Outbox(Protocol):
     """Messages that were written in one transaction with what they tell of, and wait to be sent."""
 
-    def pending(self) -> Sequence[Entry]:
-        """Return what is due now, the oldest first; of one incident and route one at a time."""
+    def pending(self, route: str, /) -> Sequence[Entry]:
+        """Return what is due now of *route*, the oldest first; of one incident one at a time."""
         ...
 
     def done(self, entry_id: int, /) -> None:

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 12.0
 """A little longer than one attempt may take; what is not sent by then stays in the outbox for the next start."""
-UNKNOWN_ROUTE_NS = 24 * 3600 * 1_000_000_000
 
 
 class Pager:
     """Runs a lane for each sender that *config* names.
 
-    *outbox* and *open_incidents* are used from several threads.  What waits for a sender that is no longer configured is put
-    off by a day at each start: it is there again where the sender is.
+    *outbox* and *open_incidents* are used from several threads.  What waits for a sender that is no longer configured holds up
+    nobody: it goes out where that sender is configured again.
     """
 
     def __init__(self, config: Config, outbox: Outbox, open_incidents: Callable[[], Sequence[Incident]]) -> None:
@@ -37,7 +36,6 @@ class Pager:
         """
         route, mirrors = senders(config.incident)
         made = [(route, True)] if route is not None else []
-        self._outbox = outbox
         self._lanes = [
             Lane(sender, outbox, open_incidents, links(config), pages=pages, retry_seconds=config.incident.retry_seconds)
             for sender, pages in (*made, *((mirror, False) for mirror in mirrors))
@@ -45,11 +43,6 @@ class Pager:
 
     def start(self) -> None:
         """Start the threads."""
-        known = {lane.name for lane in self._lanes}
-        for entry in self._outbox.pending():
-            if entry.route not in known:
-                reason = f"{entry.route} is not configured"
-                self._outbox.failed(entry.id, reason, time.time_ns() + UNKNOWN_ROUTE_NS)
         for lane in self._lanes:
             lane.start()
 

@@ -29,4 +29,7 @@ def description(incident: Incident) -> str:
         lines.append("Documents: " + ", ".join(document.id for document in incident.exhibits.documents[:_SHOWN]) + ".")
     if incident.exhibits.requests:
         lines.append("Requests: " + ", ".join(item.request_id for item in incident.exhibits.requests[:_SHOWN]) + ".")
+    if incident.exhibits.prompts:
+        kinds = (f"{one.kind} on {one.route or 'no route'} ({one.requests})" for one in incident.exhibits.prompts[:_SHOWN])
+        lines.append("Kinds of prompts that draw it, with example requests: " + ", ".join(kinds) + ".")
     return "\n".join(lines)

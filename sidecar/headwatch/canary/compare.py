@@ -40,6 +40,13 @@ class Comparison(msgspec.Struct, frozen=True):
     """Prompts that could not be compared, and why."""
     differs: dict[str, tuple[str, str]] = {}
     """What else is different, which by itself is no failure: ``dtype engine_version revision model``."""
+    missing_layers: tuple[int, ...] = ()
+    """Layers of the fingerprint that were not captured, so that they could not be compared either."""
+
+    @property
+    def whole(self) -> bool:
+        """Return whether all that the fingerprint has was compared: only then is it said that nothing changed."""
+        return not self.incomplete and not self.missing_layers
 
 
 def compare(fingerprint: Fingerprint, run: Run) -> Comparison:
@@ -48,7 +55,7 @@ def compare(fingerprint: Fingerprint, run: Run) -> Comparison:
     Raises:
         CanaryError: Nothing of the run can be compared.
     """
-    differs = _differs(fingerprint, run)
+    differs, incomplete = _differs(fingerprint, run), _incomplete(fingerprint, run)
     try:
         found = deviation(fingerprint, run)
     except CanaryError as error:
@@ -61,7 +68,7 @@ def compare(fingerprint: Fingerprint, run: Run) -> Comparison:
         return Comparison(
             failed=True, hint="weights", note=str(error), earliest_layer=0, exact=fingerprint.noise is None,
             false_alarm=0.0 if fingerprint.noise is None else FALSE_ALARM, exhibits=exhibits, layers=(),
-            incomplete=dict(run.failures), differs=differs,
+            incomplete=incomplete, differs=differs,
         )  # fmt: skip
     pattern = pattern_of(found)
     note = pattern.note
@@ -73,7 +80,8 @@ def compare(fingerprint: Fingerprint, run: Run) -> Comparison:
     exact = found.scores is None
     return Comparison(
         found.failed, pattern.hint, pattern.note, pattern.earliest_layer, exact, 0.0 if exact else FALSE_ALARM, exhibits,
-        tuple(None if np.isnan(value) else float(value) for value in found.mean), dict(run.failures), differs,
+        tuple(None if np.isnan(value) else float(value) for value in found.mean), incomplete, differs,
+        tuple(map(int, found.missing)),
     )  # fmt: skip
 
 
@@ -136,6 +144,12 @@ def _heads(item: PromptDeviation, found: Deviation, pattern: Pattern) -> tuple[H
         scale = max(item.span, ROUNDING)
         findings.append(HeadFinding(layer, int(head), FEATURES[int(feature)], 0.0, before, after, (after - before) / scale))
     return tuple(findings)
+
+
+def _incomplete(fingerprint: Fingerprint, run: Run) -> dict[str, str]:
+    """Return the prompts that could not be compared, and why: those that failed, and those of the fingerprint that are away."""
+    there = run.signatures.keys() | run.failures.keys()
+    return {**run.failures, **{item.name: "it was not sent" for item in fingerprint.prompts if item.name not in there}}
 
 
 def _differs(fingerprint: Fingerprint, run: Run) -> dict[str, tuple[str, str]]:

@@ -63,6 +63,8 @@ class Deviation:
     """[L] t scores, where noise was measured; None where the fingerprint is exact."""
     limit: float
     """What a score, or a deviation of an exact fingerprint, must exceed."""
+    missing: NDArray[np.int64]
+    """Numbers of the layers that the fingerprint has and the run has not, or not in every prompt: they were not compared."""
 
     @property
     def captured(self) -> NDArray[np.int64]:
@@ -79,7 +81,7 @@ def deviation(fingerprint: Fingerprint, run: Run) -> Deviation:
     """Return how *run* differs from *fingerprint*, over the prompts that it has.
 
     Raises:
-        CanaryError: The run has no prompt in common with it, or is of a model of another shape.
+        CanaryError: The run has no prompt or no layer in common with it, or is of a model of another shape.
     """
     worker = run.worker
     known = {item.name: item for item in fingerprint.prompts}
@@ -103,20 +105,23 @@ def deviation(fingerprint: Fingerprint, run: Run) -> Deviation:
                 prompt.adapter != signature.adapter, tokens, before[len(before) - rows :], after[len(after) - rows :],
             )
         )  # fmt: skip
-    captured = _captured(prompts)
+    pinned, captured = _layers(prompts)
+    missing = np.flatnonzero(pinned & ~captured)
+    if not captured.any():
+        raise CanaryError("incomplete", f"no layer of the fingerprint was captured in every prompt; it has {_numbers(pinned)}")
     found = tuple(_masked(item, captured) for item in prompts)
     sizes = [item.size for item in found]
     mean = np.where(captured, pooled_mean(sizes, (0, 2, 3)), np.nan)
     if fingerprint.noise is None:
         heads = np.max([np.nanmax(size, axis=(0, 3), initial=0.0) for size in sizes], axis=0)  # [L, H]
         departs = (heads > ROUNDING) & captured[:, None]
-        return Deviation(found, departs, departs.any(axis=1), mean, None, ROUNDING)
-    return _against_noise(found, sizes, mean, fingerprint.noise, fingerprint)
+        return Deviation(found, departs, departs.any(axis=1), mean, None, ROUNDING, missing)
+    return _against_noise(found, sizes, mean, missing, fingerprint.noise, fingerprint)
 
 
 def _against_noise(
-    prompts: tuple[PromptDeviation, ...], sizes: list[NDArray[np.float32]], mean: NDArray[np.float64], noise: Noise,
-    fingerprint: Fingerprint,
+    prompts: tuple[PromptDeviation, ...], sizes: list[NDArray[np.float32]], mean: NDArray[np.float64],
+    missing: NDArray[np.int64], noise: Noise, fingerprint: Fingerprint,
 ) -> Deviation:
     scale = unpack(noise.scale, (fingerprint.layers, fingerprint.heads, len(fingerprint.features)))
     log_mean, log_spread = (
@@ -128,7 +133,7 @@ def _against_noise(
     by_head = np.sqrt(pooled_mean([np.square(item / scale) for item in sizes], (0, 3)))  # [L, H]
     heads = (by_head > _HEAD_RATIO) & layers[:, None]
     heads[layers & ~heads.any(axis=1)] = True  # it shows in all of them together
-    return Deviation(prompts, heads, layers, mean, found, limit)
+    return Deviation(prompts, heads, layers, mean, found, limit, missing)
 
 
 _HEAD_RATIO = 3.0
@@ -141,8 +146,16 @@ def _masked(item: PromptDeviation, captured: NDArray[np.bool_]) -> PromptDeviati
     return replace(item, before=before, after=after)
 
 
-def _captured(prompts: list[PromptDeviation]) -> NDArray[np.bool_]:
-    """Return which layers [L] have anything on both sides."""
-    seen = [~np.isnan(values).all(axis=(0, 2, 3)) for item in prompts for values in (item.before, item.after)]
-    captured: NDArray[np.bool_] = np.logical_and.reduce(seen)
-    return captured
+def _layers(prompts: list[PromptDeviation]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which layers [L] the fingerprint has anything of, and which have anything on both sides of every prompt."""
+    before, after = (
+        np.array([~np.isnan(values).all(axis=(0, 2, 3)) for values in side])  # [prompts, L]
+        for side in ([item.before for item in prompts], [item.after for item in prompts])
+    )
+    pinned: NDArray[np.bool_] = np.logical_or.reduce(before)
+    shared: NDArray[np.bool_] = np.logical_and.reduce(before & after)
+    return pinned, shared
+
+
+def _numbers(layers: NDArray[np.bool_]) -> str:
+    return ", ".join(map(str, np.flatnonzero(layers))) or "none"

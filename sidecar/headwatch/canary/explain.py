@@ -34,8 +34,11 @@ def explain(found: Comparison) -> str:
     if found.differs:
         pairs = "; ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in found.differs.items())
         lines += ["", f"Other than when it was pinned: {pairs}"]
-    if found.incomplete:
+    if not found.whole:
         lines += ["", "Not compared:", *(f"  {name}: {why}" for name, why in found.incomplete.items())]
+    if found.missing_layers:
+        layers = ", ".join(map(str, found.missing_layers))
+        lines.append(f"  layers {layers}: the fingerprint has them, and they were not captured")
     return "\n".join(lines).rstrip()
 
 
@@ -46,6 +49,11 @@ def _verdict(found: Comparison) -> str:
     if found.failed:
         return f"NOT the model that was pinned: {failed} of {len(found.exhibits)} prompts depart{at}."
     how = "to rounding" if found.exact else f"within its noise (1 run in {1 / found.false_alarm:,.0f} departs all the same)"
+    if not found.whole:
+        what = f"{len(found.exhibits)} of {len(found.exhibits) + len(found.incomplete)} prompts"
+        if found.missing_layers:
+            what += f", {len(found.missing_layers)} of the layers missing"
+        return f"NOT ALL of it was compared, so this is no verdict: {what}{at}. What was compared is as it was pinned, {how}."
     return f"The model that was pinned, {how}: {len(found.exhibits)} prompts{at}."
 
 

@@ -26,8 +26,14 @@ MAX_RUNS = 100
 class Pinning:
     """Gathers runs until they make a fingerprint."""
 
-    def __init__(self, prompts: PromptSet, note: str, runs: int | None = None) -> None:
-        """Prepare; *runs* are how many to take, None for as many as it needs."""
+    def __init__(self, prompts: PromptSet, note: str, runs: int | None = None, *, urgent: bool = False, order: int = 0) -> None:
+        """Prepare; *runs* are how many to take, None for as many as it needs.
+
+        *urgent*: runs follow each other at once, since nothing is compared meanwhile.  *order*: the number of the order that a
+        person waits for, and is told of where a run fails; 0: nobody waits, and it goes on after a run that failed.
+        """
+        self.urgent = urgent
+        self.order = order
         self._prompts = prompts
         self._note = note
         self._wanted = runs
@@ -40,8 +46,8 @@ class Pinning:
 
     @property
     def hasty(self) -> bool:
-        """Return whether the next run need not wait for its time."""
-        return self._wanted is not None or len(self._runs) < EXACT_RUNS
+        """Return whether the next run need not wait for its time: these are enough where they agree."""
+        return len(self._runs) < EXACT_RUNS
 
     @property
     def in_company(self) -> bool:

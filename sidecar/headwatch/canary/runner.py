@@ -1,7 +1,9 @@
 """The thread that sends canaries at an interval and holds each run against the pinned fingerprint.
 
 A failure (the server is away, rows did not arrive, the fingerprint cannot be read) is counted and shown, and is no drift.
-Where no fingerprint is pinned, the first runs pin one, with a line in the log.  In a dtype of 16 bits a run that departs is
+Where no fingerprint is pinned, the first runs pin one, with a line in the log.  After a change that was accepted a new one is
+pinned, however many runs fail and whatever is restarted in between; a person's order to pin is over with the first run of it
+that fails, since a person is told.  In a dtype of 16 bits a run that departs is
 repeated at once, and only two in a row count: what is rare in theory happens, and a page is not the place to find out.
 
 Cost: one run's requests an interval; between runs the thread sleeps.  It holds no lock while it waits for the server.
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.canary")
 
 HASTY_SECONDS = 10.0
-"""Longest pause between the runs that pin, and while nothing answers at the server's address: it may be starting."""
+"""Longest pause between the first runs that pin, and while nothing answers at the server's address: it may be starting."""
 _JOIN_SECONDS = 5.0
 
 
@@ -70,8 +72,12 @@ class CanaryRunner:
         self._stop = threading.Event()
         self._ordered = 0
         self._done = 0
+        self._pinned = 0
+        self._compared = 0
+        """Of the orders that are done, the last that a fingerprint was pinned for, and the last that ended in a comparison."""
         self._pinning: Pinning | None = None
-        self._by_itself = True
+        self._under_way: Pinning | None = None
+        """What the present run is for: a run that fails says nothing of an order that came meanwhile."""
         self._latest: Comparison | None = None
         self._facts: FingerprintFacts | None = None
         self._counts = RunCounts(config.interval_seconds, now_ns())
@@ -127,7 +133,10 @@ class CanaryRunner:
         """Return health, the last comparison, and how far orders are done, as plain values."""
         health = self.health()
         with self._changed:
-            shown = {"health": health, "latest": self._latest, "ordered": self._ordered, "done": self._done}
+            shown = {
+                "health": health, "latest": self._latest, "ordered": self._ordered, "done": self._done,
+                "compared": self._compared, "pinned": self._pinned,
+            }  # fmt: skip
         plain: dict[str, Any] = msgspec.to_builtins(shown)
         return plain
 
@@ -157,13 +166,23 @@ class CanaryRunner:
         """
         if runs is not None and not 1 <= runs <= MAX_RUNS:
             raise CanaryError("invalid", f"{runs} runs to pin: give 1 to {MAX_RUNS}")
-        if self._shelf.configured is not None:
-            raise CanaryError("invalid", f"runs are held against {self._shelf.configured} (canary.fingerprint): nothing to pin")
+        self._shelf.refuse_configured()
         with self._changed:
             self._ordered += 1
-            self._pinning, self._by_itself = Pinning(self._prompts, note, runs), False
+            self._pinning = Pinning(self._prompts, note, runs, urgent=True, order=self._ordered)
             self._changed.notify_all()
         return self.show()
+
+    def owe_pin(self) -> None:
+        """Have a fingerprint pinned anew as soon as that can be done, also after a restart: a change of the model was accepted.
+
+        Raises:
+            CanaryError: It cannot be written down, or the fingerprint is one of the configuration (``invalid``).
+        """
+        self._shelf.owe()
+        with self._changed:
+            self._ordered += 1
+            self._changed.notify_all()
 
     def _loop(self) -> None:
         while True:
@@ -187,23 +206,28 @@ class CanaryRunner:
     def _rest(self, order: int) -> None:
         """Sleep until the next run is due or ordered."""
         with self._changed:
-            hasty = self._away or (self._pinning is not None and self._pinning.hasty and not self._error)
-            seconds = min(self._config.interval_seconds, HASTY_SECONDS) if hasty else self._config.interval_seconds
-            if hasty and not self._away and not self._by_itself:
+            seconds, pinning = self._config.interval_seconds, self._pinning
+            if pinning is not None and pinning.urgent and not self._error:
                 seconds = 0.0
+            elif self._away or (pinning is not None and pinning.hasty and not self._error):
+                seconds = min(seconds, HASTY_SECONDS)
             self._changed.wait_for(lambda: self._stop.is_set() or self._ordered > order, seconds)
 
     def _once(self, order: int) -> None:
         """Send one run, and pin it or compare it."""
+        with self._changed:
+            self._under_way = self._pinning
         fingerprint = self._shelf.current()
-        if fingerprint is not None and fingerprint.prompt_digest != self._prompts.digest and self._pinning is None:
-            raise CanaryError("prompts", f"{self._shelf.path} is of prompts {fingerprint.prompt_set}, not of those that are "
-                                         f"sent ({self._prompts.version}): pin anew with `headwatch canary pin`")
         with self._changed:
             self._facts = None if fingerprint is None else facts_of(fingerprint, self._shelf.path)
-            if fingerprint is None and self._pinning is None:
-                self._pinning, self._by_itself = Pinning(self._prompts, "pinned by itself"), True
-            pinning = self._pinning
+            if self._pinning is None and fingerprint is None:
+                self._pinning = Pinning(self._prompts, "pinned by itself")
+            elif self._pinning is None and self._shelf.owed:
+                self._pinning = Pinning(self._prompts, "a change that was accepted", urgent=True)
+            pinning = self._under_way = self._pinning
+        if pinning is None and fingerprint is not None and fingerprint.prompt_digest != self._prompts.digest:
+            raise CanaryError("prompts", f"{self._shelf.path} is of prompts {fingerprint.prompt_set}, not of those that are "
+                                         f"sent ({self._prompts.version}): pin anew with `headwatch canary pin`")
         run = self._send(COMPANIONS if pinning is not None and pinning.in_company else 0)
         if pinning is not None:
             self._pin(pinning, run, order)
@@ -216,6 +240,7 @@ class CanaryRunner:
         with self._changed:
             self._latest, self._error = found, "; ".join(f"{name}: {why}" for name, why in found.incomplete.items())
             self._departures += found.failed
+            self._compared = order
         if found.failed:
             logger.warning("canary departs from its fingerprint: %s: %s", found.hint or "no pattern", found.note)
         self._on_result(found)
@@ -248,23 +273,26 @@ class CanaryRunner:
             return
         path = self._shelf.pin(fingerprint)
         self._count(run)
-        how = "pinned by itself" if self._by_itself else "pinned"
+        how = "pinned" if pinning.urgent else "pinned by itself"
         noise = "exact" if fingerprint.noise is None else f"noise of {fingerprint.dtype} measured"
         logger.info("canary fingerprint %s from %d runs (%s): %s", how, fingerprint.runs, noise, path)
         with self._changed:
             if self._pinning is pinning:  # no other order has come meanwhile
-                self._pinning, self._by_itself = None, True
+                self._pinning = None
+            self._pinned = max(self._pinned, pinning.order)
             self._facts = facts_of(fingerprint, path)
             self._latest = None
-        self._finish(order)
+        self._finish(max(order, pinning.order))
 
     def _failed(self, error: HeadwatchError) -> None:
         with self._changed:
             fresh, self._error = str(error) != self._error, str(error)
             if not self._stop.is_set():
                 self._counts.fail(error.reason)
-            if not self._by_itself:  # an order that failed is over: what was pinned before is in force
-                self._pinning, self._by_itself = None, True
+            failed = self._under_way
+            if failed is not None and failed.order:  # an order that failed is over: what was pinned before is in force
+                self._done = max(self._done, failed.order)
+                self._pinning = None if self._pinning is failed else self._pinning
         if fresh and not self._stop.is_set():
             logger.warning("canary run failed, which is no drift: %s", error)
 

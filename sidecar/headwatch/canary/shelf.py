@@ -3,6 +3,9 @@
 A fingerprint that is replaced keeps its file, named after the time it was pinned, so that a pin made in error can be taken back
 by copying it; so many are kept.  The file is looked at before each run: `headwatch canary pin --stand-alone` may have
 written it meanwhile.
+
+After a change of the model that was accepted a new fingerprint is owed.  That is a file as well, which goes with the next pin:
+a server that is still starting, or a restart of the sidecar, must not leave the old fingerprint in force.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 KEPT = 10
 _PINNED = "pinned.json"
 _EARLIER = "fingerprint-"
+_OWED = "pin-owed"
 
 
 class Shelf:
@@ -73,4 +77,35 @@ class Shelf:
         except OSError as error:
             raise CanaryError("fingerprint", f"cannot keep the fingerprint before: {error.strerror}") from error
         save(fingerprint, self.path)
+        try:
+            (self.folder / _OWED).unlink(missing_ok=True)
+        except OSError as error:
+            raise CanaryError("fingerprint", f"cannot remove {self.folder / _OWED}: {error.strerror}") from error
         return self.path
+
+    @property
+    def owed(self) -> bool:
+        """Return whether a fingerprint is to be pinned anew."""
+        return self.configured is None and (self.folder / _OWED).exists()
+
+    def owe(self) -> None:
+        """Have a fingerprint owed until the next one is pinned.
+
+        Raises:
+            CanaryError: It cannot be written down, or another file is configured, which only its owner may change.
+        """
+        self.refuse_configured()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / _OWED).touch()
+        except OSError as error:
+            raise CanaryError("fingerprint", f"cannot write {self.folder / _OWED}: {error.strerror}") from error
+
+    def refuse_configured(self) -> None:
+        """Do nothing where a pin can be put in force.
+
+        Raises:
+            CanaryError: Another file is configured.
+        """
+        if self.configured is not None:
+            raise CanaryError("invalid", f"runs are held against {self.configured} (canary.fingerprint): nothing to pin")

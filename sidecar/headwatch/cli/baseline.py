@@ -110,11 +110,12 @@ def _list(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
 def _show(asked: argparse.Namespace, config: Config, keeper: Keeper) -> None:
     from headwatch.cli.output import print_json, print_table
     from headwatch.drift.versions import read_parts
-    from headwatch.drift.weights import family_weights, part_weights
+    from headwatch.drift.weights import clocks
 
     entry = keeper.baseline(_or_in_force(asked.version, keeper))
     parts, orders = read_parts(keeper, entry.version)
-    weights = part_weights(orders, family_weights(config.drift.family_weights))
+    pager, _ = clocks(config.drift)
+    weights = pager.of_parts(orders, {key: part.route for key, part in parts.items()})
     told = [{**_part(part), "newcomer": orders[key], "weight": weights[key]} for key, part in parts.items()]
     if asked.json:
         print_json({**_plain(keeper, entry), "parts": told})

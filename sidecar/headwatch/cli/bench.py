@@ -16,9 +16,10 @@ BENCHMARKS = {
     "overhead": "tokens a second, latency and memory of a server, with and without capture",
     "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
     "drift": "false alarms of drift detection over those it promises, and its delays beside those of its peers; simulated",
-    "triage": "whether pages say what happened: scenarios recorded on a real model and server, judged by the product",
+    "triage": "whether pages say what happened: replays recordings of a real model and server; --live is the full run",
 }
 WITHOUT_MODEL = {"capture", "drift"}
+_QUICK = {"triage": "replay recordings in minutes, which is the default; refused with --live and --record"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="{" + ",".join(BENCHMARKS) + "}", required=True)
     for name, text in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=text, description=text)
-        benchmark.add_argument("--quick", action="store_true", help="minutes instead of an hour or more")
+        benchmark.add_argument("--quick", action="store_true", help=_QUICK.get(name, "minutes instead of an hour or more"))
         benchmark.add_argument("--json", action="store_true", help="print one JSON document on stdout")
         if name not in WITHOUT_MODEL:
             benchmark.add_argument("--model", type=Path, help="folder of a model (default: the demo's model)")
@@ -39,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_triage_arguments(triage: argparse.ArgumentParser) -> None:
-    triage.add_argument("--live", action="store_true", help="record anew, and judge that: about an hour")
-    triage.add_argument("--record", type=Path, metavar="DIR", help="record anew into DIR, and judge that")
+    triage.add_argument("--live", action="store_true",
+                        help="the full run: every scenario on the real model and server, recorded anew; an hour")  # fmt: skip
+    triage.add_argument("--record", type=Path, metavar="DIR", help="the full run, its recordings kept in DIR")
     triage.add_argument("--keep-frames", action="store_true", help="with --record: keep the frames as well (70 kB a request)")
     triage.add_argument("--observe", type=Path, metavar="DIR",
                         help="observe the frames kept in DIR anew, without an engine, and judge that")  # fmt: skip

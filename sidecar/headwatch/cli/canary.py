@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import argparse
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ACTIONS = {
     "run": "send the canaries now and say whether the model is the one that was pinned",
     "pin": "take what the model gives now as its fingerprint",
-    "compare": "hold one fingerprint against another: exit code 1 where they are not of one model",
+    "compare": "hold one fingerprint against another: exit code 1 where they are not of one model, or one has less",
     "explain": "say in words what the last run, or a comparison of two fingerprints, shows",
 }
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Run, pin, compare or explain; return 1 where a model is not the one that was pinned.
+    """Run, pin, compare or explain; return 1 where a model is not the one that was pinned, or not all of it was compared.
 
     Raises:
         ConfigError: The configuration or a file it names is wrong.
@@ -81,7 +81,7 @@ def run(namespace: argparse.Namespace) -> int:
         from headwatch.canary.explain import explain
 
         print(explain(result))
-    return int(namespace.action not in {"pin", "explain"} and result.failed)
+    return int(namespace.action not in {"pin", "explain"} and (result.failed or not result.whole))
 
 
 def _run(namespace: argparse.Namespace) -> Comparison:
@@ -91,7 +91,7 @@ def _run(namespace: argparse.Namespace) -> Comparison:
     if not namespace.stand_alone:
         if namespace.fingerprint or namespace.endpoint:
             raise CommandError("--fingerprint and --endpoint go with --stand-alone: a running sidecar has its own (canary.*)")
-        return _latest(_ordered(namespace, "/api/v1/canary/run", {}))
+        return _latest(_ordered(namespace, "compared", "/api/v1/canary/run", {}))
     from headwatch.canary.fingerprint import load as load_fingerprint
     from headwatch.cli.canary_alone import Alone
 
@@ -116,7 +116,7 @@ def _pin(namespace: argparse.Namespace) -> dict[str, Any]:
             fingerprint, path = alone.pin()
         facts: dict[str, Any] = msgspec.to_builtins(facts_of(fingerprint, path))
         return facts
-    state = _ordered(namespace, "/api/v1/canary/pin", {"runs": namespace.runs, "note": namespace.note})
+    state = _ordered(namespace, "pinned", "/api/v1/canary/pin", {"runs": namespace.runs, "note": namespace.note})
     facts = state["health"]["fingerprint"]
     if namespace.out:
         url = namespace.url or sidecar_url(load(path=namespace.config))
@@ -140,8 +140,10 @@ def _explained(namespace: argparse.Namespace) -> Comparison:
     return _latest(call(namespace.url or sidecar_url(load(path=namespace.config)), "/api/v1/canary"))
 
 
-def _ordered(namespace: argparse.Namespace, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the state once the order is done.
+def _ordered(
+    namespace: argparse.Namespace, wanted: Literal["compared", "pinned"], path: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the state once the order is done, and what was *wanted* has come of it and not only of an earlier one.
 
     Raises:
         CommandError: It failed, or was not done in time.
@@ -165,9 +167,12 @@ def _ordered(namespace: argparse.Namespace, path: str, body: dict[str, Any]) -> 
             raise CommandError(f"{url}: not done within {namespace.wait:g} s (--wait); see `headwatch canary explain`")
         time.sleep(0.2)
         state = call(url, "/api/v1/canary")
-    fresh = state["latest"] is not None and state["latest"]["incomplete"]  # then the error tells what is missing
-    if state["health"]["error"] and not fresh:
-        raise CommandError(f"the canaries could not be run, which is no drift: {state['health']['error']}")
+    if state[wanted] < number:
+        nothing = {
+            "compared": "a fingerprint was pinned meanwhile, and nothing compared with it yet",
+            "pinned": "the order was given up, and what was pinned before is in force; the sidecar's log says why",
+        }
+        raise CommandError(f"the canaries could not be run, which is no drift: {state['health']['error'] or nothing[wanted]}")
     return state
 
 

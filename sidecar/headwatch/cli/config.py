@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{check,show}")
-    check = actions.add_parser("check", help="is it right: keys, values, addresses, head map")
+    check = actions.add_parser("check", help="is it right: keys, values, addresses, weights, head map")
     show = actions.add_parser("show", help="every setting, its value (secrets masked) and where it comes from")
     for action in (check, show):
         action.add_argument("--config", metavar="FILE", help="TOML file (default: $HEADWATCH_CONFIG)")
@@ -54,7 +54,9 @@ def settings(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 def _check(loaded: Loaded, *, as_json: bool) -> int:
     from headwatch.cli.output import print_json
+    from headwatch.drift.weights import clocks
 
+    clocks(loaded.config.drift)  # raises where it names a family or a feature that there is not
     if loaded.config.grounding.head_map:
         from headwatch.aggregate.head_map import load_head_map
 

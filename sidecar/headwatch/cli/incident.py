@@ -26,7 +26,7 @@ ACTIONS = {
     "list": "incidents, the latest first",
     "show": "one incident, to be read at three in the morning",
     "effects": "how far the distributions of its heads moved, beside what chance alone gives; the sidecar must run",
-    "ack": "say that you look after it",
+    "ack": "say that you look after it, and what the page was where you know",
     "resolve": "close it, with what the page was",
     "silence": "send no page of some kind for a time; without --for: what is silent now",
     "report": "write one incident as a page of HTML with pictures",
@@ -62,6 +62,11 @@ def _add_show(action: argparse.ArgumentParser) -> None:
                         help="auto: on a terminal, unless NO_COLOR is set (default: auto)")  # fmt: skip
 
 
+def _add_ack(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--ruling", choices=RULINGS,
+                        help="what the page was, where you know it already; resolve may say otherwise")  # fmt: skip
+
+
 def _add_resolve(action: argparse.ArgumentParser) -> None:
     action.add_argument("--ruling", choices=RULINGS, required=True,
                         help="what the page was: it counts in the precision of pages")  # fmt: skip
@@ -87,8 +92,8 @@ def _add_effects(action: argparse.ArgumentParser) -> None:
 
 
 _ADD = {
-    "list": _add_list, "show": _add_show, "effects": _add_effects, "resolve": _add_resolve, "silence": _add_silence,
-    "report": _add_report,
+    "list": _add_list, "show": _add_show, "effects": _add_effects, "ack": _add_ack, "resolve": _add_resolve,
+    "silence": _add_silence, "report": _add_report,
 }  # fmt: skip
 
 
@@ -137,7 +142,7 @@ def _print_list(asked: argparse.Namespace, incidents: Sequence[Incident], precis
             ("id", "opened, UTC", "state", "severity", "route", "what"),
             [
                 (
-                    one.id, moment(one.opened_ns)[:16], one.state if one.ruling is None else one.ruling.replace("_", " "),
+                    one.id, moment(one.opened_ns)[:16], _standing(one),
                     one.severity + ("" if one.paged else " (no page)"), one.event.route or "all",
                     f"{one.verdict.drift_class}: {one.verdict.cause} ({one.verdict.confidence:.2f})",
                 )
@@ -146,6 +151,13 @@ def _print_list(asked: argparse.Namespace, incidents: Sequence[Incident], precis
         )  # fmt: skip
     for name, (true, ruled) in precision.items():
         print(f"Pages of class {name} that were true: {true} of {ruled} ruled.")
+
+
+def _standing(incident: Incident) -> str:
+    if incident.ruling is None:
+        return incident.state
+    ruling = incident.ruling.replace("_", " ")
+    return ruling if incident.state == "resolved" else f"{incident.state}, {ruling}"
 
 
 def _show(asked: argparse.Namespace, config: Config, book: Book) -> None:
@@ -179,7 +191,7 @@ def _chosen(asked: argparse.Namespace, book: Book) -> Incident:
 def _ack(asked: argparse.Namespace, _: Config, book: Book) -> None:
     from headwatch.cli.incidents import this_person
 
-    _print_change(asked, book.ack(asked.id, asked.who or this_person(), asked.note))
+    _print_change(asked, book.ack(asked.id, asked.who or this_person(), asked.note, asked.ruling))
 
 
 def _resolve(asked: argparse.Namespace, _: Config, book: Book) -> None:
@@ -200,7 +212,8 @@ def _print_change(asked: argparse.Namespace, incident: Incident) -> None:
     what = f"{incident.verdict.drift_class}: {incident.verdict.cause}"
     print(f"{incident.id} ({what}) is {incident.state} by {clean(who)}{ruling}.")
     if incident.ruling == "known_change":
-        print("Baselines are learned anew from where it began, at the sidecar's next window.")
+        closes = "" if incident.state == "resolved" else ", which closes it"
+        print(f"Baselines are learned anew from where it began, at the sidecar's next window{closes}.")
 
 
 def _silence(asked: argparse.Namespace, _: Config, book: Book) -> None:

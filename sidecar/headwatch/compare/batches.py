@@ -33,7 +33,7 @@ _BY_CHANCE = 1.5
 """Standard errors (1/root of the pairs) up to which a correlation is taken as chance."""
 _MOST = 0.9
 _SHARES = ("route:", "language:", "band:")
-_LENGTH, LENGTH = "prompt_log2", "length"
+LENGTHS = {"length": "prompt_log2", "asked_length": "asked_log2"}
 _LEAST_GIVEN_BACK = 0.4
 
 
@@ -106,8 +106,9 @@ def shares(side: Side) -> dict[str, NDArray[np.float64]]:
         return {}
     asked = np.where(requests > 0, requests, np.nan)
     found = {name: counts / asked for name, counts in side.traffic.items() if name.startswith(_SHARES)}
-    if _LENGTH in side.traffic:
-        found[LENGTH] = side.traffic[_LENGTH] / asked
+    for name, total in LENGTHS.items():  # windows of earlier versions do not tell what was asked from the rest
+        if LENGTHS["length"] in side.traffic:
+            found[name] = side.traffic.get(total, side.traffic[LENGTHS["length"]]) / asked
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from headwatch.compare.batches import LENGTH
+from headwatch.compare.batches import LENGTHS
 from headwatch.compare.pairs import COUNTED
 from headwatch.findings import CanaryExhibit, Case, DriftEvent, Evidence, HeadFinding
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headwatch.compare.pairs import Pair
     from headwatch.findings import EvidenceKind
 
-HELD_EQUAL = ("length", "band:")
+HELD_EQUAL = (*LENGTHS, "band:")
 """What explains no signal that differs all the same once length is held equal by strata and regression."""
 OWN_EVIDENCE = 2.0
 """log10 of the evidence from which triage takes a figure as sure: what passed its test is."""
@@ -105,7 +105,7 @@ class Found:
                           if test.group is not None and test.group.label == effect.group), "")  # fmt: skip
             size = effect.difference if kind == "traffic" else effect.effect
             before, after = effect.before, effect.after
-            if (kind, effect.name) == ("traffic", LENGTH):
+            if kind == "traffic" and effect.name in LENGTHS:
                 before, after = 2.0**before, 2.0**after
             strength = max(-math.log10(effect.p_value), OWN_EVIDENCE) if sure else 0.0
             yield Evidence(kind, effect.name, self._model, route, "", strength, before, after, size, self._since)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.compare.side import CanaryTally, Cell, Group, Heads, Series, Side
+from headwatch.compare.side import CanaryTally, Cell, Group, Heads, LeftOut, Series, Side
 from headwatch.errors import CommandError
 from headwatch.observed import DRIFT_FEATURES
+from headwatch.records import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     from headwatch.findings import CanaryExhibit
     from headwatch.observed import ObservedWindow, StratumWindow
 
+_EVERYTHING = Selection()
+
 
 def side_of(
-    name: str, windows: Iterable[ObservedWindow], runs: Sequence[int], length: int, model: str = "", revision: str = ""
+    name: str, windows: Iterable[ObservedWindow], runs: Sequence[int], length: int, selection: Selection = _EVERYTHING
 ) -> Side:
     """Return *windows* as a side: the first ``runs[0]`` follow each other, then the next ``runs[1]`` and so on.
+
+    Of the strata those of *selection* are taken.  What a window does not tell apart by them is left out where it saw others.
 
     Raises:
         CommandError: They are of several models, or of different shapes.
     """
-    gathering = _Gathering(name, model, revision)
+    gathering = _Gathering(name, selection)
     source = iter(windows)
     for run, size in enumerate(runs):
         for start in range(0, size, length):
@@ -68,8 +73,7 @@ class _Sums:
 @dataclass(slots=True)
 class _Gathering:
     name: str
-    model: str
-    revision: str
+    selection: Selection
     runs: list[int] = field(default_factory=list)
     cells: dict[Cell, dict[int, _Sums]] = field(default_factory=dict)
     signals: dict[tuple[Group, str], dict[int, tuple[float, float]]] = field(default_factory=dict)
@@ -81,6 +85,8 @@ class _Gathering:
     shape: tuple[int, int, int, int] | None = None  # features, streams, heads, covariates
     times: list[int] = field(default_factory=list)
     members: int = 0
+    shared: int = 0
+    without_signals: int = 0
 
     def begin(self, run: int) -> int:
         self.runs.append(run)
@@ -90,47 +96,63 @@ class _Gathering:
         self.members += 1
         self.times += [window.start_ns, window.end_ns]
         self._add_heads(unit, window)
-        self._add_signals(unit, window)
+        others = [stratum for stratum in window.strata if not self.selection.takes(stratum)]
+        self._add_signals(unit, window, {(stratum.model, stratum.adapter) for stratum in others})
+        for name, figure in window.telemetry.items():
+            self.telemetry.setdefault(name, []).append(figure)
+        if others:
+            self.shared += len(others) < len(window.strata)
+            return
         for name, count in window.traffic.items():
             counts = self.traffic.setdefault(name, {})
             counts[unit] = counts.get(unit, 0.0) + count
-        for name, figure in window.telemetry.items():
-            self.telemetry.setdefault(name, []).append(figure)
         for exhibit in window.canaries:
             self.canaries.setdefault(exhibit.prompt, []).append(exhibit)
 
     def _add_heads(self, unit: int, window: ObservedWindow) -> None:
         for stratum, seen in window.strata.items():
-            if (self.model and stratum.model != self.model) or (self.revision and stratum.revision != self.revision):
+            if not self.selection.takes(stratum):
                 continue
             self.models.add(stratum.model)
             self.revisions.add(stratum.revision)
             self._check(seen)
-            cell = Cell(stratum.adapter, stratum.route, stratum.context_band, stratum.phase, stratum.language, stratum.template)
+            cell = Cell(self._held(stratum.adapter), stratum.route, stratum.context_band, stratum.phase, stratum.language,
+                        stratum.template)  # fmt: skip
             units = self.cells.setdefault(cell, {})
             if unit not in units:
                 nothing = np.zeros(seen.values.shape, np.float32)
                 units[unit] = _Sums(nothing, nothing, np.zeros_like(seen.rows), np.array(seen.covariates))
             units[unit].add(seen)
 
-    def _add_signals(self, unit: int, window: ObservedWindow) -> None:
+    def _held(self, adapter: str) -> str:
+        """Return *adapter* as what is held equal: nothing where it is chosen, and so compared."""
+        return adapter if self.selection.adapter is None else ""
+
+    def _add_signals(self, unit: int, window: ObservedWindow, others: set[tuple[str, str]]) -> None:
+        """Add what a scope says that has no requests of *others*, by model and adapter: scopes do not know revisions."""
+        mixed = False
         for scope, values in window.signals.items():
-            if self.model and scope.model != self.model:
+            if scope.model != (self.selection.model or scope.model) or self.selection.adapter not in {None, scope.adapter}:
                 continue
-            group = Group(scope.adapter, scope.route, scope.language)
+            if (scope.model, scope.adapter) in others:
+                mixed = True
+                continue
+            group = Group(self._held(scope.adapter), scope.route, scope.language)
             for name, value in values.items():
                 kept = self.signals.setdefault((group, name), {})
                 mean, requests = kept.get(unit, (0.0, 0.0))
                 total = requests + value.requests
                 if total > 0:
                     kept[unit] = (mean + (value.mean - mean) * value.requests / total, total)
+        self.without_signals += mixed
 
     def side(self, length: int) -> Side:
         if len(self.models) > 1:
-            raise CommandError(f"{self.name} holds several models ({', '.join(sorted(self.models))}); choose one with --model")
+            raise CommandError(f"{self.name} holds several models ({', '.join(sorted(self.models))}); choose one, as in "
+                               f"[model={min(self.models)}]")  # fmt: skip
         if self.shape is None:
-            asked = f" of model {self.model!r}" if self.model else ""
-            raise CommandError(f"{self.name}: no window in it holds a stratum{asked}")
+            asked = ", ".join(f"{name} {value!r}" for name, value in self.selection.given().items())
+            raise CommandError(f"{self.name}: no window in it holds a stratum{f' of {asked}' if asked else ''}")
         features, streams, heads, causes = self.shape
         units = len(self.runs)
         cells = {}
@@ -153,7 +175,8 @@ class _Gathering:
             self.name, "windows", tuple(sorted(self.models)), tuple(sorted(self.revisions)), DRIFT_FEATURES[:features], heads,
             length, np.array(self.runs, np.int64), self.members, min(self.times), max(self.times), cells, signals, traffic,
             {name: float(np.mean(figures)) for name, figures in self.telemetry.items()},
-            tuple(_tally(prompt, runs) for prompt, runs in sorted(self.canaries.items())),
+            tuple(_tally(prompt, runs) for prompt, runs in sorted(self.canaries.items())), self.selection.adapter,
+            LeftOut(self.shared, self.without_signals),
         )  # fmt: skip
 
     def _check(self, seen: StratumWindow) -> None:

@@ -1,4 +1,4 @@
-"""A side from a history: ``PATH``, ``PATH@FROM..TO``; windows that follow each other become units.
+"""A side from a history: windows that follow each other become units.
 
 A long history is not read whole: where it has more units than are wanted, runs of consecutive units are taken evenly from all
 of it, so that a week costs as much as an hour and its days are all there.
@@ -8,89 +8,38 @@ Cost: decoding of the windows that are read, and the units (:mod:`headwatch.comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headwatch.compare.gathering import side_of
-from headwatch.errors import CommandError, ConfigError
+from headwatch.compare.ranges import Range
+from headwatch.errors import CommandError
 from headwatch.history.file import History
+from headwatch.records import Selection
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headwatch.compare.side import Side, Unit
 
 RUN_UNITS = 8
 """Units that are taken together from a long history: enough to see how much one window says of the next."""
-_NS = 1_000_000_000
-_LAST_NS = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A part of a history: window numbers, or times in nanoseconds; both ends are included, None is open."""
-
-    path: Path
-    first: int | None = None
-    last: int | None = None
-    timed: bool = False
-
-
-def parse_range(text: str) -> Range:
-    """Return what ``PATH``, ``PATH@FROM..TO`` or ``PATH@FROM..`` names; FROM and TO are window numbers or ISO times (UTC).
-
-    Raises:
-        ConfigError: It is none of these.
-    """
-    if Path(text).exists() or "@" not in text:
-        return Range(Path(text))
-    path, ends = _ends(text)
-    if all(end.isdigit() or not end for end in ends):
-        first, last = (int(end) if end else None for end in ends)
-        timed = False
-    else:
-        first, last = (_time_ns(end, text) if end else None for end in ends)
-        timed = True
-    if first is not None and last is not None and first > last:
-        raise ConfigError(f"{text!r}: the range ends before it begins")
-    return Range(Path(path), first, last, timed)
-
-
-def parse_times(text: str) -> tuple[str, int, int]:
-    """Return what ``NAME``, ``NAME@FROM..TO`` or ``NAME@FROM..`` names: name, from and until (ns); times are ISO times (UTC).
-
-    Raises:
-        ConfigError: It is none of these.
-    """
-    if "@" not in text:
-        return text, 0, _LAST_NS
-    name, (start, end) = _ends(text)
-    since, until = _time_ns(start, text) if start else 0, _time_ns(end, text) if end else _LAST_NS
-    if since > until:
-        raise ConfigError(f"{text!r}: the range ends before it begins")
-    return name, since, until
-
-
-def _ends(text: str) -> tuple[str, tuple[str, str]]:
-    name, _, part = text.rpartition("@")
-    ends = part.split("..")
-    if len(ends) != 2 or not any(ends):  # noqa: PLR2004 - from and to
-        raise ConfigError(f"{text!r}: a range is @FROM..TO, with window numbers or times; one end may be left out")
-    return name, (ends[0], ends[1])
+PROBES = 256
+"""Windows that are looked at to find when a selection was served."""
+_EVERYTHING, _ALL = Selection(), Range()
 
 
 class Recorded:
-    """The windows of a history file that lie in a range, of one model and revision where they are named."""
+    """The windows of a history file that lie whole in a range, and in them the strata that are meant."""
 
-    def __init__(self, chosen: Range, model: str = "", revision: str = "", name: str = "") -> None:
-        self._chosen = chosen
-        self._model = model
-        self._revision = revision
-        self._name = name or str(chosen.path)
-        with History.open_readonly(chosen.path) as history:
-            self._numbers = _numbers(history, chosen)
+    def __init__(self, path: Path, part: Range = _ALL, selection: Selection = _EVERYTHING, name: str = "") -> None:
+        self._path = path
+        self._selection = selection
+        self._name = name or str(path)
+        with History.open_readonly(path) as history:
+            numbers = _numbers(history, part)
+            self._numbers = _served(history, numbers, selection) if selection.given() else numbers
 
     @property
     def name(self) -> str:
@@ -116,10 +65,10 @@ class Recorded:
         if not self._numbers:
             raise CommandError(f"{self._name}: there are no windows in it")
         runs = chosen_runs(len(self._numbers), length, most)
-        with History.open_readonly(self._chosen.path) as history:
+        with History.open_readonly(self._path) as history:
             windows = (window for run in runs for number in self._numbers[run]
                        for window in history.read(number, number))  # fmt: skip
-            return side_of(self._name, windows, [run.stop - run.start for run in runs], length, self._model, self._revision)
+            return side_of(self._name, windows, [run.stop - run.start for run in runs], length, self._selection)
 
 
 def chosen_runs(count: int, length: int, most: int) -> list[slice]:
@@ -132,20 +81,22 @@ def chosen_runs(count: int, length: int, most: int) -> list[slice]:
     return [slice(int(start), int(start) + size) for start in starts]
 
 
-def _numbers(history: History, chosen: Range) -> list[int]:
-    given: dict[str, Any] = {}
-    if chosen.timed:
-        return history.between(chosen.first or 0, chosen.last if chosen.last is not None else _LAST_NS)
-    if chosen.first is not None:
-        given["first"] = chosen.first
-    if chosen.last is not None:
-        given["last"] = chosen.last
-    return history.numbers(**given)
+def _served(history: History, numbers: list[int], selection: Selection) -> list[int]:
+    """Return *numbers* from where *selection* was first served to where it last was, by evenly spread probes.
+
+    A long history of many releases is so read where the one was that is asked for.  What was served for less than the step from
+    one probe to the next may be missed, then nothing is left out.
+    """
+    step = max(len(numbers) // PROBES, 1)
+    held = [
+        place for place in range(0, len(numbers), step)
+        if any(selection.takes(stratum) for window in history.read(numbers[place], numbers[place]) for stratum in window.strata)
+    ]  # fmt: skip
+    return numbers[max(held[0] - step + 1, 0) : held[-1] + step] if held else numbers
 
 
-def _time_ns(text: str, given: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{given!r}: {text!r} is neither a window number nor a time such as 2026-11-29T14:00") from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * _NS)
+def _numbers(history: History, part: Range) -> list[int]:
+    if part.timed:
+        return history.within(*part.times)
+    first, last = part.times
+    return history.numbers(first, last)

@@ -66,6 +66,11 @@ class SideSummary(msgspec.Struct, frozen=True):
     """Windows or requests in a unit."""
     first_ns: int
     last_ns: int
+    shared_windows: int = 0
+    """Windows in which the sidecar saw other models, revisions or adapters as well: their traffic, templates and canaries are
+    of all together and left out."""
+    windows_without_signals: int = 0
+    """Of these, windows that had signals of several revisions together, which are left out too."""
 
 
 class Strata(msgspec.Struct, frozen=True):
@@ -171,13 +176,15 @@ def compared(first: Side, second: Side, settings: Settings, judge: Callable[[Cas
 
 
 def _one_model(first: Side, second: Side) -> bool:
-    """Return whether both sides are arms that one deployment served: then no difference is the model's."""
-    return first.unit == second.unit == "requests" and (first.models, first.revisions) == (second.models, second.revisions)
+    """Return whether both sides are requests that one deployment served at the same time: then no difference is the model's."""
+    models = [(side.models, side.revisions, side.adapter) for side in (first, second)]
+    overlap = first.first_ns <= second.last_ns and second.first_ns <= first.last_ns
+    return first.unit == second.unit == "requests" and models[0] == models[1] and overlap
 
 
 def _summary(side: Side) -> SideSummary:
     return SideSummary(side.name, side.models, side.revisions, side.unit, side.members, side.units, side.length, side.first_ns,
-                       side.last_ns)  # fmt: skip
+                       side.last_ns, side.left_out.shared, side.left_out.signals)  # fmt: skip
 
 
 def _strata(pair: Pair) -> Strata:
@@ -187,7 +194,7 @@ def _strata(pair: Pair) -> Strata:
 
 
 def _warnings(pair: Pair) -> list[str]:
-    warnings = []
+    warnings = [_left_out(side) for side in (pair.first, pair.second) if side.left_out.shared]
     if not pair.heads:
         warnings.append("no stratum has enough units on both sides, so heads were not compared")
     if pair.dependence.largest > _CORRELATED:
@@ -196,6 +203,14 @@ def _warnings(pair: Pair) -> list[str]:
     if not (pair.first.canaries and pair.second.canaries) and not _one_model(pair.first, pair.second):
         warnings.append("no canary ran on both sides: a change of the model and of what is asked look alike in the heads")
     return warnings
+
+
+def _left_out(side: Side) -> str:
+    shared, signals = side.left_out.shared, side.left_out.signals
+    of_revisions = f"; signals of retrieval too in {signals}, which do not tell revisions apart" if signals else ""
+    return (f"{side.name}: in {shared} of {side.members} windows the sidecar saw other models, revisions or adapters as well; "
+            f"their traffic, templates and canaries are of all together and were left out{of_revisions}; telemetry is the "
+            "whole sidecar's")  # fmt: skip
 
 
 def _too_few(first: Side, second: Side, alpha: float) -> str:

@@ -83,6 +83,16 @@ class CanaryTally:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Windows of a selection in which the sidecar saw other models, revisions or adapters as well."""
+
+    shared: int = 0
+    """Windows whose traffic, templates and canaries are of all of them, and not compared."""
+    signals: int = 0
+    """Of these, windows with signals of requests of several revisions, which are not compared either."""
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
     """Everything of one side that is compared."""
 
@@ -107,6 +117,9 @@ class Side:
     telemetry: dict[str, float] = field(default_factory=dict)
     """Means over the windows."""
     canaries: tuple[CanaryTally, ...] = ()
+    adapter: str | None = None
+    """The adapter that was chosen; it is what is compared then, and stands in no cell and group."""
+    left_out: LeftOut = LeftOut()
 
     @property
     def streams(self) -> int:

@@ -26,6 +26,7 @@ from headwatch.console.parameters import MAX_TIME_NS, Parameters
 from headwatch.console.view import STORE_OFF
 from headwatch.errors import HeadwatchError, IncidentError
 from headwatch.model import HEAD_FEATURES
+from headwatch.records import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,6 +91,22 @@ def create_app(
     )
 
 
+MAX_UNITS = 256
+_SELECTED = ("model", "revision", "adapter", "arm")
+_UNITS = (*_SELECTED, "length", "limit", "since_ns", "until_ns")
+
+
+def _units(given: Parameters) -> dict[str, Any]:
+    """Return which units are meant."""
+    return {
+        "selection": Selection(**{name: given.optional(name) for name in _SELECTED}),
+        "length": given.integer("length", 1, 1, 1000),
+        "limit": given.integer("limit", 96, 1, MAX_UNITS),
+        "since_ns": given.integer("since_ns", 0, 0, MAX_TIME_NS),
+        "until_ns": given.integer("until_ns", MAX_TIME_NS, 0, MAX_TIME_NS),
+    }
+
+
 _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] = {
     "arms": (("since_ns",), lambda reader, given: reader.arms(given.integer("since_ns", 0, 0, MAX_TIME_NS))),
     "requests": (("arm", "route", "limit"),
@@ -97,11 +114,10 @@ _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] =
     "heads": (("arm", "feature"),
               lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", HEAD_FEATURES, "lookback"))),
     "documents": (("arm", "limit"), lambda reader, given: reader.documents(given.text("arm"), given.limit())),
-    "units": (("arm", "feature", "length", "limit", "since_ns", "until_ns"),
-              lambda reader, given: reader.units(
-                  given.text("arm"), given.choice("feature", ("", *HEAD_FEATURES), ""), given.integer("length", 1, 1, 1000),
-                  given.integer("limit", 96, 1, 256), given.integer("since_ns", 0, 0, MAX_TIME_NS),
-                  given.integer("until_ns", MAX_TIME_NS, 0, MAX_TIME_NS))),
+    "units": ((*_UNITS, "feature"),
+              lambda reader, given: reader.units(feature=given.choice("feature", ("", *HEAD_FEATURES), ""), **_units(given))),
+    "signals": ((*_UNITS, "first"),
+                lambda reader, given: reader.signals(first=given.integer("first", 0, 0, MAX_UNITS), **_units(given))),
     "counts": ((), lambda reader, _: reader.counts()),
     "evidence": (("since_ns", "name", "limit"),
                  lambda reader, given: reader.evidence(given.integer("since_ns", 0, 0, MAX_TIME_NS), given.text("name"),

@@ -36,6 +36,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     who: Who
     note: Note = ""
+    ruling: Ruling | None = None
 
 
 class Resolution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +73,7 @@ def incident_routes(view: SidecarView, token: bytes, answer: Callable[[Any], Res
 
     async def ack(request: Request) -> Response:
         given = await body_of(request, token, Acknowledgement)
-        return answer(await _asked(lambda: incidents().ack(request.path_params["id"], given.who, given.note)))
+        return answer(await _asked(lambda: incidents().ack(request.path_params["id"], given.who, given.note, given.ruling)))
 
     async def resolve(request: Request) -> Response:
         given = await body_of(request, token, Resolution)

@@ -60,6 +60,8 @@ def _drift(status: DriftStatus | None) -> str:
 
 def _incident(incident: Incident) -> tuple[str, ...]:
     state = f"acknowledged by {incident.acknowledged_by}" if incident.state == "acknowledged" else incident.state
+    if incident.ruling is not None:
+        state += f", ruled {incident.ruling.replace('_', ' ')}"
     return (
         _time(incident.opened_ns),
         incident.severity,

@@ -36,6 +36,10 @@ class Parameters:
             refuse(f"{name} has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are taken")
         return text
 
+    def optional(self, name: str) -> str | None:
+        """Return the text of *name*; None where it is absent."""
+        return self.text(name) if name in self._given else None
+
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """Return *name* as a whole number from *low* to *high*."""
         text = self._given.get(name)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from headwatch.console.view import Control, IncidentView, Reader
     from headwatch.findings import DriftStatus, Incident
     from headwatch.health import Health
+    from headwatch.records import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class StaticReader:
     document_rows: list[dict[str, Any]] = field(default_factory=list)
     row_counts: dict[str, int] = field(default_factory=dict)
     unit_table: dict[str, Any] = field(default_factory=dict)
+    signal_table: dict[str, Any] = field(default_factory=dict)
     evidence_rows: list[dict[str, Any]] = field(default_factory=list)
     canary_rows: list[dict[str, Any]] = field(default_factory=list)
     deploy_rows: list[dict[str, Any]] = field(default_factory=list)
@@ -61,11 +63,22 @@ class StaticReader:
         return {"incident": incident.id, **self.effect_table}
 
     def units(
-        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
-    ) -> dict[str, Any]:
+        self, selection: Selection, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0,
+        until_ns: int = 2**63 - 1,
+    ) -> dict[str, Any]:  # fmt: skip
         """Return the given units, with what was asked for."""
-        asked = {"arm": arm, "feature": feature, "length": length, "limit": limit, "since_ns": since_ns, "until_ns": until_ns}
+        asked = {**selection.given(), "feature": feature, "length": length, "limit": limit, "since_ns": since_ns,
+                 "until_ns": until_ns}  # fmt: skip
         return {**self.unit_table, "asked": asked}
+
+    def signals(
+        self, selection: Selection, length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1,
+        first: int = 0,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the given signals, with what was asked for."""
+        asked = {**selection.given(), "length": length, "limit": limit, "since_ns": since_ns, "until_ns": until_ns,
+                 "first": first}  # fmt: skip
+        return {**self.signal_table, "asked": asked}
 
     def counts(self) -> dict[str, int]:
         """Return the counts."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from headwatch.findings import DriftStatus, Incident, Ruling
     from headwatch.health import Health
+    from headwatch.records import Selection
 
 
 STORE_OFF = "the store is off (store.enabled = false)"
@@ -51,9 +52,17 @@ class Reader(Protocol):
         ...
 
     def units(
-        self, arm: str, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1
-    ) -> dict[str, Any]:
-        """Return the requests of *arm* as units of *length* requests, for ``headwatch compare``."""
+        self, selection: Selection, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0,
+        until_ns: int = 2**63 - 1,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the requests of *selection* as units of *length* requests, for ``headwatch compare``."""
+        ...
+
+    def signals(
+        self, selection: Selection, length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1,
+        first: int = 0,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the signals of retrieval of the same units from *first* on, and the ``next`` unit to ask for."""
         ...
 
     def counts(self) -> dict[str, int]:
@@ -92,8 +101,8 @@ class IncidentView(Protocol):
         """Return one incident, by its id or an unambiguous beginning of it."""
         ...
 
-    def ack(self, incident_id: str, who: str, note: str, /) -> Incident:
-        """Say that *who* looks after it, and return it as it is then."""
+    def ack(self, incident_id: str, who: str, note: str, ruling: Ruling | None, /) -> Incident:
+        """Say that *who* looks after it, and what the page was where that is known; return it as it is then."""
         ...
 
     def resolve(self, incident_id: str, who: str, ruling: Ruling, note: str, /) -> Incident:

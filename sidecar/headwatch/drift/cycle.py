@@ -1,8 +1,9 @@
 """The daily and the weekly cycle of a stream, where the baseline is long enough to know them.
 
 A daily cycle of half a standard deviation that nobody removes gives hundreds of false alarms for each one promised.  It is
-known from two days on, the weekly one from two weeks on; before, the slow part of :mod:`headwatch.drift.slow_noise` has to
-follow it.  Two harmonics of each.
+known from two days on, the weekly one from two weeks on, each less the tenth that
+:mod:`headwatch.drift.course` lets be missing; before, the slow part of :mod:`headwatch.drift.slow_noise` has to follow it.  Two
+harmonics of each.
 
 Cost: four to eight numbers a stream.
 """
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400.0
 WEEK_SECONDS = 7 * DAY_SECONDS
-_PERIODS_NEEDED = 2
+_PERIODS_NEEDED = 1.8
 
 
 def known_periods(span_seconds: float) -> tuple[float, ...]:

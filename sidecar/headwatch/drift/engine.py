@@ -2,7 +2,8 @@
 
 The promise: while nothing changes, the mean time between pages is at least the interval that was configured, whatever strata,
 features and families depend on each other (docs/method.md says where that ends).  A page takes the evidence with it: the clock
-starts again at zero.
+starts again at zero.  Families in shadow have a clock of their own, which makes the same promise, pages nobody, stops no
+learning and marks no window.  Weights are kept with the state: where they are others than before, evidence begins anew.
 
 One window goes ``history → step → (incident) → save``, in this order, and each is idempotent, so a kill at any instant leads
 to the same pages: a window that was kept and not saved is stepped again from the state before it.  Windows that are late or
@@ -12,7 +13,7 @@ on the wall, and is saved in the transaction of the window that decided it.
 Windows under suspicion (a telemetry fault) count as missing: they give no evidence and teach nothing.  While frozen (an
 incident is open) evidence is still gathered, but nothing is learned.
 
-Cost: the monitors' update; one transaction a window, which writes about 100 bytes a stratum, feature and head.
+Cost: the monitors' update; one transaction a window, which writes some 160 bytes a stratum, feature and head.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.drift import resolve
-from headwatch.drift.clock import combined
 from headwatch.drift.codec import dumps
 from headwatch.drift.course import EMPTY, QUIET, Course
-from headwatch.drift.explain import LOOK_BACK, Explainer, Watched, evidence_of
+from headwatch.drift.explain import LOOK_BACK, Explainer
 from headwatch.drift.kept import NONE, BaselineEntry, Changes, NewBaseline
 from headwatch.drift.learner import Learned, Learner
 from headwatch.drift.parts import Key, Part, sources
@@ -36,18 +36,21 @@ from headwatch.drift.saved import from_bytes, to_bytes
 from headwatch.drift.status import standing, status_of
 from headwatch.drift.telemetry import is_suspect
 from headwatch.drift.versions import read_parts, usual
-from headwatch.drift.weights import family_weights, part_weights
+from headwatch.drift.watched import Clock, Watched
+from headwatch.drift.weights import clocks
 from headwatch.errors import DriftStateError
 from headwatch.observed import DRIFT_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from headwatch.config import DriftConfig
     from headwatch.drift.keeper import Keeper
     from headwatch.drift.parts import Source, View
+    from headwatch.drift.status import State
     from headwatch.drift.telemetry import TelemetryBaseline
-    from headwatch.drift.traffic import TrafficBaseline
+    from headwatch.drift.traffic_baseline import TrafficBaseline
+    from headwatch.drift.weights import Weights
     from headwatch.findings import DriftEvent, DriftStatus
     from headwatch.history.file import History
     from headwatch.observed import ObservedWindow
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.drift")
 
 DAY_SECONDS = 86_400.0
-EVERYTHING = "*"
 TELEMETRY = "telemetry"
 """Why a window counts as missing."""
 _CALM_REACH = 8
@@ -69,8 +71,8 @@ class Step:
     status: DriftStatus
     event: DriftEvent | None
     """The page, where the clock reached the interval; also in shadow mode."""
-    would_page: bool
-    """Whether *event* is one that only shadow mode keeps from being sent."""
+    in_shadow: DriftEvent | None = None
+    """What families in shadow would have paged; never sent."""
 
 
 def interval_windows(config: DriftConfig, window_seconds: float) -> float:
@@ -85,21 +87,23 @@ class DriftEngine:
         """Go on where *keeper* says that the last window was saved.  *window_seconds* is the nominal length of a window.
 
         Raises:
-            ConfigError: ``drift.family_weights`` names a family that there is not.
+            ConfigError: A setting of weights, or ``drift.shadow_families``, names what there is not, or nothing could page.
         """
         self._config = config
         self._window_seconds = window_seconds
         self._keeper = keeper
         self._history = history
         self._learner = Learner(config, window_seconds, history)
-        self._families = family_weights(config.family_weights)
         self.interval = interval_windows(config, window_seconds)
         self.window = keeper.window()
         """The last window that was taken; -1 before the first."""
         facts = keeper.facts()
         self._course = msgspec.convert(facts.get("course", {}), Course)
-        self._frozen: set[str] = set(facts.get("frozen", ()))
-        self._evidence_from: int = facts.get("evidence_from", 0)
+        self._frozen = bool(facts.get("frozen"))
+        pager, shadow = clocks(config)
+        self._weights = _plain(pager, shadow)
+        self._pager = Clock(pager, facts.get("evidence_from", 0))
+        self._shadow = Clock(shadow, facts.get("shadow_from", 0)) if shadow is not None else None
         self._marked: dict[int, str] = {}
         self._newcomers: dict[str, tuple[int, bytes]] = {}
         self._learned: NewBaseline | None = None
@@ -112,6 +116,10 @@ class DriftEngine:
         self._in_force(*keeper.in_force())
         if keeper.saved_for() == self._promotion:
             self._restore(keeper.states())
+        if self.window >= 0 and facts.get("weights", _before_weights_were_kept(config)) != self._weights:
+            logger.warning("weights or families in shadow are others than before: evidence begins anew")
+            for clock in self._clocks:
+                clock.reset(self._watched.values(), self.window)
 
     @property
     def version(self) -> int:
@@ -126,7 +134,7 @@ class DriftEngine:
     @property
     def frozen(self) -> bool:
         """Return whether nothing is learned at present."""
-        return bool(self._frozen)
+        return self._frozen
 
     @property
     def normal_since(self) -> int:
@@ -140,7 +148,7 @@ class DriftEngine:
     def begin(self, number: int) -> None:
         """Leave aside what came before window *number*: nothing is learned from it or shown of it."""
         self._course.since = max(self._course.since, number)
-        self._evidence_from = max(self._evidence_from, number)
+        self._gather_from(number)
 
     def missed(self) -> Iterator[ObservedWindow]:
         """Yield the windows that were kept in the history and not saved here: those to step first after a kill."""
@@ -154,7 +162,7 @@ class DriftEngine:
             HistoryError: The window cannot be kept.
         """
         if window.number <= self.window:
-            return Step(self._last.status if self._last is not None else self._status(window, {}), None, would_page=False)
+            return Step(self._last.status if self._last is not None else self._status(window, {}), None)
         if not self._history.read_only:
             self._history.append(window)
         self._notice()
@@ -170,17 +178,20 @@ class DriftEngine:
                 self._watched[key].monitor.step(window.number, view.values, view.rows, view.covariates)
         status = self._status(window, views) if self._watched else None
         event = self._page(window)
+        in_shadow = self._page_in_shadow(window)
         self._course.note(window.number, found if not why else (), self._concerned())
         self._learn(window)
         if status is None or self._promote:
             status = self._status(window, {})
-        self._last = Step(status, event, would_page=event is not None and self._config.shadow)
+        self._last = Step(status, event, in_shadow)
         return self._last
 
     def save(self, further: Mapping[str, object] = MappingProxyType({})) -> None:
         """Make the windows that were taken lasting, with *further* facts about them, all or nothing."""
         facts = {
-            "course": msgspec.to_builtins(self._course), "frozen": sorted(self._frozen), "evidence_from": self._evidence_from,
+            "course": msgspec.to_builtins(self._course), "frozen": self._frozen,
+            "weights": self._weights, "evidence_from": self._pager.evidence_from,
+            "shadow_from": self._shadow.evidence_from if self._shadow is not None else 0,
             "status": msgspec.to_builtins(self._last.status) if self._last is not None else None,
         }  # fmt: skip
         states = {key.text: to_bytes(item.monitor.save()) for key, item in self._watched.items()}
@@ -203,20 +214,17 @@ class DriftEngine:
         if len(windows) < wanted:
             return False
         pieces = resolve.shifted(event)
-        return resolve.over(pieces, windows[-wanted:], self.parts) if pieces else self._clock() < QUIET * self.interval
+        if pieces:
+            return resolve.over(pieces, windows[-wanted:], self.parts)
+        clock = self._shadow if event.shadow_families and self._shadow is not None else self._pager
+        return clock.shows(self._watched.values()) < QUIET * self.interval
 
-    def freeze(self, labels: Collection[str], *, on: bool) -> None:
-        """Stop learning while anything is frozen, or let it go on; *labels* of strata or scopes, none: everything.
+    def freeze(self, *, on: bool) -> None:
+        """Stop learning, of everything that is watched, or let it go on.
 
         Windows that pass in the meantime teach nothing, later on either.
         """
-        chosen = set(labels) or {EVERYTHING}
-        if on:
-            self._frozen |= chosen
-        elif EVERYTHING in chosen:
-            self._frozen.clear()
-        else:
-            self._frozen -= chosen
+        self._frozen = on
 
     def rebase(self, since_number: int) -> None:
         """Accept what is seen from window *since_number* on as the new normal: no baseline is in force until one is learned."""
@@ -251,7 +259,8 @@ class DriftEngine:
         promotion, version = self._keeper.in_force()
         if promotion != self._promotion:
             self._in_force(promotion, version)
-            self._course.promoted, self._evidence_from = self.window, self.window + 1
+            self._course.promoted = self.window
+            self._gather_from(self.window + 1)
 
     def _in_force(self, promotion: int, version: int) -> None:
         """Hold windows against *version*; one that cannot be read is as good as none, and is learned anew."""
@@ -268,12 +277,20 @@ class DriftEngine:
 
     def _watch(self, parts: Mapping[Key, Part], orders: Mapping[Key, int]) -> None:
         """Begin without evidence against *parts*; those that are watched already go on where their part is the same object."""
-        weights = part_weights(orders, self._families)
         before = {id(item.part): item.monitor for item in self._watched.values()}
         self._orders = dict(orders)
-        self._watched = {
-            key: Watched(part, before.get(id(part)) or part.monitor(), weights[key]) for key, part in parts.items()
-        }
+        self._watched = {key: Watched(part, before.get(id(part)) or part.monitor()) for key, part in parts.items()}
+        for clock in self._clocks:
+            clock.put_on(parts, orders)
+
+    @property
+    def _clocks(self) -> tuple[Clock, ...]:
+        return (self._pager,) if self._shadow is None else (self._pager, self._shadow)
+
+    def _gather_from(self, number: int) -> None:
+        """Show nothing of windows before *number*."""
+        for clock in self._clocks:
+            clock.evidence_from = max(clock.evidence_from, number)
 
     def _suspicion(self, window: ObservedWindow, found: Mapping[Key, Source]) -> str:
         """Return why *window* teaches nothing; empty where it does."""
@@ -286,23 +303,29 @@ class DriftEngine:
     def _suspects(self, first: int, last: int) -> dict[int, str]:
         return {**self._keeper.suspects(first, last), **{at: why for at, why in self._marked.items() if first <= at <= last}}
 
-    def _clock(self) -> float:
-        evidence = {key.text: float(evidence_of(item, self._families).mean()) for key, item in self._watched.items()}
-        return combined(evidence, {key.text: item.weight for key, item in self._watched.items()})
-
     def _page(self, window: ObservedWindow) -> DriftEvent | None:
-        clock = self._clock()
-        if clock < self.interval:
+        event = self._reached(self._pager, window)
+        if event is not None:
+            self._course.paged = window.number
+            self._marked |= dict.fromkeys(self._history.between(event.since_ns, window.end_ns), "page")
+        return event
+
+    def _page_in_shadow(self, window: ObservedWindow) -> DriftEvent | None:
+        if self._shadow is None:
             return None
-        explainer = Explainer(self._watched, self._families, self.interval, self._window_seconds)
+        event = self._reached(self._shadow, window)
+        return None if event is None else msgspec.structs.replace(event, shadow_families=self._shadow.families)
+
+    def _reached(self, clock: Clock, window: ObservedWindow) -> DriftEvent | None:
+        """Return what there is where *clock* has reached its limit, and start it again at zero."""
+        shown = clock.shows(self._watched.values())
+        if shown < self.interval:
+            return None
+        explainer = Explainer(self._watched, clock, self.interval, self._window_seconds)
         suspect = self._suspects(window.number - LOOK_BACK, window.number)
         missing = {number for number, why in suspect.items() if why == TELEMETRY}
-        event = explainer.event(window, self._history, self._evidence_from, clock, missing)
-        for item in self._watched.values():
-            item.monitor.reset()
-        self._evidence_from = window.number + 1
-        self._course.paged = window.number
-        self._marked |= dict.fromkeys(self._history.between(event.since_ns, window.end_ns), "page")
+        event = explainer.event(window, self._history, shown, missing)
+        clock.reset(self._watched.values(), window.number)
         return event
 
     def _concerned(self) -> set[Key]:
@@ -315,7 +338,7 @@ class DriftEngine:
         suspect = self._suspects(self._reach(), window.number)
         if self._entry is None:
             self._take_over(self._learner.first(window, self._course, suspect))
-        elif self._clock() < QUIET * self.interval:
+        elif self._pager.shows(self._watched.values()) < QUIET * self.interval:
             found = self._learner.following(window, self._course, suspect, self._entry, self.parts)
             self._take_over(found)
             newcomer = self._learner.newcomer(window, self._course, suspect) if found is None else None
@@ -330,7 +353,7 @@ class DriftEngine:
             self._learned, self._promote = found.baseline, found.accepted
         if found is not None and found.accepted:
             self._watch(found.parts, dict.fromkeys(found.parts, 0))
-            self._evidence_from = self.window + 1
+            self._gather_from(self.window + 1)
 
     def _reach(self) -> int:
         """Return the earliest window that anything may be learned from."""
@@ -338,9 +361,21 @@ class DriftEngine:
 
     def _status(self, window: ObservedWindow, views: Mapping[Key, View]) -> DriftStatus:
         if self._watched:
-            evidence = standing(self._watched, views, self._families, window)
-            return status_of(window, "shadow" if self._config.shadow else "watching", 0, self._clock(), self.interval, evidence)
+            evidence = standing(self._watched, views, self._pager, window)
+            shown, *shadow = (clock.shows(self._watched.values()) for clock in self._clocks)
+            state: State = "shadow" if self._config.shadow else "watching"
+            return status_of(window, state, 0, shown, self.interval, evidence, *shadow)
         from_ns = 0
         if not self._frozen:
             from_ns = self._learner.pages_from_ns(window, self._course, self._suspects(self._reach(), window.number))
         return status_of(window, "warming_up", from_ns, 0.0, self.interval)
+
+
+def _before_weights_were_kept(config: DriftConfig) -> dict[str, object]:
+    """Return the weights of a state that does not say them: those of families were all that could be set."""
+    plain = msgspec.structs.replace(config, shadow_families=(), route_weights={}, feature_weights={})
+    return _plain(*clocks(plain))
+
+
+def _plain(pager: Weights, shadow: Weights | None) -> dict[str, object]:
+    return {"pager": msgspec.to_builtins(pager), "shadow": msgspec.to_builtins(shadow)}

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.drift import naming, onset
-from headwatch.drift.clock import feature_evidence
 from headwatch.drift.parts import sources
 from headwatch.drift.short import SPREAD_WINDOWS
 from headwatch.drift.stratum import StratumMonitor
 from headwatch.findings import DriftEvent, Evidence, HeadFinding
-from headwatch.observed import DRIFT_FEATURES
+from headwatch.observed import DRIFT_FEATURES, closed_by_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.drift.learning import Windows
-    from headwatch.drift.parts import Key, Kind, Monitor, Part, View
+    from headwatch.drift.parts import Key, Part, View
+    from headwatch.drift.watched import Clock, Watched
     from headwatch.observed import ObservedWindow
 
 LOOK_BACK = 256
@@ -52,15 +52,6 @@ _CLIP = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """One part, its monitor, and its weight on the clock."""
-
-    part: Part
-    monitor: Monitor
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Candidate:
     watched: Watched
     index: int
@@ -69,38 +60,23 @@ class _Candidate:
     contribution: float
 
 
-def evidence_of(watched: Watched, families: Mapping[Kind, Mapping[str, float]]) -> NDArray[np.float64]:
-    """Return the evidence of each feature or signal of a part, [F]; zero where all its families have no weight."""
-    weights = families[watched.part.kind]
-    known = set(watched.part.families) & weights.keys()
-    found = {name: value for name, value in watched.monitor.evidence().items() if name in known}
-    if not sum(weights[name] for name in found):
-        return np.zeros(len(watched.part.names))
-    return feature_evidence(found, weights)
-
-
 class Explainer:
     """Makes an event from monitors and the windows behind it."""
 
-    def __init__(
-        self, watched: Mapping[Key, Watched], families: Mapping[Kind, Mapping[str, float]], interval: float,
-        window_seconds: float,
-    ) -> None:
-        """*interval* is the promised mean time between false alarms, in windows."""
+    def __init__(self, watched: Mapping[Key, Watched], clock: Clock, interval: float, window_seconds: float) -> None:
+        """*interval* is the promised mean time between false alarms on *clock*, in windows."""
         self._watched = watched
-        self._families = families
+        self._clock = clock
         self._interval = interval
         self._window_seconds = window_seconds
 
-    def event(
-        self, window: ObservedWindow, windows: Windows, first: int, clock: float, missing: Collection[int] = ()
-    ) -> DriftEvent:
+    def event(self, window: ObservedWindow, windows: Windows, shown: float, missing: Collection[int] = ()) -> DriftEvent:
         """Return what a page after *window* says.
 
-        *first* is the earliest window that the evidence can come from; those that are *missing* gave none.
+        *shown* is what the clock shows; windows that are *missing* gave no evidence.
         """
-        chosen = self._chosen(clock)
-        first = max(first, window.number - LOOK_BACK + 1)
+        chosen = self._chosen(shown)
+        first = max(self._clock.evidence_from, window.number - LOOK_BACK + 1)
         looked_at = [item for item in self._watched.values() if item.part.kind == "signal" or item.part.key in chosen]
         series = _read(windows, looked_at, first, window.number, missing)
         told = (self._evidence(candidate, series[key]) for key, candidates in chosen.items() for candidate in candidates)
@@ -112,21 +88,24 @@ class Explainer:
         found = found[:MOST_EVIDENCE]
         routes = {evidence.route for evidence in found if evidence.log10_evidence > 0 and evidence.route}
         starts = {int(start) for read in series.values() for start in read.starts if start >= since_ns}
+        windows_since = max(len(starts), 1)
+        measured = closed_by_count(window, self._window_seconds) and bool(starts)
         return DriftEvent(
             time_ns=window.end_ns, since_ns=since_ns, model=leading.model if leading is not None else "",
             route=routes.pop() if len(routes) == 1 else "", evidence=tuple(found),
-            log10_evidence=float(np.log10(max(clock, 1.0))), interval_windows=self._interval,
-            window_seconds=self._window_seconds, windows_since=max(len(starts), 1),
+            log10_evidence=float(np.log10(max(shown, 1.0))), interval_windows=self._interval,
+            window_seconds=(window.end_ns - min(starts)) / 1e9 / windows_since if measured else self._window_seconds,
+            windows_since=windows_since,
         )  # fmt: skip
 
-    def _chosen(self, clock: float) -> dict[Key, list[_Candidate]]:
+    def _chosen(self, shown: float) -> dict[Key, list[_Candidate]]:
         """Return the features and signals that speak, by part, the parts that contribute most first."""
         candidates = []
         for watched in self._watched.values():
-            evidence = evidence_of(watched, self._families)
-            for index, value in enumerate(evidence.tolist()):
-                share = watched.weight * value / len(evidence)
-                if value >= max(_LEAST, _SPEAKS * self._interval) or share >= _CONTRIBUTES * clock:
+            evidence = self._clock.evidence(watched)
+            shares = self._clock.shares(watched, evidence)
+            for index, (value, share) in enumerate(zip(evidence.tolist(), shares.tolist(), strict=True)):
+                if value >= max(_LEAST, _SPEAKS * self._interval) or share >= _CONTRIBUTES * shown:
                     candidates.append(_Candidate(watched, index, value, share))
         candidates.sort(key=lambda candidate: -candidate.contribution)
         heads = [item for item in candidates if item.watched.part.kind == "heads"][:_MOST_HEADS]
@@ -143,7 +122,7 @@ class Explainer:
         levels = part.levels(read.numbers, read.views)[:, index]  # [N, K]
         single = _single(candidate)
         likely = naming.ranked(_score(single, levels[-_RECENT:]), onset.STREAMS)
-        spread = _of_spread(candidate)
+        spread = _of_spread(candidate, self._clock.families)
         start = onset.began((levels**2 - 1.0 if spread else levels)[:, likely])
         effect = _mean(levels[start:])
         after = _mean(np.stack([view.values[index] for view in read.views[start:]]))
@@ -154,9 +133,10 @@ class Explainer:
         before, now, size, note = moved.in_short(part.known[index], heads)
         if spread:
             note = f"the spread changed, to {_spread(levels[start:]):.1f} times what it was{'; ' if note else ''}{note}"
+        error = part.streams.noise.error(len(levels) - start)[index]
         return Evidence(
             part.kind, part.names[index], part.model, part.route, part.label, log10, before, now, size, int(read.starts[start]),
-            heads, note,
+            heads, note, float(error),
         )  # fmt: skip
 
     def _heads(
@@ -185,12 +165,14 @@ class Explainer:
             effect, after = _mean(levels), _mean(np.stack([view.values[:, 0] for view in read.views])[recent])
             before = after - effect * part.streams.scale[:, 0]
             counts = (~np.isnan(levels)).sum(axis=0)
-            evidence = evidence_of(self._watched[key], self._families)
+            errors = [float(part.streams.noise.error(int(count))[index]) for index, count in enumerate(counts)]
+            evidence = self._clock.evidence(self._watched[key])
             for index, name in enumerate(part.names):
-                if (part.label, name) not in shown and abs(effect[index]) * np.sqrt(counts[index]) >= _MOVED:
+                if (part.label, name) not in shown and abs(effect[index]) >= _MOVED * errors[index]:
                     found.append(Evidence(
                         "signal", name, part.model, part.route, part.label, float(np.log10(max(evidence[index], 1.0))),
                         float(before[index]), float(after[index]), float(effect[index]), since_ns,
+                        standard_error=errors[index],
                     ))  # fmt: skip
         return sorted(found, key=lambda evidence: -abs(evidence.effect))
 
@@ -263,10 +245,10 @@ def _single(candidate: _Candidate) -> NDArray[np.float64]:
     return larger
 
 
-def _of_spread(candidate: _Candidate) -> bool:
-    """Return whether it is rather the spread that changed."""
+def _of_spread(candidate: _Candidate, families: Collection[str]) -> bool:
+    """Return whether, as *families* say, it is rather the spread that changed."""
     found = candidate.watched.monitor.evidence()
-    known = {name: float(found[name][candidate.index]) for name in candidate.watched.part.families}
+    known = {name: float(found[name][candidate.index]) for name in candidate.watched.part.families if name in families}
     leading = max(known, key=lambda name: known[name])
     return leading.endswith("spread")
 

@@ -16,6 +16,7 @@ from headwatch.drift.course import CREEP, first_span, next_span
 from headwatch.drift.learning import Span, learn
 from headwatch.drift.parts import Key, Part
 from headwatch.drift.versions import creep, learned
+from headwatch.observed import closed_by_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,5 +102,4 @@ class Learner:
 
     def _cycle_seconds(self, window: ObservedWindow) -> float:
         """Return the length of a window where its number tells the time of the day, or 0."""
-        length = int(self._window_seconds * 1e9)
-        return self._window_seconds if window.number == window.start_ns // length else 0.0
+        return 0.0 if closed_by_count(window, self._window_seconds) else self._window_seconds

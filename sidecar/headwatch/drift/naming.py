@@ -4,6 +4,9 @@ Heads are ranked by their evidence and shown with their effect, and no error is 
 false-alarm interval no procedure controls the share of wrong names over an unbounded time (Dandapanthula and Ramdas, arXiv
 2501.04130).  Where the set of e-detectors' Benjamini-Hochberg (e-d-BH) is not empty it is given as well: the k heads with the
 most evidence, for the largest k whose k-th has at least ``K / (alpha k)``.  A page does not imply that there is one.
+
+Cost: a sort of the heads of a feature, once a page.
+Source: S. Dandapanthula, A. Ramdas, "Multiple testing in multi-stream sequential change detection", arXiv 2501.04130.
 """
 
 from __future__ import annotations

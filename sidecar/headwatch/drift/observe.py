@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headwatch.drift.assemble import Assembled, Assembler
 from headwatch.drift.signals import DocumentBook, examples_of, signals_of
 from headwatch.drift.telemetry import TelemetryMeter
-from headwatch.drift.traffic import traffic_of
+from headwatch.drift.traffic_baseline import traffic_of
 from headwatch.history.codec import rounded
 from headwatch.observed import DRIFT_FEATURES, ObservedWindow, StratumWindow
 
@@ -38,16 +38,16 @@ class Observer:
 
     def __init__(
         self, features: tuple[str, ...] = DRIFT_FEATURES, window_ns: int = 60_000_000_000, first_number: int = 0,
-        *, requests: int = 0, book: DocumentBook | None = None,
+        *, requests: int = 0, book: DocumentBook | None = None, workers_due_ns: int | None = None,
     ) -> None:
         """Begin with window *first_number*; what comes of earlier ones is late.
 
         *requests*: windows close when so many requests have ended; 0: by the clock.  *book* is what an earlier life knew of
-        documents.
+        documents.  *workers_due_ns*: see :class:`~headwatch.drift.telemetry.TelemetryMeter`.
         """
         self._window_ns = window_ns
         self._assembler = Assembler(features, window_ns, first_number - 1, requests=requests)
-        self._meter = TelemetryMeter()
+        self._meter = TelemetryMeter(workers_due_ns)
         self.book = book if book is not None else DocumentBook()
         """What is known of documents from earlier windows."""
         self._records: list[tuple[int, RequestRecord]] = []

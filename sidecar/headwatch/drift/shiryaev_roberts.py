@@ -10,8 +10,9 @@ least 1/alpha windows.  That is the whole promise; :mod:`headwatch.drift.clock` 
 
 A missing window leaves M as it is.  After a page M starts again at zero.
 
-Cost: one multiplication and addition a bet, stream and window; 8 bytes of state a bet and stream.
-Source: Shin, Ramdas, Rinaldo, arXiv 2203.03532; Shiryaev 1963; Roberts 1966.
+Cost: an exponential, an addition and a multiplication a bet, stream and window; 8 bytes of state a bet and stream.
+Source: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors", arXiv 2203.03532; A. N. Shiryaev 1963; S. W. Roberts 1966; M. Pollak,
+"Optimal detection of a change in distribution", Annals of Statistics 1985.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ with a false page without this, 10 of 10 at 30 windows, 8 at 40, 5 at 60, 1 at 1
 deviation in all heads still pages in the second window.  It errs on the slow side for few heads; a longer baseline is the cure.
 
 Cost: none after learning.
+Source: the standard errors of a mean and of a standard deviation of normal values; how many of them was measured, as above.
 """
 
 from __future__ import annotations

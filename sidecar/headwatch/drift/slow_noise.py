@@ -81,6 +81,15 @@ class SlowNoise:
         doubt = (self.share + (1.0 - self.share) * most) / np.maximum(self.share + (1.0 - self.share) * least, _TINY)
         return most, doubt
 
+    def error(self, windows: int) -> NDArray[np.float64]:
+        """Return the standard error [F] of the mean of so many windows in a row, in standard deviations of one.
+
+        Windows that follow each other slowly are worth fewer: the slow part counts with its own correlations.
+        """
+        lags = np.arange(1, max(windows, 1))[:, None]
+        slow = 1.0 + 2.0 * ((1.0 - lags / max(windows, 1)) * self.phi**lags).sum(axis=0)
+        return np.asarray(np.sqrt((1.0 - self.share + self.share * slow) / max(windows, 1)))
+
     def margin(self, dilution: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return by how much, as a share, the variance may be off at *dilution* [..., F] because ``share`` is an estimate."""
         total = self.share + (1.0 - self.share) * dilution

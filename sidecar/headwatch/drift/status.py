@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from headwatch.drift.explain import evidence_of
 from headwatch.findings import DriftStatus, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from headwatch.drift.explain import Watched
-    from headwatch.drift.parts import Key, Kind, View
+    from headwatch.drift.parts import Key, View
+    from headwatch.drift.watched import Clock, Watched
     from headwatch.observed import ObservedWindow
 
 State = Literal["off", "warming_up", "watching", "shadow"]
@@ -22,21 +21,23 @@ _SHOWN = 24
 
 def status_of(
     window: ObservedWindow, state: State, pages_from_ns: int, clock: float, interval: float,
-    shown: Iterable[Evidence] = (),
+    shown: Iterable[Evidence] = (), shadow: float | None = None,
 ) -> DriftStatus:
-    """Return the status after *window*, with the largest of the evidence that is *shown*."""
+    """Return the status after *window*, with the largest of the evidence that is *shown*.
+
+    *clock* is what the pager's clock shows, *shadow* that of families in shadow; None: there are none.
+    """
     largest = sorted(shown, key=lambda evidence: -evidence.log10_evidence)[:_SHOWN]
     return DriftStatus(
         window.end_ns, window.number, state, pages_from_ns, float(np.log10(max(clock, 1.0))), float(np.log10(interval)),
-        tuple(largest),
+        tuple(largest), None if shadow is None else float(np.log10(max(shadow, 1.0))),
     )  # fmt: skip
 
 
 def standing(
-    watched: Mapping[Key, Watched], views: Mapping[Key, View], families: Mapping[Kind, Mapping[str, float]],
-    window: ObservedWindow,
+    watched: Mapping[Key, Watched], views: Mapping[Key, View], clock: Clock, window: ObservedWindow
 ) -> Iterable[Evidence]:
-    """Yield for each feature and signal what there is against it after *window*: means over heads, without names.
+    """Yield for each feature and signal what *clock* has against it after *window*: means over heads, without names.
 
     Effects are of this one window, whose values are *views*.
     """
@@ -47,7 +48,7 @@ def standing(
             continue
         part = item.part
         levels = part.levels(numbers, [view])[0]  # [F, K]
-        evidence = evidence_of(item, families)
+        evidence = clock.evidence(item)
         for index, name in enumerate(part.names):
             known = ~np.isnan(levels[index])
             if known.any():

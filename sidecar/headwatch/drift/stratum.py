@@ -1,4 +1,21 @@
-"""One stratum: its heads, their pools, and what each family of detectors has against the baseline."""
+"""One stratum: its heads, their pools, and what each family of detectors has against the baseline.
+
+A family is one kind of change on one scale.  Its evidence of a feature is an average of M over streams, with weights that were
+fixed beforehand, so each keeps the promise by itself and all together do::
+
+    heads.mean      mean over heads of M of bets on w           few heads that moved
+    heads.spread    mean over heads of M of bets on w**2 - 1    few heads that move about more, or less
+    level.1         M of all heads' pool / 2 + mean over the    many heads, in one direction
+    energy.1, .8    layers of M of the layer's pool / 2         many heads in different directions, and more spread
+    lasting.8                                                   small shifts that last, each head in its own direction
+
+The last three rows differ in what is pooled: :mod:`headwatch.drift.pool`.
+
+Cost: the update of all families is the figure ``window_ms_5120`` of docs/method.md (5,120 heads x 6 features: some ten
+milliseconds of a core); some 160 bytes of state a head and feature.  Learning a day of as many takes minutes, feature by
+feature, so that memory stays below a gigabyte.
+Source: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors", arXiv 2203.03532 (averages of e-detectors are e-detectors).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +29,7 @@ from headwatch.drift.saved import below, prefixed
 from headwatch.drift.stream import StreamBaseline, StreamMonitor, joined, learn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -138,12 +155,18 @@ class StratumMonitor:
             found[f"{kind}.{scale}"] = 0.5 * streams[:, 0] + 0.5 * streams[:, 1:].mean(axis=1)
         return found
 
-    def reset(self, features: NDArray[np.bool_] | None = None) -> None:
-        """Forget the evidence, of all features or of those marked [F]; what is foreseen of the slow parts stays."""
+    def reset(self, features: NDArray[np.bool_] | None = None, families: Collection[str] | None = None) -> None:
+        """Forget the evidence, of all features or of those marked [F], of all families or of those named.
+
+        What is foreseen of the slow parts stays.
+        """
         marked = np.ones(len(self.baseline.features), bool) if features is None else features
-        self.heads.reset(marked)
-        for monitor in self.pools.values():
-            monitor.reset(marked)
+        assert self.heads.spread is not None  # made with it
+        own = {"heads.mean": self.heads.mean, "heads.spread": self.heads.spread}
+        own |= {f"{kind}.{scale}": monitor.mean for (kind, scale), monitor in self.pools.items()}
+        for name, detector in own.items():
+            if families is None or name in families:
+                detector.reset(marked)
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return everything that the next window depends on, by name."""

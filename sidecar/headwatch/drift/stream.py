@@ -4,7 +4,17 @@ A stream is one number a window: a feature of one head, or of many heads pooled.
 steps, each learned from the baseline: standardise (mean, known causes, scale), foresee the slow part
 (:mod:`headwatch.drift.slow_noise`), recentre and rescale what is left.  The scale counts what correlation is left after
 whitening (long-run variance of each stream, drawn towards that of all), so that a head which is slower than its fellows
-does not shout.
+does not shout::
+
+    y = (x - mean - causes) / scale      w = ((y - foreseen) / its deviation - centre) / spread, clipped
+
+The long-run variance is that of sums over blocks, over what independent values would give.  From w come e-values
+(:mod:`headwatch.drift.evalue`) and from these the evidence (:mod:`headwatch.drift.shiryaev_roberts`).
+
+Cost: some thirty array operations a window; of state 8 bytes a bet and 16 for the filter, so 96 bytes a stream with six bets on
+the mean and four on the spread.  Learning makes some dozen passes over N x F x K values.
+Source: R. E. Kalman 1960 and A. C. Harvey 1989 for what is foreseen; E. Carlstein, "The use of subseries values for estimating
+the variance of a general statistic from a stationary sequence", Annals of Statistics 1986, for the variance of blocks.
 
 Shapes: N windows, F features, K streams of each.
 """
@@ -174,12 +184,6 @@ class StreamMonitor:
             found = evalue.log_e(evalue.SPREAD, _excess(w), base.psi_spread, self._allowed_spread)
             self.spread.step(_no_steadier(evalue.SPREAD, found, own_doubt), seen, elapsed)
         return Seen(base.noise.held(level, dilution), w, own_doubt, base.noise.margin(dilution))
-
-    def reset(self, features: NDArray[np.bool_]) -> None:
-        """Forget the evidence of the features marked [F]."""
-        self.mean.reset(features)
-        if self.spread is not None:
-            self.spread.reset(features)
 
     def save(self) -> dict[str, NDArray[np.generic]]:
         """Return everything that the next window depends on."""

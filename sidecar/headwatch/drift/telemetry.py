@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_WORKERS = 1024
 SILENT_NS = 15_000_000_000
 """A worker that says nothing for so long does not report (its status comes every few seconds)."""
+START_NS = 15 * 60_000_000_000
+"""So long after the sidecar's start workers that an earlier life knew may load their model; then they are down."""
 
 FIGURES = {
     "capture_up": "least share of the known workers that reported and were capturing, over the window",
@@ -62,25 +64,38 @@ _Number = TypeVar("_Number", int, float)
 
 
 class TelemetryMeter:
-    """Counts what happens between two windows.  Not safe from threads."""
+    """Counts what happens between two windows.  Not safe from threads.
 
-    def __init__(self) -> None:
+    Until a worker has reported nobody knows whether there is one: a sidecar is often up before its server, which is no fault of
+    capture.  So ``capture_up`` is not defined before.
+    """
+
+    def __init__(self, due_ns: int | None = None) -> None:
+        """Prepare; *due_ns*: so long after the first look a worker must have reported, since one is known.  None: none is."""
+        self._due_ns = due_ns
+        self._first_ns: int | None = None
+        self._met = False
+        """Whether any worker has reported."""
         self._counts: dict[str, dict[str, int]] = {}
         """By worker and life, as of the last window."""
         self._ingest: dict[str, int] | None = None
         self._latest: Health | None = None
         self._reported: set[str] = set()
-        self._up = 1.0
+        self._up: float | None = None
         self._skew = 0.0
         self._refused = 0
 
     def add(self, health: Health) -> None:
         """Look at the state of the pair; call it at every delivery, a window has the worst of what was seen in it."""
         self._latest = health
+        self._first_ns = health.time_ns if self._first_ns is None else self._first_ns
         reporting = [worker for worker in health.workers if health.time_ns - worker.received_ns <= SILENT_NS]
         self._reported.update(_name(worker) for worker in reporting[:MAX_WORKERS])
+        self._met = self._met or bool(reporting)
         up = {_name(worker) for worker in reporting if worker.status.up}
-        self._up = min(self._up, len(self._reported & up) / len(self._reported) if self._reported else 0.0)
+        if self._met or (self._due_ns is not None and health.time_ns - self._first_ns >= self._due_ns):
+            share = len(self._reported & up) / len(self._reported) if self._reported else 0.0
+            self._up = share if self._up is None else min(self._up, share)
         for worker in reporting:
             if abs(worker.clock_skew_seconds) > abs(self._skew):
                 self._skew = worker.clock_skew_seconds
@@ -94,7 +109,7 @@ class TelemetryMeter:
         reporting = [worker for worker in health.workers if health.time_ns - worker.received_ns <= SILENT_NS]
         gone = self._since(health)
         made = {
-            "capture_up": self._up,
+            **({} if self._up is None else {"capture_up": self._up}),
             "workers": float(len(reporting)),
             "refused_layers": float(self._refused),
             "clock_skew_seconds": self._skew,
@@ -110,7 +125,7 @@ class TelemetryMeter:
             for name in ("sample_rate", "step_stride", "budget_stride", "detail"):
                 made[name] = sum(float(getattr(worker.status, name)) for worker in reporting) / len(reporting)
         self._reported = {_name(worker) for worker in reporting[:MAX_WORKERS]}
-        self._up, self._skew, self._refused, self._latest = 1.0, 0.0, 0, None
+        self._up, self._skew, self._refused, self._latest = None, 0.0, 0, None
         return made
 
     def _since(self, health: Health) -> dict[str, int]:
@@ -211,6 +226,7 @@ def is_suspect(telemetry: Mapping[str, float]) -> bool:
     """Return whether a window with these figures should teach nothing: rows of it are missing or misplaced in unknown ways."""
     return (
         telemetry.get("capture_up", 1.0) < LEAST_UP
+        or telemetry.get("workers", 1.0) < 1.0
         or telemetry.get("frames_missing_share", 0.0) >= MOST_MISSING
         or telemetry.get("rows_dropped_share", 0.0) >= MOST_DROPPED
         or abs(telemetry.get("clock_skew_seconds", 0.0)) >= MOST_SKEW_SECONDS

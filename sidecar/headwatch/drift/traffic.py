@@ -1,146 +1,44 @@
-"""What is asked, counted: shares of routes, languages and lengths, the load, and which prompt templates are in use.
+"""In what traffic has changed: shares of routes, languages, lengths, models, adapters and versions of templates, and the load.
 
 A change of traffic explains what the strata do not hold equal; it is reported and never pages.  Two sets of windows are told
 apart by their shares: a share has changed where the difference is at least ``LEAST_SHARE`` and four standard deviations, the
-standard deviation being the larger of what the baseline's windows show and of what so many requests allow (binomial).
-Bands of length count only where the mean length has changed as well.  All bounds together say nothing of a handful of
-requests, and nothing of a change too small to explain anything.
+standard deviation being the larger of what the baseline's windows show (:meth:`TrafficBaseline.error`) and of what so many
+requests allow (binomial).  Bands of length count only where the mean length has changed as well.  All bounds together say
+nothing of a handful of requests, and nothing of a change too small to explain anything.
 
-A prompt's system text and template come as a digest.  Where most requests of a route shared one digest, and now hardly any
-has it, somebody released another prompt: that is no traffic but a change of the model, and triage takes it for one.
-
-Cost: counts by name, at most ``MAX_NAMES`` of each kind; a baseline is two numbers for each.
+A prompt's system text and template come as a digest.  Where most requests of a route shared one digest throughout the baseline,
+and now hardly any has it, somebody released another prompt: that is no traffic but a change of the model, and triage takes it
+for one.  A digest that came or went within the baseline is nobody's usual one: a prompt with the date in it changes each day.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from math import ceil, log, log2, sqrt
+from math import ceil, log, sqrt
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from headwatch.bands import context_band
+from headwatch.drift.traffic_baseline import KINDS, Spread, TrafficBaseline, of_window
 from headwatch.findings import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from headwatch.observed import ObservedWindow
-    from headwatch.records import RequestRecord
 
-MAX_NAMES = 64
-"""Routes, languages, templates of a window; what is rarer counts under ``other``."""
-KINDS = {"route": "mix of routes", "language": "mix of languages", "band": "lengths"}
 LEAST_SHARE = 0.1
 LEAST_LENGTH = 0.2
 """Of log2 of the prompt's tokens: 15 %."""
 LEAST_LOAD = 0.585
 """Of log2 of requests a second: half as many again."""
+GONE = 0.1
+"""The usual digest of a route has gone below this part of its share."""
 _DEVIATIONS = 4.0
 _LEAST_SPREAD = 0.02
 """Of a window's mean of a logarithm, believed at least."""
 _LEAST_WINDOWS = 5
 """A shorter baseline knows no usual."""
-USUAL, GONE = 0.5, 0.1
-"""A digest is a route's usual one from this share on, and has gone below this part of it."""
 _LEAST_REQUESTS = 5.0
 _CHANCE = 1e-6
 """That a digest which is still in use is on none of the requests looked at."""
-
-
-def traffic_of(records: Sequence[RequestRecord]) -> dict[str, float]:
-    """Return counts of the requests that ended in a window, each as often as it stands for.
-
-    ``requests``, ``prompt_tokens``, ``prompt_log2`` (sum of log2 of the prompt's tokens), ``route:<name>``,
-    ``language:<name>``, ``band:<band of the prompt>``, ``template:<route>:<digest>``.
-    """
-    totals = {"requests": 0.0, "prompt_tokens": 0.0, "prompt_log2": 0.0}
-    counts: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in ("route", "band", "language", "template")}
-    for record in records:
-        context = record.context
-        weight, tokens = context.weight, max(context.prompt_tokens, 1)
-        totals["requests"] += weight
-        totals["prompt_tokens"] += weight * tokens
-        totals["prompt_log2"] += weight * log2(tokens)
-        counts["route"][context.route] += weight
-        counts["band"][context_band(tokens)] += weight
-        if context.language:
-            counts["language"][context.language] += weight
-        if context.prompt_digest:
-            counts["template"][f"{context.route}:{context.prompt_digest}"] += weight
-    for kind, by_name in counts.items():
-        ranked = sorted(by_name.items(), key=lambda item: (-item[1], item[0]))
-        totals |= {f"{kind}:{name}": count for name, count in ranked[:MAX_NAMES]}
-        if len(ranked) > MAX_NAMES:
-            rest = sum(count for _, count in ranked[MAX_NAMES:])
-            totals[f"{kind}:other"] = totals.get(f"{kind}:other", 0.0) + rest
-    return totals
-
-
-class Spread(msgspec.Struct, frozen=True, array_like=True):
-    """Sums of a figure and of its square over windows."""
-
-    windows: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    def add(self, value: float) -> Spread:
-        """Return the sums with one more window."""
-        return Spread(self.windows + 1, self.total + value, self.squares + value * value)
-
-    def merge(self, other: Spread) -> Spread:
-        """Return the sums of both."""
-        return Spread(self.windows + other.windows, self.total + other.total, self.squares + other.squares)
-
-    def mean(self) -> float:
-        """Return the mean; 0 without windows."""
-        return self.total / self.windows if self.windows else 0.0
-
-    def variance(self) -> float:
-        """Return the variance of one window."""
-        return max(self.squares / self.windows - self.mean() ** 2, 0.0) if self.windows else 0.0
-
-
-class TrafficBaseline(msgspec.Struct, frozen=True):
-    """What traffic usually is: sums over windows, so that two baselines add up; plain JSON by msgspec."""
-
-    windows: int = 0
-    requests: float = 0.0
-    shares: dict[str, Spread] = {}
-    """By name.  A window without the name counts as a share of 0, and is in ``windows`` alone."""
-    routes: dict[str, float] = {}
-    """Requests of each route that have a template's digest, and ..."""
-    templates: dict[str, float] = {}
-    """... those that have this one, by ``<route>:<digest>``."""
-    length: Spread = Spread()
-    """Of a window's mean of log2 of the prompt's tokens."""
-    load: Spread = Spread()
-    """Of log2 of a window's requests a second."""
-
-    @classmethod
-    def learn(cls, windows: Iterable[ObservedWindow]) -> TrafficBaseline:
-        """Return the baseline of *windows*; those without requests say nothing."""
-        learnt = cls()
-        for window in windows:
-            if window.traffic.get("requests", 0.0) > 0.0:
-                learnt = learnt.merge(_of(window))
-        return learnt
-
-    def merge(self, other: TrafficBaseline) -> TrafficBaseline:
-        """Return the baseline of the windows of both; of templates and shares the most frequent names are kept."""
-        names = self.shares.keys() | other.shares.keys()
-        shares = {name: self.shares.get(name, Spread()).merge(other.shares.get(name, Spread())) for name in names}
-        kept = sorted(shares, key=lambda name: (-shares[name].total, name))[: MAX_NAMES * len(KINDS)]
-        return TrafficBaseline(
-            windows=self.windows + other.windows,
-            requests=self.requests + other.requests,
-            shares={name: shares[name] for name in kept},
-            routes=_added(self.routes, other.routes),
-            templates=_added(self.templates, other.templates),
-            length=self.length.merge(other.length),
-            load=self.load.merge(other.load),
-        )
 
 
 def traffic_evidence(
@@ -148,8 +46,8 @@ def traffic_evidence(
 ) -> tuple[Evidence, ...]:
     """Return what has changed in the windows *current*, the oldest first, against *baseline*; largest first.
 
-    Names: ``route:<name>``, ``language:<name>``, ``band:<name>`` (the share of each kind that moved most), ``length``,
-    ``load``, and ``template:<route>``.
+    Names: ``<kind>:<name>`` (of each of :data:`KINDS` the share that moved most), ``length``, ``load``, and
+    ``template:<route>``.
     """
     with_requests = [window for window in current if window.traffic.get("requests", 0.0) > 0.0]
     if baseline.windows < _LEAST_WINDOWS or not with_requests:
@@ -174,16 +72,19 @@ def _shares(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]
     for kind, what in KINDS.items():
         if kind == "band" and not longer:
             continue  # prompts near the edge of a band cross it for nothing
+        (windows, requests), (windows_now, requests_now) = baseline.counted(kind), now.counted(kind)
+        if windows < _LEAST_WINDOWS or not windows_now:
+            continue
         largest: _Found | None = None
         for name in sorted(now.shares.keys() | baseline.shares.keys()):
             if not name.startswith(f"{kind}:"):
                 continue
             usual = baseline.shares.get(name, Spread())
-            before = usual.total / baseline.windows
-            after = now.shares.get(name, Spread()).total / now.windows
-            middle = (before * baseline.requests + 0.5) / (baseline.requests + 1.0)
-            between = max(usual.squares / baseline.windows - before**2, 0.0) / now.windows
-            deviation = sqrt(max(between, middle * (1.0 - middle) / now.requests))
+            before = usual.total / windows
+            after = now.shares.get(name, Spread()).total / windows_now
+            middle = (before * requests + 0.5) / (requests + 1.0)
+            between = baseline.error(name, max(usual.squares / windows - before**2, 0.0), windows_now)
+            deviation = max(between, sqrt(middle * (1.0 - middle) / requests_now))
             moved = after - before
             if abs(moved) < LEAST_SHARE or abs(moved) < _DEVIATIONS * deviation:
                 continue
@@ -194,33 +95,33 @@ def _shares(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]
 
 
 def _levels(now: TrafficBaseline, baseline: TrafficBaseline) -> Iterator[_Found]:
-    for name, least, usual, held, unit in (
-        ("length", LEAST_LENGTH, baseline.length, now.length, "tokens of a prompt (geometric mean)"),
-        ("load", LEAST_LOAD, baseline.load, now.load, "requests a second"),
+    known = baseline.asked.windows and now.asked.windows  # windows of earlier versions do not tell what was asked from the rest
+    asked = (baseline.asked, now.asked) if known else (baseline.length, now.length)
+    for name, least, (usual, held), unit in (
+        ("length", LEAST_LENGTH, (baseline.length, now.length), "tokens of a prompt (geometric mean)"),
+        ("asked_length", LEAST_LENGTH, asked, "tokens of a prompt without its documents (geometric mean)"),
+        ("load", LEAST_LOAD, (baseline.load, now.load), "requests a second"),
     ):
         if not usual.windows or not held.windows:
             continue
         deviation = max(sqrt(usual.variance()), _LEAST_SPREAD)
         moved = held.mean() - usual.mean()
-        if abs(moved) >= max(least, _DEVIATIONS * deviation / sqrt(held.windows)):
+        if abs(moved) >= max(least, _DEVIATIONS * baseline.error(name, deviation**2, held.windows)):
             before, after = 2.0 ** usual.mean(), 2.0 ** held.mean()
             yield name, before, after, moved / deviation, f"{unit}: {before:.3g} before, {after:.3g} now"
 
 
 def _templates(current: Sequence[ObservedWindow], baseline: TrafficBaseline, model: str) -> Iterator[Evidence]:
     """Yield routes whose usual digest is gone from their latest requests, so many that it is not gone by chance."""
-    for route, seen in baseline.routes.items():
-        mine = {name: count for name, count in baseline.templates.items() if name.rpartition(":")[0] == route}
-        if not mine:
+    for route in baseline.routes:
+        usual = baseline.usual_template(route)
+        if usual is None:
             continue
-        name = max(mine, key=lambda key: (mine[key], key))
-        before = mine[name] / seen
-        if before < USUAL:
-            continue
+        name, before = usual
         least = _LEAST_REQUESTS if before >= 1.0 - _CHANCE else max(_LEAST_REQUESTS, ceil(log(_CHANCE) / log(1.0 - before)))
         requests = with_digest = 0.0
         for window in reversed(current):  # a release divides them: what came before it says nothing of what is asked now
-            of_route = _of(window)
+            of_route = of_window(window)
             requests += of_route.routes.get(route, 0.0)
             with_digest += of_route.templates.get(name, 0.0)
             if requests >= least:
@@ -231,31 +132,3 @@ def _templates(current: Sequence[ObservedWindow], baseline: TrafficBaseline, mod
                     yield Evidence("traffic", f"template:{route}", model, route, "", 0.0, before, after, after - before,
                                    window.start_ns, note=note)  # fmt: skip
                 break
-
-
-def _of(window: ObservedWindow) -> TrafficBaseline:
-    """Return the baseline of one window."""
-    traffic = window.traffic
-    requests = traffic["requests"]
-    shares, routes, templates = {}, defaultdict[str, float](float), {}
-    for name, count in traffic.items():
-        kind, _, rest = name.partition(":")
-        if kind in KINDS:
-            shares[name] = Spread().add(count / requests)
-        elif kind == "template":
-            routes[rest.rpartition(":")[0]] += count
-            templates[rest] = count
-    seconds = max(window.end_ns - window.start_ns, 1) / 1e9
-    length = traffic.get("prompt_log2")
-    return TrafficBaseline(
-        1, requests, shares, dict(routes), templates,
-        Spread() if length is None else Spread().add(length / requests),
-        Spread().add(log2(requests / seconds)),
-    )  # fmt: skip
-
-
-def _added(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Return the sums by name, of the most frequent names."""
-    together = {name: one.get(name, 0.0) + other.get(name, 0.0) for name in one.keys() | other.keys()}
-    kept = sorted(together, key=lambda name: (-together[name], name))[: MAX_NAMES * 4]
-    return {name: together[name] for name in kept}

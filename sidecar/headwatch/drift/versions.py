@@ -13,7 +13,7 @@ from headwatch.drift.kept import NewBaseline
 from headwatch.drift.learning import learn
 from headwatch.drift.parts import Part
 from headwatch.drift.telemetry import TelemetryBaseline
-from headwatch.drift.traffic import TrafficBaseline
+from headwatch.drift.traffic_baseline import TrafficBaseline
 from headwatch.errors import DriftStateError
 
 if TYPE_CHECKING:

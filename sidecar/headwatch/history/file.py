@@ -139,6 +139,13 @@ class History:
         )
         return [number for (number,) in found]
 
+    def within(self, start_ns: int, end_ns: int) -> list[int]:
+        """Return the numbers of the windows that began at *start_ns* or later and ended at *end_ns* or before."""
+        found = self._file.execute(
+            "SELECT number FROM window WHERE start_ns >= ? AND end_ns <= ? ORDER BY number", (start_ns, end_ns)
+        )
+        return [number for (number,) in found]
+
     def meta(self) -> dict[str, Any]:
         """Return what the file says of its origin; empty for a live history."""
         return {name: msgspec.json.decode(value) for name, value in self._file.execute("SELECT name, value FROM meta")}

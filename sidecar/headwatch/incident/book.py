@@ -80,7 +80,10 @@ class Book(Shelf):
     def open(
         self, event: DriftEvent, verdict: Verdict, exhibits: Exhibits, now_ns: int | None = None, *, shadow: bool = False
     ) -> Change:
-        """Record *event*: in an incident of its own, or in the one whose cause it is of.  *shadow*: nobody is told."""
+        """Record *event*: in an incident of its own, or in the one whose cause it is of.
+
+        *shadow*, and of what families in shadow found: nobody is told.
+        """
         now_ns = self._now() if now_ns is None else now_ns
         with self._ledger.change() as file:
             known = file.execute("SELECT incident FROM event WHERE id = ?", (event_id(event),)).fetchone()
@@ -114,7 +117,8 @@ class Book(Shelf):
             if (verdict.drift_class, verdict.cause) == (incident.verdict.drift_class, incident.verdict.cause):
                 return Change("unchanged", incident)
             now_ns = _after(incident, self._now())
-            planned = None if incident.paged or not pages(verdict) else self._planned(incident.event, verdict)
+            untold = pages(verdict) and not incident.paged and not incident.event.shadow_families
+            planned = self._planned(incident.event, verdict) if untold else None
             if planned is not None:
                 level = severity(verdict, incident.event)
                 incident = msgspec.structs.replace(incident, verdict=verdict, severity=level, updated_ns=now_ns)
@@ -140,8 +144,8 @@ class Book(Shelf):
             incident = msgspec.structs.replace(_quietened(incident, ""), updated_ns=_after(incident, self._now()))
             return Change("updated", self._tell(file, incident, incident.verdict, _OVER))
 
-    def ack(self, id: str, who: str, note: str = "") -> Incident:  # noqa: A002
-        """Say that *who* has seen an incident and looks after it.
+    def ack(self, id: str, who: str, note: str = "", ruling: Ruling | None = None) -> Incident:  # noqa: A002
+        """Say that *who* has seen an incident and looks after it, and what it was where that is known already.
 
         Raises:
             IncidentError: There is no such incident, or it is resolved.
@@ -154,14 +158,14 @@ class Book(Shelf):
                 raise IncidentError("state", f"incident {incident.id} is resolved already")
             incident = msgspec.structs.replace(
                 incident, state="acknowledged", acknowledged_ns=now_ns, acknowledged_by=who, updated_ns=now_ns,
-                note=note or incident.note,
+                ruling=ruling or incident.ruling, note=note or incident.note,
             )  # fmt: skip
-            self._keep(file, incident, who, "acknowledged", note)
+            self._keep(file, incident, who, "acknowledged", _ruled(ruling, note))
             enqueue(file, incident, "updated", self._routes, page=incident.paged)
         return incident
 
     def resolve(self, id: str, who: str, ruling: Ruling, note: str = "") -> Incident:  # noqa: A002
-        """Close an incident with what it was; one that has resolved by itself gets its ruling.
+        """Close an incident with what it was, whatever was said before; one that has resolved by itself gets its ruling.
 
         Raises:
             IncidentError: There is no such incident.
@@ -175,13 +179,13 @@ class Book(Shelf):
                 incident, state="resolved", ruling=ruling, updated_ns=now_ns, note=note or incident.note,
                 resolved_ns=incident.resolved_ns if ended else now_ns, resolved_by=incident.resolved_by if ended else who,
             )  # fmt: skip
-            self._keep(file, incident, who, "ruled" if ended else "resolved", f"{ruling}: {note}" if note else ruling)
+            self._keep(file, incident, who, "ruled" if ended else "resolved", _ruled(ruling, note))
             if not ended:
                 enqueue(file, incident, "resolved", self._routes, page=incident.paged)
         return incident
 
-    def auto_resolve(self, id: str, now_ns: int | None = None) -> Change:  # noqa: A002
-        """Close an incident whose evidence is gone; the ruling is left to a person.
+    def auto_resolve(self, id: str, now_ns: int | None = None, why: str = "effects are back inside") -> Change:  # noqa: A002
+        """Close an incident of which nothing is left; the ruling is left to a person.
 
         Raises:
             IncidentError: There is no such incident.
@@ -195,7 +199,7 @@ class Book(Shelf):
             incident = msgspec.structs.replace(
                 incident, state="resolved", resolved_ns=now_ns, resolved_by=HEADWATCH, updated_ns=now_ns
             )
-            self._keep(file, incident, HEADWATCH, "resolved", "effects are back inside")
+            self._keep(file, incident, HEADWATCH, "resolved", why)
             enqueue(file, incident, "resolved", self._routes, page=incident.paged)
         return Change("resolved", incident)
 
@@ -211,7 +215,7 @@ class Book(Shelf):
         if planned is not None:
             incident = _as_planned(incident, planned)
         self._keep(file, incident, HEADWATCH, "opened", silent or verdict.sentence)
-        if planned is not None:  # with a line of its own, from which the new normal is learned after a kill
+        if planned is not None and not event.shadow_families:  # a line of its own: the new normal is learned after a kill, too
             note_change(file, incident.id, now_ns, HEADWATCH, "resolved", incident.silenced_why)
         self._add_event(file, incident, event)
         enqueue(file, incident, "opened" if planned is None else "resolved", self._routes, page=page)
@@ -249,9 +253,13 @@ class Book(Shelf):
     def _judged(
         self, file: sqlite3.Connection, incident: Incident, verdict: Verdict, event: DriftEvent, now_ns: int, note: str
     ) -> Change:
+        """Judge anew.  A ruling speaks of the class that was shown: for another it is wanted again."""
+        ruling = incident.ruling
+        if verdict.drift_class != incident.verdict.drift_class and ruling is not None:
+            note, ruling = f"{note}; it was ruled {ruling} as {incident.verdict.drift_class}, which counts no more", None
         incident = msgspec.structs.replace(
             incident, verdict=verdict, severity=louder(severity(verdict, event), severity(verdict, incident.event)),
-            updated_ns=now_ns,
+            ruling=ruling, updated_ns=now_ns,
         )  # fmt: skip
         return Change("updated", self._tell(file, incident, verdict, f"{verdict.drift_class}/{verdict.cause}: {note}"))
 
@@ -279,7 +287,7 @@ class Book(Shelf):
 
     def _quiet(self, event: DriftEvent, verdict: Verdict, *, shadow: bool) -> str:
         """Return why a page of *event* would be kept from being sent now; empty where it would not."""
-        return "shadow mode" if shadow else self._silence(event, verdict)
+        return "shadow mode" if shadow else _in_shadow(event) or self._silence(event, verdict)
 
     def _silence(self, event: DriftEvent, verdict: Verdict) -> str:
         for one in self.calendar.silences():
@@ -323,10 +331,21 @@ def _as_planned(incident: Incident, planned: DeployEvent) -> Incident:
     )  # fmt: skip
 
 
+def _ruled(ruling: Ruling | None, note: str) -> str:
+    """Return what the audit says of a ruling and its note."""
+    return ": ".join(part for part in (ruling, note) if part)
+
+
 def event_id(event: DriftEvent) -> str:
-    """Return a name of *event* that a replay of the same windows gives it again: by model, route, window and kinds."""
+    """Return a name of *event* that a replay of the same windows gives it again: by model, route, window, kinds and clock."""
     kinds = ",".join(sorted({one.kind for one in event.evidence}))
-    return "hw-" + blake2b(f"{event.model}|{event.route}|{event.time_ns}|{kinds}".encode(), digest_size=5).hexdigest()
+    clock = "|shadow" if event.shadow_families else ""
+    named = f"{event.model}|{event.route}|{event.time_ns}|{kinds}{clock}"
+    return "hw-" + blake2b(named.encode(), digest_size=5).hexdigest()
+
+
+def _in_shadow(event: DriftEvent) -> str:
+    return f"in shadow: {', '.join(event.shadow_families)}" if event.shadow_families else ""
 
 
 def _explains_more(verdict: Verdict, than: Verdict) -> bool:

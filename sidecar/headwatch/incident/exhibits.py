@@ -7,10 +7,18 @@ shares among examples: they say which documents the evidence is about; how much,
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from headwatch.findings import CanaryExhibit, DeployEvent, DocumentExhibit, DriftEvent, Exhibits, RequestExhibit
+from headwatch.findings import (
+    CanaryExhibit,
+    DeployEvent,
+    DocumentExhibit,
+    DriftEvent,
+    Exhibits,
+    PromptExhibit,
+    RequestExhibit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +27,9 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENTS = 8
 MAX_REQUESTS = 8
+MAX_PROMPTS = 8
 _OF_READING = ("grounding_ratio", "document_mass")
+_OF_LABELS = frozenset({"unreliable_mass", "forbidden_mass", "other_tenant_mass"})
 NEAR_SECONDS = 3600.0
 """A release within so long before the start is shown."""
 
@@ -49,6 +59,7 @@ def exhibits_of(
         requests=_requests(after, signals),
         canary=_canary(event, windows, canary),
         deploys=_deploys(event, windows, deploys),
+        prompts=_prompts(after, signals & _OF_LABELS),
     )
 
 
@@ -115,10 +126,17 @@ def _requests(after: Sequence[ObservedRequest], signals: set[str]) -> tuple[Requ
     return tuple(
         RequestExhibit(
             request_id=one.request_id, engine_id=one.engine_id, trace_id=one.trace_id, time_ns=one.time_ns, route=one.route,
-            state=one.state, grounding_ratio=one.grounding_ratio,
+            state=one.state, grounding_ratio=one.grounding_ratio, kind=one.kind,
         )
         for *_, one in in_turn[:MAX_REQUESTS]
     )  # fmt: skip
+
+
+def _prompts(after: Sequence[ObservedRequest], signals: set[str]) -> tuple[PromptExhibit, ...]:
+    """Return the kinds of prompts, by route, of the requests that stand out in any of *signals*, the most frequent first."""
+    drawn = Counter((request.kind, request.route) for request in after if request.kind and signals.intersection(request.flags))
+    ranked = sorted(drawn.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(PromptExhibit(kind, route, requests) for (kind, route), requests in ranked[:MAX_PROMPTS])
 
 
 def _canary(event: DriftEvent, windows: Sequence[ObservedWindow], given: CanaryExhibit | None) -> CanaryExhibit | None:

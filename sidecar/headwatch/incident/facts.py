@@ -5,7 +5,8 @@ are real and too small to matter, and a small change must not decide what kind o
 beside the rows, in :mod:`headwatch.incident.table`, and handed in.
 
 An event also brings figures that moved beside those that paged, and some forty are looked at, so one of them moves by three
-standard errors now and then.  A figure is *sure* that has evidence of its own, or moved by ``BY_CHANCE`` standard errors.
+standard errors now and then.  A figure is *sure* that has evidence of its own, or moved by ``BY_CHANCE`` standard errors; the
+standard error is that of windows which are as alike as they were in the baseline.
 """
 
 from __future__ import annotations
@@ -82,8 +83,20 @@ class Facts:
 
     @property
     def asked_otherwise(self) -> Evidence | None:
-        """Return the change of traffic that could bend figures within a scope: length or language, not the mix of routes."""
-        return self.traffic("language:") or self.traffic("band:") or self.traffic("length")
+        """Return the change of what is asked that could bend figures within a scope: length or language, not the mix of routes.
+
+        The length is that of what is no document: documents of another length are retrieval's own.
+        """
+        return self.traffic("language:") or self.traffic("asked_length")
+
+    @property
+    def documents_resized(self) -> Sign:
+        """Return whether documents are longer (1) or shorter (-1) than before; 0 where neither is material, or both."""
+        names = ("document_tokens", "tokens_per_document")
+        longer, shorter = (any(self.leaning(name, sign) for name in names) for sign in (1, -1))
+        if longer == shorter:
+            return 0
+        return 1 if longer else -1
 
     @property
     def heads(self) -> tuple[Evidence, ...]:
@@ -92,8 +105,8 @@ class Facts:
 
     @property
     def routes(self) -> frozenset[str]:
-        """Return the routes whose heads moved."""
-        return frozenset(one.route for one in self.heads)
+        """Return the routes whose heads moved; rare strata that are watched together are of no route."""
+        return frozenset(one.route for one in self.heads if one.route)
 
     @property
     def canary(self) -> CanaryState:
@@ -113,7 +126,8 @@ class Facts:
 
     def _sure(self, one: Evidence) -> bool:
         windows = max((self.case.event.time_ns - one.since_ns) / 1e9 / self.case.event.window_seconds, 1.0)
-        return one.log10_evidence >= OWN_EVIDENCE or abs(one.effect) * sqrt(windows) >= BY_CHANCE
+        error = max(one.standard_error, 1.0 / sqrt(windows))
+        return one.log10_evidence >= OWN_EVIDENCE or abs(one.effect) >= BY_CHANCE * error
 
     def _largest(
         self, kind: EvidenceKind, evidence: Iterable[Evidence], name: str, sign: Sign

@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from headwatch.findings import Evidence
 
 _SHARES = (
-    "documents_absent", "documents_unresolved", "document_mass", "top_document_share", "stale_mass", "history_mass",
-    "unread_share", "unreliable_mass", "forbidden_mass", "other_tenant_mass", "instruction_focus", "frames_missing_share",
-    "rows_dropped_share", "rows_refused_share", "sample_rate", "capture_up", "document_wholeness",
+    "documents_absent", "documents_unresolved", "document_mass", "document_mass_retrieval", "top_document_share",
+    "stale_mass", "history_mass", "unread_share", "unreliable_mass", "forbidden_mass", "other_tenant_mass",
+    "instruction_focus", "frames_missing_share", "rows_dropped_share", "rows_refused_share", "sample_rate",
+    "capture_up", "document_wholeness",
 )  # fmt: skip
-_SHARE_PREFIXES = ("source_presence.", "source_share.", "rank_", "language:", "band:", "route:", "template:")
+_SHARE_PREFIXES = (
+    "source_presence.", "source_share.", "rank_", "language:", "band:", "route:", "template:", "model:", "adapter:",
+    "template_version:",
+)  # fmt: skip
 _TINY = 0.001
 
 

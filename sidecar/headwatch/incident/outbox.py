@@ -58,12 +58,15 @@ class Outbox:
         """Close the file."""
         self._ledger.close()
 
-    def pending(self, limit: int = 100) -> list[Entry]:
-        """Return what is due now, oldest first; of one incident and route the oldest alone."""
+    def pending(self, route: str | None = None, limit: int = 100) -> list[Entry]:
+        """Return what is due now of *route*, None for all, oldest first; of one incident and route the oldest alone.
+
+        A sender asks for its own route: what waits for others, *limit* entries or more, must not hide what is due for it.
+        """
         rows = self._ledger.read(
-            "SELECT * FROM outbox WHERE number IN (SELECT min(number) FROM outbox GROUP BY incident, route) "
-            "AND next_ns <= ? ORDER BY number LIMIT ?",
-            (self._now(), limit),
+            "SELECT * FROM outbox WHERE number IN (SELECT min(number) FROM outbox WHERE ?1 IS NULL OR route = ?1 "
+            "GROUP BY incident, route) AND next_ns <= ?2 ORDER BY number LIMIT ?3",
+            (route, self._now(), limit),
         )
         return [
             Entry(

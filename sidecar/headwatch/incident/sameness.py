@@ -1,6 +1,7 @@
 """One cause, one incident: when evidence that comes later belongs to an incident that is there.
 
-Three rules, each enough by itself, all within one model:
+Three rules, each enough by itself, all within one model, and apart for what families in shadow found: that must neither quieten
+nor wake what pages.
 
 1. *Same cause*: same class, same cause where the class has several at a time (retrieval, traffic), and routes that overlap.
 2. *Began together*: the two beginnings lie within a few windows of each other and they share a stratum, or a route.
@@ -40,7 +41,7 @@ _COUNTED = {
 
 def belongs_to(incident: Incident, events: Iterable[DriftEvent], event: DriftEvent, verdict: Verdict) -> bool:
     """Return whether *event*, judged as *verdict*, is of the cause of *incident*, which *events* have shown so far."""
-    if incident.event.model != event.model:
+    if _apart(incident.event, event):
         return False
     known = tuple(events)
     if _counted_anew(incident, known, event, verdict):
@@ -48,6 +49,10 @@ def belongs_to(incident: Incident, events: Iterable[DriftEvent], event: DriftEve
     return same_cause(incident, event, verdict) or any(
         (_together(one, event) and _share_a_place(one, event)) or _again(one, event) for one in known
     )
+
+
+def _apart(one: DriftEvent, other: DriftEvent) -> bool:
+    return one.model != other.model or bool(one.shadow_families) != bool(other.shadow_families)
 
 
 def _counted_anew(incident: Incident, known: tuple[DriftEvent, ...], event: DriftEvent, verdict: Verdict) -> bool:
@@ -61,7 +66,7 @@ def _counted_anew(incident: Incident, known: tuple[DriftEvent, ...], event: Drif
 def same_cause(incident: Incident, event: DriftEvent, verdict: Verdict) -> bool:
     """Return whether the verdicts agree, and the routes overlap."""
     there = incident.verdict
-    if incident.event.model != event.model:
+    if _apart(incident.event, event):
         return False
     if there.drift_class == "model" and all(one.kind == "heads" for one in event.evidence):
         return True

@@ -16,9 +16,10 @@ from headwatch.incident.telling import FIRST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from headwatch.findings import Evidence, HeadFinding, Incident, Severity
+    from headwatch.findings import Evidence, HeadFinding, Incident, Ruling, Severity
     from headwatch.incident.shelf import AuditEntry
 
+_RULED: dict[Ruling | None, str] = {"true": "a true page", "false_page": "a false page", "known_change": "a known change"}
 _SEVERITY: dict[Severity, Style] = {"critical": "red", "warning": "yellow", "info": "blue"}
 _LABEL = 13
 _HEADS, _EVIDENCE, _AUDIT = 8, 10, 12
@@ -38,7 +39,8 @@ def screen(
     paint = Paint(colour=colour)
     parts = (
         _title(incident, now_ns, paint), _judgement(incident, paint), _evidence(incident, audit, paint),
-        _heads(incident, paint), _documents(incident, paint), _requests(incident, paint), _canary(incident, paint),
+        _heads(incident, paint), _documents(incident, paint), _prompts(incident, paint), _requests(incident, paint),
+        _canary(incident, paint),
         _deploys(incident, paint), _why(incident, paint), _audit(audit, paint), _next(incident, runbook, paint),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
@@ -60,11 +62,11 @@ def _title(incident: Incident, now_ns: int, paint: Paint) -> Iterator[str]:
 def _state(incident: Incident, now_ns: int) -> str:
     again = f", opened again ({incident.reopened})" if incident.reopened else ""
     if incident.state == "resolved":
-        ruling = {"true": "a true page", "false_page": "a false page", "known_change": "a known change"}
-        told = f", {ruling[incident.ruling]}" if incident.ruling else ", not ruled yet"
-        return f"resolved by {incident.resolved_by} {lasted(now_ns - incident.resolved_ns)} ago{told}{again}"
+        told = _RULED.get(incident.ruling, "not ruled yet")
+        return f"resolved by {incident.resolved_by} {lasted(now_ns - incident.resolved_ns)} ago, {told}{again}"
     if incident.state == "acknowledged":
-        return f"acknowledged by {incident.acknowledged_by} {lasted(now_ns - incident.acknowledged_ns)} ago{again}"
+        told = f", {_RULED[incident.ruling]}" if incident.ruling else ""
+        return f"acknowledged by {incident.acknowledged_by} {lasted(now_ns - incident.acknowledged_ns)} ago{told}{again}"
     return f"open for {lasted(now_ns - incident.opened_ns)}{again}"
 
 
@@ -143,14 +145,23 @@ def _documents(incident: Incident, paint: Paint) -> Iterator[str]:
         yield f"{cut(f'{name} {about}', 41):42}{shares}{one.requests:>10}"
 
 
+def _prompts(incident: Incident, paint: Paint) -> Iterator[str]:
+    if not incident.exhibits.prompts:
+        return
+    yield paint(f"{'KINDS OF PROMPTS that draw it':42}{'route':28}{'requests':>10}", "dim")
+    for one in incident.exhibits.prompts:
+        yield f"{cut(clean(one.kind), 41):42}{cut(clean(one.route), 27):28}{one.requests:>10}"
+
+
 def _requests(incident: Incident, paint: Paint) -> Iterator[str]:
     if not incident.exhibits.requests:
         return
-    yield paint(f"{'REQUESTS that stand out':42}{'time UTC':>10}{'state':>14}{'grounding':>12}", "dim")
+    yield paint(f"{'REQUESTS that stand out':36}{'time UTC':8} {'kind of prompt':24}{'grounding':>11}", "dim")
     for one in incident.exhibits.requests:
-        ratio = "-" if one.grounding_ratio is None else f"{one.grounding_ratio:.3f}"
-        name = f"{cut(clean(one.request_id), 40 - min(len(one.route) + 1, 14))} {clean(one.route)}"
-        yield f"{cut(name, 41):42}{moment(one.time_ns)[11:]:>10}{one.state:>14}{ratio:>12}"
+        undefined = "-" if one.state == "measured" else one.state
+        ratio = undefined if one.grounding_ratio is None else f"{one.grounding_ratio:.3f}"
+        name = f"{cut(clean(one.request_id), 34 - min(len(one.route) + 1, 14))} {clean(one.route)}"
+        yield f"{cut(name, 35):36}{moment(one.time_ns)[11:]:8} {cut(clean(one.kind or '-'), 24):24}{ratio:>11}"
 
 
 def _canary(incident: Incident, paint: Paint) -> Iterator[str]:

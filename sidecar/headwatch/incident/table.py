@@ -45,6 +45,7 @@ LEAST: dict[str, Least] = {
     "grounding_ratio": Least(effect=1.2, relative=0.10),
     "grounding_ratio_retrieval": Least(effect=1.2, relative=0.15),
     "document_mass": Least(effect=2.0, relative=0.15),
+    "document_mass_retrieval": Least(effect=2.0, relative=0.15),
     "top_document_share": Least(effect=1.2, relative=0.10),
     "rank_first_share": Least(effect=1.5, relative=0.15),
     "rank_middle_share": Least(effect=1.5, relative=0.15),
@@ -59,7 +60,11 @@ LEAST: dict[str, Least] = {
     "language:": Least(change=0.20),
     "band:": Least(change=0.20),
     "route:": Least(change=0.20),
+    "model:": Least(change=0.20),
+    "adapter:": Least(change=0.20),
+    "template_version:": Least(change=0.20),
     "length": Least(relative=0.15),
+    "asked_length": Least(relative=0.15),
     "load": Least(relative=0.33),
 }
 
@@ -94,7 +99,43 @@ def _heads_with(canary: str) -> Callable[[Facts], bool]:
     return lambda facts: bool(facts.heads) and facts.canary == canary
 
 
-SOFT = frozenset({"documents_ignored", "wrong_documents", "rank_order", "source_broken", "shorter_documents", "injection"})
+def _middle(facts: Facts) -> Evidence | None:
+    """The middle against both ends: where one end falls as well, the order of the list says it better."""
+    ends = ("rank_first_share", "rank_last_share")
+    return None if any(facts.leaning(name, -1) for name in ends) else facts.signal("rank_middle_share", -1)
+
+
+def _read_more(facts: Facts) -> Evidence | None:
+    names = ("grounding_ratio_retrieval", "grounding_ratio", "document_mass")
+    return next((found for name in names if (found := facts.signal(name, 1))), None)
+
+
+def _not_for_more(facts: Facts, found: Evidence | None) -> Evidence | None:
+    """With more documents in a prompt each has a smaller share, and more of them are not needed."""
+    return None if facts.leaning("document_count", 1) else found
+
+
+def _sizes_explain(facts: Facts) -> bool:
+    """Whether documents of another length explain what is read of them.
+
+    Longer ones hold more mass and lower the mean weight of a token, shorter ones the other way round; a figure that moved
+    against that is no matter of length.
+    """
+    resized = facts.documents_resized
+    against = ("document_mass", "document_mass_retrieval") if resized > 0 else ("grounding_ratio", "grounding_ratio_retrieval")
+    return bool(resized) and not any(facts.signal(name, -1) for name in against)
+
+
+def _rates_alone(facts: Facts) -> bool:
+    """Whether only how many requests are sampled was changed, which moves no mean, while a figure moved for the worse."""
+    rows_too = facts.telemetry("step_stride") or facts.telemetry("detail")
+    return rows_too is None and facts.any_of(HARM)
+
+
+SOFT = frozenset({
+    "documents_ignored", "history_preferred", "wrong_documents", "rank_order", "lost_in_the_middle", "source_broken",
+    "shorter_documents", "injection",
+})
 """Causes that other questions may pass for, where language or length shows that they are others: they are read from attention
 alone, from lengths, or from which sources the questions need."""
 COUNTED: dict[str, Sign] = {
@@ -103,8 +144,9 @@ COUNTED: dict[str, Sign] = {
 }  # fmt: skip
 """Figures that are read from the request itself and not measured in its rows, and the way that is bad."""
 HARM: dict[str, Sign] = COUNTED | {
-    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "source_presence.": -1, "stale_mass": 1,
-    "unreliable_mass": 1, "forbidden_mass": 1, "other_tenant_mass": 1, "instruction_focus": -1,
+    "grounding_ratio": -1, "grounding_ratio_retrieval": -1, "document_mass": -1, "document_mass_retrieval": -1,
+    "source_presence.": -1, "stale_mass": 1, "unreliable_mass": 1, "forbidden_mass": 1, "other_tenant_mass": 1,
+    "instruction_focus": -1,
 }  # fmt: skip
 """Figures that can claim a fault by themselves, and the way that is bad: documents that are read more harm nobody, and which
 sources or places of the list are read moves with the topics."""
@@ -173,6 +215,8 @@ ROWS: tuple[Row, ...] = (
         "the same documents come cut short (to {after} of their length, {before} before)"),
     Row("retrieval", "shorter_documents", 0.35, lambda f: f.signal("tokens_per_document", -1),
         "documents are shorter than before: cut, or other ones ({before} tokens each before, {after} now)"),
+    Row("retrieval", "shorter_documents", 0.35, lambda f: f.signal("document_tokens", -1),
+        "the documents of a prompt are shorter together: cut, fewer, or other ones ({before} tokens before, {after} now)"),
     Row("retrieval", "fewer_documents", 0.60, lambda f: f.signal("document_count", -1),
         "fewer documents are in the prompts ({before} before, {after} now)"),
     Row("retrieval", "source_broken", 0.90, lambda f: f.signal("source_presence.", -1),
@@ -199,16 +243,19 @@ ROWS: tuple[Row, ...] = (
         "the heads that read documents read them less ({before} before, {after} now), as when documents do not answer"),
     Row("retrieval", "wrong_documents", 0.65, lambda f: f.signal("grounding_ratio", -1),
         "documents hold less of the attention while text is generated ({before} before, {after} now)"),
-    Row("retrieval", "wrong_documents", 0.40, lambda f: f.signal("top_document_share", -1),
+    Row("retrieval", "wrong_documents", 0.40, lambda f: _not_for_more(f, f.signal("top_document_share", -1)),
         "no document stands out any more ({before} before, {after} now)"),
     Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass", -1),
         "documents are in the prompts and draw less attention ({before} before, {after} now)"),
-    Row("retrieval", "documents_ignored", 0.55, lambda f: f.signal("history_mass", 1) and f.signal("document_mass", -1),
-        "earlier turns are read in place of the documents ({before} before, {after} now)"),
-    Row("retrieval", "documents_ignored", 0.40, lambda f: f.signal("unread_share", 1),
+    Row("retrieval", "documents_ignored", 0.60, lambda f: f.signal("document_mass_retrieval", -1),
+        "the heads that read documents draw less from them ({before} before, {after} now)"),
+    Row("retrieval", "history_preferred", 0.55, lambda f: f.signal("history_mass", 1),
+        "earlier turns are read in place of the documents ({after} of the two, {before} before)"),
+    Row("retrieval", "lost_in_the_middle", 0.55, _middle,
+        "documents between the first and the last are read less than their share ({before} of it before, {after} now)"),
+    Row("retrieval", "documents_ignored", 0.40, lambda f: _not_for_more(f, f.signal("unread_share", 1)),
         "more of the documents is paid for and not read ({after} of tokens, {before} before)"),
-    Row("retrieval", "wrong_documents", 0.30,
-        lambda f: f.signal("grounding_ratio_retrieval", 1) or f.signal("grounding_ratio", 1) or f.signal("document_mass", 1),
+    Row("retrieval", "wrong_documents", 0.30, _read_more,
         "documents are read otherwise than before, more ({before} before, {after} now)"),
     # ── traffic: reported, never paged ──────────────────────────────────────────────────────────────────────────────────
     Row("traffic", "language", 0.80, lambda f: f.traffic("language:"),
@@ -219,10 +266,18 @@ ROWS: tuple[Row, ...] = (
         "prompts have other lengths (typically {before} tokens before, {after} now)"),
     Row("traffic", "route_mix", 0.75, lambda f: f.traffic("route:"),
         "the mix of routes changed ({name}: {before} of requests before, {after} now)"),
+    Row("traffic", "model_mix", 0.75, lambda f: f.traffic("model:"),
+        "another share of requests goes to model {name} ({before} of them before, {after} now)"),
+    Row("traffic", "adapter_mix", 0.75, lambda f: f.traffic("adapter:"),
+        "another share of requests goes to adapter {name} ({before} of them before, {after} now)"),
+    Row("traffic", "template_versions", 0.75, lambda f: f.traffic("template_version:"),
+        "clients use other versions of their prompt template ({name}: {before} of requests before, {after} now)"),
     Row("traffic", "load", 0.60, lambda f: f.traffic("load"),
         "the load changed ({before} requests a second before, {after} now)"),
     Row("traffic", "topics", 0.75, _heads_with("passed"),
         "attention heads moved while fixed prompts give what they gave before: what is asked changed, its topics perhaps"),
+    Row("traffic", "topics", 0.40, _read_more,
+        "documents are read more than before ({before} before, {after} now): other questions, or documents that answer better"),
     Row("traffic", UNTOLD, 0.40, _heads_with("none"), "other topics move heads in the same way as another model"),
     Row("traffic", UNTOLD, 0.55, _heads_with("older"),
         "attention heads moved; a changed model would show in the next fixed prompt, and page by itself"),
@@ -235,6 +290,8 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("telemetry", frozenset({"capture_down", "frames_lost", "clock_skew", "sampling_changed"}), 0.5,
           lambda f: f.any_of(COUNTED),
           "documents are counted in each request that arrives: an outage or lost rows do not take them away or age them"),
+    Doubt("telemetry", frozenset({"sampling_changed"}), 0.5, _rates_alone,
+          "how many requests are sampled moves no mean, and figures of the documents or instructions moved for the worse"),
     Doubt("model", frozenset({UNTOLD}), 0.6, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves heads by itself"),
     Doubt("model", frozenset({UNTOLD}), 0.5, lambda f: f.any_of(HARM),
@@ -246,6 +303,8 @@ DOUBTS: tuple[Doubt, ...] = (
           "prompts are shorter because documents are missing from them, or cut"),
     Doubt("retrieval", SOFT, 0.25, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves shares and grounding by itself"),
+    Doubt("retrieval", SOFT, 0.25, _sizes_explain,
+          "documents have another length, which moves shares and grounding by itself"),
     Doubt("injection", SOFT, 0.5,
           lambda f: any(f.leaning(name, -1) for name in ("document_mass", "grounding_ratio", "grounding_ratio_retrieval")),
           "documents together are read less, where an instruction in one would have them read more"),
@@ -253,4 +312,6 @@ DOUBTS: tuple[Doubt, ...] = (
           "the sources are read otherwise at the same time: pages of one may tell a reader what to do, to sign in perhaps"),
     Doubt("injection", SOFT, 0.5, lambda f: f.asked_otherwise,
           "length or language of the requests changed as well, which moves attention by itself"),
+    Doubt("injection", SOFT, 0.5, lambda f: f.documents_resized > 0 and not f.leaning("capture_by_document", 1),
+          "documents are longer, all alike, and take from the instructions by that"),
 )  # fmt: skip

@@ -19,11 +19,14 @@ from headwatch.canary.collector import Collector
 from headwatch.canary.runner import CanaryRunner
 from headwatch.drift.observe import Observer
 from headwatch.drift.signals import DocumentBook
-from headwatch.errors import HeadwatchError
+from headwatch.drift.telemetry import START_NS
+from headwatch.errors import CanaryError, HeadwatchError
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import Outbox
+from headwatch.incident.paint import clean
 from headwatch.observed import DRIFT_FEATURES
 from headwatch.places import drift_folder
+from headwatch.watch.recent import WINDOWS
 from headwatch.watch.watch import Watch
 from headwatch_exporters.paging.pager import Pager
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from headwatch.config import Config
     from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
     from headwatch.health import CanaryRuns, Health, PagerHealth
-    from headwatch.incident.book import Book
+    from headwatch.incident.book import Book, Change
     from headwatch.observed import ObservedWindow
     from headwatch.records import RequestRecord, WindowBatch
 
@@ -44,6 +47,8 @@ logger = logging.getLogger("headwatch.watch")
 _DOCUMENTS = "documents.json"
 FINGERPRINTS = "fingerprints"
 _MOST_OPEN = 200
+_MOST_TOLD_AGAIN = 200
+"""Releases, the latest: well below what the store remembers to have taken (``non_replicated_deduplication_window``)."""
 _MOST_RUNS = 1000
 _TOLD_AGAIN_NS = 30 * 24 * 3600 * 1_000_000_000
 
@@ -84,13 +89,16 @@ class Desk:
         window_ns = int(config.window.seconds * 1e9)
         self._observer = Observer(
             DRIFT_FEATURES, window_ns, self.first_number, requests=config.window.requests, book=_documents(self._folder),
+            workers_due_ns=_workers_due_ns(self._watch),
         )  # fmt: skip
         self._lock = threading.Lock()
         self._status: DriftStatus | None = None
         self._canaries: list[CanaryExhibit] = []
-        self._deploys: list[DeployEvent] = []
         self._told = max((entry.number for entry in self.book.changes(0)), default=0)
-        self._deployed = max((number for number, _ in self.book.calendar.deploys_after(0)), default=0)
+        marked = self.book.calendar.deploys_after(0)
+        self._deployed = max((number for number, _ in marked), default=0)
+        self._deploys = [one for _, one in marked if one.time_ns >= now() - _TOLD_AGAIN_NS][-_MOST_TOLD_AGAIN:]
+        """First those that an earlier life may not have told, or that came while no sidecar ran: see :meth:`_changed`."""
         self._failure = ""
         self._is_new = True
 
@@ -201,15 +209,22 @@ class Desk:
         if self.runner is None:
             return
         try:
-            self.runner.order_pin(None, "a change that was accepted")
-        except HeadwatchError as error:  # the fingerprint is the operator's own file
-            logger.warning("canaries are not pinned anew: %s", error)
+            self.runner.owe_pin()
+        except CanaryError as error:
+            if error.reason != "invalid":  # it cannot be written down: the window is judged again later
+                raise
+            logger.warning("canaries are not pinned anew: %s", error)  # the fingerprint is the operator's own file
 
     def _open_incidents(self) -> Sequence[Incident]:
         return self.book.open_incidents()
 
     def _mark_deploys(self) -> None:
-        for number, deploy in self.book.calendar.deploys_after(self._deployed):
+        try:
+            marked = self.book.calendar.deploys_after(self._deployed)
+        except HeadwatchError as error:  # they come with a later window
+            logger.warning("releases cannot be told of: %s", error)
+            return
+        for number, deploy in marked:
             self._deployed = number
             self._observer.deploy(deploy)
             self._deploys.append(deploy)
@@ -218,10 +233,13 @@ class Desk:
         """Judge what an earlier life, or an earlier failure, left unjudged, and then *windows*."""
         try:
             if self._failure:
+                opened = self._opened()  # the book of the old one serves until then: a failure here costs nobody else anything
                 self._watch.close()
-                self._watch = self._opened()
+                self._watch = opened
             for seen in (*self._watch.catch_up(), *map(self._watch.take, windows)):
                 self._status = seen.status
+                for change in seen.changes:
+                    _log(change)
                 if seen.changes:
                     self._pager.poke()
         except HeadwatchError as error:
@@ -244,6 +262,31 @@ class Desk:
             temporary.replace(path)
         except OSError as error:
             logger.warning("cannot write %s: %s", path, error.strerror)
+
+
+def _log(change: Change) -> None:
+    incident = change.incident
+    if change.action == "merged":
+        return
+    level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
+    logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
+               incident.verdict.cause, clean(incident.verdict.sentence))  # fmt: skip
+
+
+def _workers_due_ns(watch: Watch) -> int | None:
+    """Return how long after this start workers may stay silent: None where no earlier life has known any.
+
+    Where an incident says already that they are silent they may not: it stays open until they report.
+    """
+    span = watch.history.span()
+    if span is None or not any("capture_up" in window.telemetry for window in watch.history.read(span[1] - WINDOWS, span[1])):
+        return None
+    silent = any(
+        one.name == "capture_up"
+        for incident in watch.book.open_incidents() for event in (incident.event, *watch.book.events(incident.id))
+        for one in event.evidence
+    )  # fmt: skip
+    return 0 if silent else START_NS
 
 
 def _documents(folder: Path) -> DocumentBook:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from headwatch.drift.telemetry import TelemetryBaseline
-    from headwatch.drift.traffic import TrafficBaseline
+    from headwatch.drift.traffic_baseline import TrafficBaseline
     from headwatch.findings import CanaryExhibit, DriftEvent
     from headwatch.observed import ObservedWindow
 

@@ -16,7 +16,6 @@ Cost: that of :mod:`headwatch.drift.engine`, and one SQLite transaction a change
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,9 @@ from headwatch.incident.book import Book, event_id
 from headwatch.incident.exhibits import exhibits_of
 from headwatch.incident.ledger import FILE_NAME
 from headwatch.incident.outbox import routes_of
-from headwatch.incident.paint import clean
 from headwatch.incident.table import UNTOLD
 from headwatch.incident.triage import triage
+from headwatch.observed import closed_by_count
 from headwatch.places import DRIFT_STATE, HISTORY
 from headwatch.watch.recent import WINDOWS, Recent
 
@@ -43,13 +42,13 @@ if TYPE_CHECKING:
     from headwatch.incident.book import Change
     from headwatch.observed import ObservedWindow
 
-logger = logging.getLogger("headwatch.watch")
-
 HOLD_WINDOWS = 2
 OVERDUE_INTERVALS = 3
 """Intervals without a run after which canaries do not run, as the alert rules have it."""
 _SETTLED = frozenset({"known_change", "false_page"})
 """Rulings after which what goes on as it was is no news."""
+_RULED = frozenset({"acknowledged", "resolved", "ruled"})
+"""Entries of the audit that may bring a ruling."""
 _SETTLED_NS = 7 * 86_400 * 10**9
 _CERTAIN = frozenset({"canary", "telemetry", "traffic"})
 _NEAR_NS = 3600 * 10**9
@@ -61,7 +60,10 @@ class Seen:
     """What one window came to."""
 
     status: DriftStatus
+    event: DriftEvent | None
+    """What made the clock reach its limit."""
     changes: tuple[Change, ...]
+    """Of incidents, in order."""
 
 
 class Watch:
@@ -74,11 +76,13 @@ class Watch:
         now: Callable[[], int],
         ask_canary: Callable[[], bool] = lambda: False,
         pin_canary: Callable[[], None] = lambda: None,
+        history: History | None = None,
     ) -> None:
         """Open what *folder* holds.
 
         *ask_canary* starts a canary run soon, and returns whether it will; *pin_canary* takes what canaries give now as their
-        fingerprint, once a change of the model was accepted.
+        fingerprint, once a change of the model was accepted.  *history* holds the windows that are to come, opened for reading
+        by whoever closes it; None: the folder's own, to which they are added.
 
         Raises:
             HeadwatchError: A file cannot be opened or read.
@@ -86,7 +90,8 @@ class Watch:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = config
         self._ask_canary, self._pin_canary = ask_canary, pin_canary
-        self.history = History(folder / HISTORY, config.drift.history_bytes)
+        self._owns_history = history is None
+        self.history = History(folder / HISTORY, config.drift.history_bytes) if history is None else history
         self._keeper = Keeper(folder / DRIFT_STATE)
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
         self.book = Book(
@@ -103,7 +108,8 @@ class Watch:
         """Close the files."""
         self.book.close()
         self._keeper.close()
-        self.history.close()
+        if self._owns_history:
+            self.history.close()
 
     def _last_windows(self, last: int) -> Recent:
         """Return what was known after window *last*, the last one that was saved."""
@@ -122,22 +128,22 @@ class Watch:
             HeadwatchError: The window, an incident or the state cannot be kept.
         """
         if window.number <= self.engine.window:
-            return Seen(self.engine.step(window).status, ())
-        changes = [*self._obey()]
+            return Seen(self.engine.step(window).status, None, ())
+        changes = [*self._obey(window)]
         step = self.engine.step(window)
         overdue = self._overdue()
         self._recent.add(window)
         changes += self._judge(step.event, window)
+        if step.in_shadow is not None:  # at once: no canary is asked for what pages nobody
+            changes.append(self._open(step.in_shadow, window))
         changes += self._certain(window)
         changes += self._judge_again(window, overdue=self._overdue() and not overdue)
         changes += self._wake()
         changes += self._close(window)
-        self.engine.freeze((), on=any(one.verdict.drift_class != "traffic" for one in self.book.open_incidents()))
+        self.engine.freeze(on=any(map(_freezes, self.book.open_incidents())))
         if self._held is None:
             self.engine.save({"lasting": self._recent.lasting})
-        for change in changes:
-            _log(change)
-        return Seen(step.status, tuple(changes))
+        return Seen(step.status, step.event, tuple(changes))
 
     def _judge(self, event: DriftEvent | None, window: ObservedWindow) -> Iterable[Change]:
         """Open what detection has found, now or once a canary run tells more.
@@ -206,11 +212,14 @@ class Watch:
     def _event(self, evidence: tuple[Evidence, ...], window: ObservedWindow) -> DriftEvent:
         since = min(one.since_ns for one in evidence)
         routes = {one.route for one in evidence}
+        windows = [one for one in self._recent.windows if one.end_ns > since] or [window]
+        nominal = self._config.window.seconds
+        lasted_ns = sum(one.end_ns - one.start_ns for one in windows)
         return DriftEvent(
             time_ns=window.end_ns, since_ns=since, model=evidence[0].model, route=routes.pop() if len(routes) == 1 else "",
             evidence=evidence, log10_evidence=0.0, interval_windows=self.engine.interval,
-            window_seconds=self._config.window.seconds,
-            windows_since=sum(one.end_ns > since for one in self._recent.windows),
+            window_seconds=lasted_ns / 1e9 / len(windows) if closed_by_count(window, nominal) else nominal,
+            windows_since=len(windows),
         )  # fmt: skip
 
     def _case(self, event: DriftEvent) -> Case:
@@ -224,7 +233,7 @@ class Watch:
         case = self._case(event)
         exhibits = exhibits_of(event, self._recent.windows, canary=case.canary, deploys=case.deploys)
         change = self.book.open(event, triage(case), exhibits, window.end_ns, shadow=self._config.drift.shadow)
-        if change.rebase:
+        if change.rebase and not event.shadow_families:
             self._rebase(event)
         return change
 
@@ -280,18 +289,23 @@ class Watch:
             ):
                 yield self.book.auto_resolve(incident.id, window.end_ns)
 
-    def _obey(self) -> Iterable[Change]:
-        """Do what people have ruled since: learn anew after a known change, learn from the windows of a false page."""
+    def _obey(self, window: ObservedWindow) -> Iterable[Change]:
+        """Do what people have ruled since: learn anew after a known change, learn from the windows of a false page.
+
+        A known change that is acknowledged is over once it is the new normal: nothing of it is left against that, and an
+        incident that stayed open would keep it from being learned, and take in what changes next.
+        """
         for entry in self.book.changes(self._ruled):
             self._ruled = entry.number
-            if entry.what not in {"resolved", "ruled"}:
+            if entry.what not in _RULED:
                 continue
             incident = self.book.get(entry.incident)
             if incident.ruling == "known_change":
                 self._rebase(incident.event)
+                if incident.state != "resolved":
+                    yield self.book.auto_resolve(incident.id, window.end_ns, "the new normal from where it began")
             elif incident.ruling == "false_page":
                 self.engine.pardon(incident.event)
-        return ()
 
     def _rebase(self, event: DriftEvent) -> None:
         """Take what began with *event* as the new normal, unless that was done already; canaries too, where they still depart.
@@ -310,14 +324,14 @@ class Watch:
             self._pin_canary()
 
 
+def _freezes(incident: Incident) -> bool:
+    """Return whether nothing is learned while *incident* is open: whether what it shows must not become normal.
+
+    Another mix of questions is no fault, and may be there to stay: baselines that waited for its end would never learn it.
+    What a family in shadow finds changes nothing.
+    """
+    return incident.verdict.drift_class != "traffic" and not incident.event.shadow_families
+
+
 def _all_certain(event: DriftEvent) -> bool:
     return all(one.kind in _CERTAIN for one in event.evidence)
-
-
-def _log(change: Change) -> None:
-    incident: Incident = change.incident
-    if change.action == "merged":
-        return
-    level = logging.WARNING if incident.paged and incident.state == "open" else logging.INFO
-    logger.log(level, "incident %s %s: %s/%s, %s", incident.id, change.action, incident.verdict.drift_class,
-               incident.verdict.cause, clean(incident.verdict.sentence))

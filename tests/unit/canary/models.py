@@ -73,6 +73,8 @@ class ServedModel:
     """For how many canaries *change* holds; None: for good."""
     dtype: str = "float32"
     status: int = 200
+    refuses: str = ""
+    """A prompt that is answered with 400."""
     silent: bool = False
     """Whether the worker sends no rows."""
     url: str = ""
@@ -114,11 +116,15 @@ def serving(model: ServedModel) -> Iterator[ServedModel]:
 
         def do_POST(self) -> None:
             model.headers.append(dict(self.headers))
-            self._write(model.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if model.refuses and json.loads(body["vllm_xargs"]["headwatch"])["canary"] == model.refuses:
+                self._write({}, 400)
+            else:
+                self._write(model.answer(body))
 
-        def _write(self, document: dict[str, Any]) -> None:
+        def _write(self, document: dict[str, Any], status: int | None = None) -> None:
             body = json.dumps(document).encode()
-            self.send_response(model.status)
+            self.send_response(status or model.status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from headwatch.canary.collector import Collector
@@ -43,7 +44,10 @@ def quiet() -> Iterator[None]:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     """Write fingerprints of production, of the same model again, and of one with another template."""
-    for name, found in (("production", run()), ("same", run()), ("other", run(prompt_tokens=21))):
+    fewer = run()
+    for item in fewer.signatures.values():
+        item.values[:, 2] = np.nan
+    for name, found in (("production", run()), ("same", run()), ("other", run(prompt_tokens=21)), ("fewer", fewer)):
         save(learn([found] * 3, PROMPTS, 7, name), tmp_path / name)
     return {path.name: str(path) for path in tmp_path.iterdir()}
 
@@ -91,6 +95,9 @@ def test_compare_says_by_its_exit_code_whether_two_fingerprints_are_of_one_model
     code, out, _ = called(capsys, "compare", "--json", files["production"], files["other"])
     found = json.loads(out)
     assert (code, found["failed"], found["hint"], len(found["exhibits"])) == (1, True, "template", 3)
+    code, out, _ = called(capsys, "compare", files["production"], files["fewer"])
+    assert (code, "no verdict" in out, "layers 2:" in out) == (1, True, True), "a layer of the candidate is not captured"
+    assert called(capsys, "compare", files["fewer"], files["production"])[0] == 0
     code, out, _ = called(capsys, "explain", files["production"], files["other"])
     assert (code, "It looks like: template." in out) == (0, True), "explaining is no verdict"
 
@@ -128,6 +135,20 @@ def test_pin_run_and_explain_through_a_running_sidecar(
     sidecar.model.status = 503
     code, out, err = called(capsys, "run", *sidecar.arguments, *sidecar.token)
     assert (code, out, "which is no drift" in err) == (1, "", True)
+
+
+def test_a_run_that_is_not_whole_is_no_agreement_and_a_pin_that_failed_is_no_pin(
+    sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(capsys, "pin", "--runs", "1", "--note", "release 4", *sidecar.arguments, *sidecar.token)[0] == 0
+    sidecar.model.refuses = "two"
+    code, out, _ = called(capsys, "run", *sidecar.arguments, *sidecar.token)
+    assert (code, "no verdict: 2 of 3 prompts" in out, "Not compared:\n  two: " in out) == (1, True, True)
+    code, out, err = called(capsys, "pin", "--runs", "1", "--note", "release 5", *sidecar.arguments, *sidecar.token)
+    assert (code, out, "400" in err) == (1, "", True), "the fingerprint in force is not the one that was asked for"
+    sidecar.model.status = 503
+    code, out, err = called(capsys, "run", *sidecar.arguments, *sidecar.token)
+    assert (code, out, "503" in err) == (1, "", True), "and an earlier comparison is not what was asked for"
 
 
 def test_without_the_token_nothing_is_ordered(sidecar: Sidecar, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,21 @@ def test_layers_that_are_not_captured_any_more_are_left_out() -> None:
     found = compare(EXACT, run(change=change))
     assert not found.failed
     assert found.layers[2] is None
+    assert (found.whole, found.missing_layers) == (False, (2,)), "but it is said, and nobody is told that nothing changed"
+    assert "layers 2: the fingerprint has them" in explain(found)
     assert compare(EXACT, run(change=change + moved(0.03, slice(4, None)))).earliest_layer == 4
+
+
+def test_layers_that_a_fingerprint_never_had_are_not_missed_and_none_in_common_is_no_comparison() -> None:
+    """Whatever the candidate does in layers that the other side has not captured, nobody could tell."""
+    late, early = np.zeros(SHAPE), np.zeros(SHAPE)
+    late[:, :3], early[:, 3:] = np.nan, np.nan
+    of_early = learn([run(change=early)] * 3, PROMPTS, 7)
+    assert compare(of_early, run()).whole
+    with pytest.raises(CanaryError, match="no layer of the fingerprint was captured in every prompt; it has 0, 1, 2"):
+        compare(of_early, run(change=late + 0.4))
+    with pytest.raises(CanaryError, match="no layer"):
+        compare_fingerprints(of_early, learn([run(change=late + 0.4)] * 3, PROMPTS, 8))
 
 
 def test_prompts_that_were_not_read_are_named_and_not_compared() -> None:
@@ -129,6 +143,10 @@ def test_prompts_that_were_not_read_are_named_and_not_compared() -> None:
     found = compare(EXACT, partial)
     assert (found.failed, [item.prompt for item in found.exhibits]) == (False, ["one"])
     assert set(found.incomplete) == {"two", "three"}
+    assert not found.whole
+    assert explain(found).startswith("NOT ALL of it was compared, so this is no verdict: 1 of 3 prompts")
+    unsent = compare(EXACT, Run(5, {"one": whole.signatures["one"]}))
+    assert (unsent.whole, set(unsent.incomplete)) == (False, {"two", "three"}), "also where nothing says why"
     with pytest.raises(CanaryError, match="nothing was captured"):
         compare(EXACT, Run(5))
 

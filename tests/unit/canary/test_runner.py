@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 
 from headwatch.canary.client import CanaryClient
 from headwatch.canary.collector import Collector
 from headwatch.canary.companions import COMPANIONS
+from headwatch.canary.fingerprint import Fingerprint, learn
 from headwatch.canary.pinning import EXACT_RUNS, NOISY_RUNS
 from headwatch.canary.prompts import BUILT_IN
 from headwatch.canary.runner import CanaryRunner
@@ -28,7 +31,7 @@ from headwatch.health import CANARY_REASONS
 
 from ...programs import wait_for
 from ..sidecars import health
-from .models import PROMPTS, ServedModel, serving
+from .models import PROMPTS, ServedModel, run, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +157,96 @@ def test_an_order_that_fails_leaves_the_fingerprint_in_force(tmp_path: Path) -> 
         wait_for(lambda: runner.show()["done"] >= number, "a run")
         assert runner.health().state == "watching"
         assert json.loads(runner.fingerprint())["note"] == "good"
+
+
+def test_an_order_says_nothing_of_the_run_that_was_under_way_when_it_came(tmp_path: Path) -> None:
+    """That run fails: what was ordered is pinned all the same, and who waits for it can tell by its number."""
+    with watched(tmp_path, interval_seconds=3600.0) as seen:
+        runner = seen.runner
+        runner.order_pin(1, "release 5")
+        wait_for(lambda: runner.show()["done"] >= 1, "the first pin")
+        asked, gate = threading.Event(), threading.Event()
+        answer = runner._client.model
+
+        def late() -> str:
+            if asked.is_set():
+                return answer()
+            asked.set()
+            gate.wait(10)
+            raise CanaryError("timed_out", "no answer in time")
+
+        runner._client.model = late  # type: ignore[method-assign]
+        runner.order_run()
+        asked.wait(10)
+        seen.model.change = 0.1
+        number = runner.order_pin(1, "release 6")["ordered"]
+        gate.set()
+        wait_for(lambda: runner.show()["done"] >= number, "the second pin")
+        assert runner.show()["pinned"] == number
+        assert json.loads(runner.fingerprint())["note"] == "release 6"
+        assert runner.health().error == ""
+
+
+def test_after_an_accepted_change_it_pins_anew_however_many_runs_fail(tmp_path: Path) -> None:
+    """The server is restarting at that instant; and a person's order that fails in between takes nothing back."""
+    with watched(tmp_path) as seen:
+        wait_for(lambda: bool(seen.results), "a comparison")
+        seen.model.change, seen.model.status = 0.1, 503
+        seen.runner.owe_pin()
+        failures = seen.runner.counts().failures["refused"]
+        wait_for(lambda: seen.runner.counts().failures["refused"] >= failures + 3, "runs that fail")
+        number = seen.runner.order_pin(1, "a person's")["ordered"]
+        wait_for(lambda: seen.runner.show()["done"] >= number, "the person's order")
+        assert seen.runner.show()["pinned"] == 0
+        before = len(seen.results)
+        seen.model.status = 200
+        wait_for(lambda: len(seen.results) > before, "comparisons with the new fingerprint")
+        assert not any(result.failed for result in seen.results[before:])
+        facts = seen.runner.health().fingerprint
+        assert facts is not None
+        assert (facts.note, facts.runs) == ("a change that was accepted", EXACT_RUNS)
+
+
+def test_what_is_owed_after_an_accepted_change_is_pinned_after_a_restart_and_once(tmp_path: Path) -> None:
+    with serving(ServedModel(Collector())) as model:
+        lives = [Watched(model, tmp_path) for _ in range(3)]
+        first, second, third = lives
+        first.runner.start()
+        wait_for(lambda: bool(first.results), "a comparison")
+        model.change, model.status = 0.1, 503
+        first.runner.owe_pin()
+        wait_for(lambda: first.runner.health().state == "failing", "the failure")
+        first.runner.stop()
+        model.status = 200
+        second.runner.start()
+        wait_for(lambda: bool(second.results), "a comparison after the restart")
+        second.runner.stop()
+        assert not any(result.failed for result in second.results)
+        model.change = 0.2
+        third.runner.start()
+        wait_for(lambda: bool(third.results), "a comparison after another restart")
+        third.runner.stop()
+        assert third.results[0].failed, "nothing is owed any more"
+
+
+@pytest.mark.parametrize("owed", [False, True])
+def test_in_16_bits_an_ordered_pin_waits_for_no_interval(tmp_path: Path, *, owed: bool) -> None:
+    with watched(tmp_path, dtype="bfloat16", interval_seconds=3600.0) as seen:
+        if owed:
+            seen.runner.order_pin(8, "before")
+            wait_for(lambda: seen.runner.show()["pinned"] == 1, "the first pin")
+            seen.runner.owe_pin()
+        else:
+            seen.runner.order_pin(None, "release 7")
+        wait_for(lambda: facts_of(seen).runs == NOISY_RUNS, "the pin", 60)
+        assert facts_of(seen).note == ("a change that was accepted" if owed else "release 7")
+
+
+def facts_of(seen: Watched) -> Fingerprint:
+    try:
+        return msgspec.json.decode(seen.runner.fingerprint(), type=Fingerprint)
+    except CanaryError:
+        return learn([run()], PROMPTS, 0)
 
 
 def test_over_http_reading_is_open_and_orders_need_the_token(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Scene:
     first: int = 0
     model: str = "m"
     revision: str = "r1"
+    adapter: str = ""
     routes: dict[str, float] = field(default_factory=lambda: {"support": 0.6, "search": 0.4})
     heads: int = HEADS
     streams: int = STREAMS
@@ -69,10 +70,10 @@ def windows_of(scene: Scene) -> list[ObservedWindow]:
             draw = draw + np.sqrt(1 - scene.common) * random.normal(size=state[route].shape)
             state[route] = scene.memory * state[route] + np.sqrt(1 - scene.memory**2) * draw
             moved = scene.spread * state[route] + shifted + scene.slope * (length - 9.0)
-            stratum = Stratum(scene.model, scene.revision, "", route, "512-1k", "decode")
+            stratum = Stratum(scene.model, scene.revision, scene.adapter, route, "512-1k", "decode")
             rows = np.full(len(DRIFT_FEATURES), requests * 8)
             strata[stratum] = StratumWindow(level + 0.01 * moved, rows, np.array([length]), scene.heads)
-            scope = Scope(scene.model, "", route)
+            scope = Scope(scene.model, scene.adapter, route)
             signals[scope] = {
                 name: SignalValue(mean + 0.05 * random.normal(), requests) for name, mean in scene.signals.items()
             }

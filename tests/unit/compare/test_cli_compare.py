@@ -8,8 +8,10 @@ import pytest
 
 from headwatch.cli.main import main
 from headwatch.history.file import History
+from headwatch.incident.calendar import Calendar
+from headwatch.incident.ledger import FILE_NAME, Ledger
 
-from .scenes import Scene, windows_of
+from .scenes import MINUTE_NS, Scene, windows_of
 
 QUICK = ["--permutations", "599"]
 
@@ -65,7 +67,10 @@ def test_json_is_one_document_with_every_head(files, capsys):
         (["{healthy}", "{same}", "--allow", "weather"], "known classes are telemetry"),
         (["{healthy}", "{same}", "--alpha", "0.9"], "give a chance between"),
         (["{healthy}", "{same}", "--permutations", "50"], "give at least 500"),
-        (["{healthy}", "{same}", "--model", "x"], "holds a stratum of model 'x'"),
+        (["{healthy}", "{same}[model=x]"], "holds a stratum of model 'x'"),
+        (["{healthy}[adapter=]", "{same}"], "name the adapter of both sides or of none"),
+        (["{healthy}", "{same}@before:v2"], "a file knows no releases"),
+        (["arm:a@3..9", "arm:b"], "requests have no window numbers"),
         (["{healthy}"], "required: B"),
     ],
 )
@@ -85,6 +90,59 @@ def test_the_live_history_of_a_configuration(tmp_path, capsys):
     config.write_text(f'[drift]\nfolder = "{folder}"\n')
     assert main(["compare", "live@0..19", "live@20..", "--config", str(config), *QUICK]) == 0
     assert "A  live@0..19: 20 windows" in capsys.readouterr().out
+
+
+def live(tmp_path, windows, *releases):
+    """Return a configuration whose sidecar has kept *windows*, and marked *releases* as (title, minute)."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    with History(folder / "history.db") as history:
+        for window in windows:
+            history.append(window)
+    ledger = Ledger(folder / FILE_NAME)
+    for title, minute in releases:
+        Calendar(ledger, lambda: 0).add_deploy(title, time_ns=int(minute * MINUTE_NS))
+    ledger.close()
+    config = tmp_path / "headwatch.toml"
+    config.write_text(f'[drift]\nfolder = "{folder}"\n')
+    return ["--config", str(config), *QUICK]
+
+
+def test_a_canary_release_beside_the_old_one_is_told_from_it(tmp_path, capsys):
+    """Both are served by one sidecar at the same time; what is of both together is left out, and said."""
+    windows = windows_of(Scene(seed=1, canary_failed=False))
+    for window, other in zip(windows, windows_of(Scene(seed=2, revision="r2", shift=2.0)), strict=True):
+        window.strata.update(other.strata)
+    config = live(tmp_path, windows)
+    assert main(["compare", "live[revision=r1]", "live[revision=r2]", *config]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("DIFFERENT  model (unexplained)")
+    assert "A  live[revision=r1]: 30 windows" in shown
+    assert "note: live[revision=r2]: in 30 of 30 windows the sidecar saw other models, revisions or adapters as well" in shown
+    assert "signals of retrieval too in 30" in shown
+    assert "signals of retrieval:" not in shown
+    assert main(["compare", "live[revision=r1]@0..14", "live[revision=r1]@15..", *config, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["first"]["shared_windows"] == 15
+
+
+def test_before_and_after_a_release(tmp_path, capsys):
+    windows = [*windows_of(Scene(seed=1, windows=40)), *windows_of(Scene(seed=2, windows=40, first=40, shift=2.0))]
+    config = live(tmp_path, windows, ("index 7", 2), ("retriever 8", 40))
+    assert main(["compare", "live@before:Retriever 8", "live@after:retriever", *config]) == 1
+    shown = capsys.readouterr().out
+    assert "A  live@before:Retriever 8: 38 windows" in shown, "the release before it bounds the range"
+    assert "B  live@after:retriever: 40 windows" in shown
+    assert main(["compare", "live@before:retriever", "live@after:retriever", *config, "--around", "20m"]) == 1
+    assert "20 windows" in capsys.readouterr().out
+    assert main(["compare", "live@before:gateway", "live", *config]) == 2
+    assert "no release matches 'gateway'; the latest: 'index 7' of 1970-01-01 00:02, 'retriever 8'" in capsys.readouterr().err
+
+
+def test_without_a_calendar_no_release_is_found(tmp_path, capsys):
+    config = live(tmp_path, windows_of(Scene()))
+    (tmp_path / "kept" / FILE_NAME).unlink()
+    assert main(["compare", "live@before:x", "live", *config]) == 2
+    assert "none is marked (headwatch deploy-event)" in capsys.readouterr().err
 
 
 def test_two_halves_of_one_file(files, capsys):

@@ -5,17 +5,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headwatch.drift import course as courses
 from headwatch.drift import onset
-from headwatch.drift.clock import RESERVE
 from headwatch.drift.course import Course, first_span, next_span
 from headwatch.drift.kept import BaselineEntry
 from headwatch.drift.parts import Key
-from headwatch.drift.weights import SHARES, family_weights, part_weights
-from headwatch.errors import ConfigError
 from headwatch.history.file import History
 from headwatch.observed import ObservedWindow
 
@@ -95,34 +90,6 @@ def test_a_course_comes_back_from_json() -> None:
     course.note(7, [Key("signal", "m||a|b:c|")], ())
     assert msgspec.convert(msgspec.to_builtins(course), Course) == course
     assert Key.of(next(iter(course.candidates))) == Key("signal", "m||a|b:c|")
-
-
-@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 20))
-def test_weights_sum_to_one_with_what_is_kept_for_newcomers(strata: int, scopes: int, newcomers: int) -> None:
-    orders = {
-        **{Key("heads", str(n)): 0 for n in range(strata)}, **{Key("signal", str(n)): 0 for n in range(scopes)},
-        **{Key("heads", f"new {n}"): n + 1 for n in range(newcomers)},
-    }  # fmt: skip
-    weights = part_weights(orders, family_weights({}))
-    founders = sum(weight for key, weight in weights.items() if not orders[key])
-    assert founders == pytest.approx(1.0 - RESERVE if strata + scopes else 0.0)
-    assert sum(weights.values()) <= 1.0 + 1e-9
-
-
-def test_heads_and_signals_share_by_the_weights_of_their_families() -> None:
-    orders = dict.fromkeys((Key("heads", "a"), Key("heads", "b"), Key("signal", "a")), 0)
-    weights = part_weights(orders, family_weights({}))
-    assert weights[Key("heads", "a")] == pytest.approx((1 - RESERVE) * SHARES["heads"] / 2)
-    assert weights[Key("signal", "a")] == pytest.approx((1 - RESERVE) * SHARES["signal"])
-    off = part_weights(orders, family_weights({"signals.mean": 0.0, "signals.spread": 0.0}))
-    assert off[Key("signal", "a")] == 0.0
-    assert off[Key("heads", "a")] == pytest.approx((1 - RESERVE) / 2)
-
-
-def test_no_family_at_all_is_refused() -> None:
-    names = [name for families in family_weights({}).values() for name in families]
-    with pytest.raises(ConfigError, match="nothing could page"):
-        family_weights(dict.fromkeys(names, 0.0))
 
 
 @pytest.mark.parametrize("start", [3, 20, 57])

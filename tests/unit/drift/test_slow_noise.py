@@ -38,6 +38,17 @@ def test_lag_one_prewhitening_would_not_do() -> None:
     assert later > 0.25
 
 
+@pytest.mark.parametrize(("family", "phi", "share"), [("independent", 0.0, 0.0), ("AR .9", 0.9, 1.0),
+                                                       ("AR .9 with sampling noise", 0.9, 0.5)])  # fmt: skip
+def test_the_mean_of_windows_that_follow_each_other_slowly_is_worth_fewer_of_them(family, phi, share) -> None:
+    values = source(family, 1, 64, np.random.default_rng(5)).take(0, 4000).values[:, 0]
+    noise = slow_noise.fit(values[:, None], np.ones((len(values), 1)))
+    known = slow_noise.SlowNoise(np.array([phi]), np.array([share]), noise.sampled_least, noise.sampled_most, noise.fewest)
+    for windows in (1, 8, 20):
+        means = values.reshape(-1, windows, 64).mean(axis=1) if 4000 % windows == 0 else None
+        assert known.error(windows)[0] == pytest.approx(means.std() / values.std(), rel=0.05)
+
+
 def test_a_gap_makes_the_filter_less_certain_and_not_wrong() -> None:
     filters = slow_noise.Filter(np.array([0.9]), np.array([1.0]), 1)
     filters.step(np.array([[2.0]]), np.ones((1, 1)))

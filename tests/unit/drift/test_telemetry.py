@@ -8,6 +8,7 @@ import pytest
 from headwatch.drift.telemetry import (
     FIGURES,
     SILENT_NS,
+    START_NS,
     TelemetryBaseline,
     TelemetryMeter,
     is_suspect,
@@ -98,13 +99,35 @@ def test_a_worker_that_falls_silent_is_down_once_and_then_forgotten() -> None:
         assert (made["capture_up"], made["workers"]) == (expected, 1.0)
 
 
-def test_nobody_at_all_is_not_up() -> None:
+def test_a_sidecar_that_is_up_before_its_server_has_no_fault_of_capture() -> None:
+    """A model loads for minutes.  Whoever has reported once is missed; and windows without workers teach nothing."""
     meter = TelemetryMeter()
     assert meter.window() == {}, "nothing was looked at"
-    meter.add(health())
-    made = meter.window()
-    assert made["capture_up"] == 0.0
-    assert "sample_rate" not in made
+    for minute in range(60):
+        meter.add(health(time_ns=minute * 60 * SECOND))
+        made = meter.window()
+        assert "capture_up" not in made
+        assert "sample_rate" not in made
+        assert names(made, TelemetryBaseline()) == []
+        assert is_suspect(made)
+    meter.add(health(worker(time_ns=3600 * SECOND), time_ns=3600 * SECOND))
+    assert meter.window()["capture_up"] == 1.0
+    for minute in (61, 62):
+        meter.add(health(worker(time_ns=3600 * SECOND), time_ns=minute * 60 * SECOND))
+        assert meter.window()["capture_up"] == 0.0
+
+
+def test_workers_that_an_earlier_life_knew_are_down_once_they_had_time_to_start() -> None:
+    meter = TelemetryMeter(START_NS)
+    due = START_NS // (60 * SECOND)
+    seen = []
+    for minute in range(due + 2):
+        meter.add(health(time_ns=(1000 + minute) * 60 * SECOND))
+        seen.append(meter.window().get("capture_up"))
+    assert seen == [None] * due + [0.0, 0.0]
+    patient = TelemetryMeter(0)
+    patient.add(health())
+    assert patient.window()["capture_up"] == 0.0, "an incident is open that says so: it goes on"
 
 
 def test_a_healthy_window_is_no_evidence() -> None:

@@ -169,6 +169,15 @@ def test_shadow_mode_records_and_tells_the_mirrors_alone(book, outbox):
     assert sent(outbox) == [("opened", "grafana", False)]
 
 
+def test_what_a_family_in_shadow_found_neither_wakes_nor_quietens(book, outbox):
+    found = msgspec.structs.replace(NO_DOCUMENTS, shadow_families=("lasting.8",))
+    hidden, paged = (book.open(one, verdict(), NOTHING) for one in (found, NO_DOCUMENTS))
+    assert (hidden.action, hidden.incident.silenced_why, paged.action) == ("silenced", "in shadow: lasting.8", "opened")
+    book.auto_resolve(paged.incident.id)
+    again = msgspec.structs.replace(found, time_ns=found.time_ns + MINUTE)
+    assert (book.open(again, verdict(), NOTHING).action, len(book.list())) == ("merged", 2)
+
+
 def test_a_silence_holds_for_its_class_and_route_and_time(book, outbox, clock):
     book.calendar.silence(600, "ada", "reindexing", drift_class="retrieval", route="hr")
     silenced = book.open(NO_DOCUMENTS, verdict(), NOTHING)
@@ -217,39 +226,6 @@ def test_no_release_plans_what_hurts_a_user(book, cause):
     book.calendar.add_deploy("index v2", planned_seconds=1800, time_ns=START - 5 * MINUTE)
     named = "injection" if cause == "injection" else "retrieval"
     assert book.open(NO_DOCUMENTS, verdict(named, cause), NOTHING).action == "opened"
-
-
-def test_a_person_acknowledges_and_rules_and_the_audit_says_so(book, clock):
-    id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
-    clock.pass_minutes(4)
-    assert book.ack(id_, "ada", "looking").state == "acknowledged"
-    clock.pass_minutes(20)
-    ended = book.resolve(id_, "ada", "true", "index was empty")
-    assert (ended.state, ended.ruling, ended.resolved_by, ended.note) == ("resolved", "true", "ada", "index was empty")
-    told = [(line.who, line.what) for line in book.history(id_)]
-    assert told == [("headwatch", "opened"), ("ada", "acknowledged"), ("ada", "resolved")]
-    with pytest.raises(IncidentError, match="is resolved already"):
-        book.ack(id_, "ada")
-
-
-def test_what_resolved_by_itself_is_ruled_afterwards(book):
-    id_ = book.open(NO_DOCUMENTS, verdict(), NOTHING).incident.id
-    assert book.auto_resolve(id_).incident.resolved_by == "headwatch"
-    assert book.auto_resolve(id_).action == "unchanged"
-    assert book.resolve(id_, "ada", "false_page").resolved_by == "headwatch"
-    assert book.get(id_).ruling == "false_page"
-
-
-def test_precision_counts_pages_by_class_and_only_those_that_were_ruled(book):
-    rulings = {"hr": "true", "legal": "false_page", "it": "known_change", "ops": None}
-    for minute, (route, ruling) in enumerate(rulings.items()):
-        found = event(signal("documents_absent", 0, 0.9, route=route), windows=minute + 3)
-        id_ = book.open(found, verdict(), NOTHING).incident.id
-        if ruling:
-            book.resolve(id_, "ada", ruling)
-    book.open(event(heads("web")), verdict("traffic", "topics"), NOTHING)
-    assert book.precision() == {"retrieval": (1, 3)}
-    assert book.paged() == {"telemetry": 0, "model": 0, "injection": 0, "retrieval": 4, "traffic": 0}
 
 
 def test_a_canary_that_comes_in_later_changes_the_verdict_and_the_routes_hear_of_it(book, outbox):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from msgspec.structs import replace
 
-from headwatch.findings import DeployEvent
-from headwatch.incident.exhibits import MAX_DOCUMENTS, MAX_REQUESTS, exhibits_of
+from headwatch.findings import DeployEvent, Exhibits, PromptExhibit
+from headwatch.incident.exhibits import MAX_DOCUMENTS, MAX_PROMPTS, MAX_REQUESTS, exhibits_of
 from headwatch.observed import ObservedDocument, ObservedRequest, ObservedWindow
 
 from .cases import MINUTE, MODEL, ROUTE, START, canary, event, heads, signal
 
+SHORT, LONG = "<256 docs:2 turns:0", "1k-4k docs:5-8 turns:1 tools"
 
-def request(number: int, minute: float, shares: dict[str, float], *flags: str, route: str = ROUTE, model: str = MODEL):
+
+def request(
+    number: int, minute: float, shares: dict[str, float], *flags: str, route: str = ROUTE, model: str = MODEL, kind: str = SHORT
+):
     documents = tuple(ObservedDocument(name, "wiki", "1", share=share) for name, share in shares.items())
     return ObservedRequest(
-        f"r-{number}", f"r-{number}-0", "", START + int(minute * MINUTE), model, route, "measured", 0.4, documents, flags
+        f"r-{number}", f"r-{number}-0", "", START + int(minute * MINUTE), model, route, "measured", 0.4, documents, flags, kind
     )
 
 
@@ -85,6 +91,40 @@ def test_every_route_gets_a_turn_where_several_are_concerned():
     found = exhibits_of(event(heads(), heads("legal")), seen).requests
     assert len(found) == MAX_REQUESTS
     assert "r-99" in {one.request_id for one in found[:2]}
+
+
+def test_a_request_says_of_which_kind_its_prompt_is():
+    shown = exhibits_of(event(heads()), windows(request(1, 1, {}, kind=LONG), request(2, 2, {}, kind="")))
+    assert [one.kind for one in shown.requests] == ["", LONG]
+
+
+@pytest.mark.parametrize("name", ["unreliable_mass", "forbidden_mass", "other_tenant_mass"])
+def test_prompts_that_draw_labelled_documents_are_counted_by_kind_and_route(name):
+    seen = windows(
+        *(request(n, 1 + n / 10, {}, name, kind=LONG) for n in range(3)), request(4, 2, {}, name, route="legal"),
+        request(5, 2, {}, kind=LONG), request(6, -2, {}, name, kind=LONG), request(7, 3, {}, "unread_share"),
+    )  # fmt: skip
+    found = event(signal(name, 0.0, 0.4), signal(name, 0.0, 0.4, route="legal"), signal("unread_share", 0.1, 0.3))
+    assert exhibits_of(found, seen).prompts == (PromptExhibit(LONG, ROUTE, 3), PromptExhibit(SHORT, "legal", 1))
+
+
+def test_of_other_signals_no_prompts_are_counted():
+    """A request that names no document is told by its route; what its prompt looks like explains nothing."""
+    seen = windows(request(1, 1, {}, "documents_absent", "forbidden_mass"))
+    assert exhibits_of(event(signal("documents_absent", 0, 1)), seen).prompts == ()
+
+
+def test_kinds_of_prompts_are_bounded():
+    seen = windows(*(request(n, 1, {}, "forbidden_mass", kind=f"kind {n:02d}") for n in range(20)))
+    found = exhibits_of(event(signal("forbidden_mass", 0, 0.4)), seen).prompts
+    assert [one.kind for one in found] == [f"kind {n:02d}" for n in range(MAX_PROMPTS)]
+
+
+def test_an_incident_of_an_earlier_version_has_no_kinds_and_is_read():
+    request = {"request_id": "r", "engine_id": "e", "trace_id": "", "time_ns": 1, "route": "", "state": "absent"}
+    kept = {"documents": [], "requests": [{**request, "grounding_ratio": None}], "canary": None, "deploys": []}
+    found = msgspec.json.decode(msgspec.json.encode(kept), type=Exhibits)
+    assert (found.requests[0].kind, found.prompts) == ("", ())
 
 
 def test_documents_are_bounded():

@@ -101,6 +101,19 @@ def test_a_person_takes_it_and_closes_it_and_pages_are_counted(opened, capsys):
     assert "Pages of class retrieval that were true: 1 of 1 ruled." in capsys.readouterr().out
 
 
+def test_who_takes_it_may_say_at_once_what_the_page_was(opened, capsys):
+    taken = answer(capsys, "incident", "ack", opened, "--ruling", "false_page", "--note", "a test index")
+    assert (taken["state"], taken["ruling"], taken["note"]) == ("acknowledged", "false_page", "a test index")
+    assert answer(capsys, "incident", "list")["precision"] == {"retrieval": {"true": 0, "ruled": 1}}
+    assert main(["incident", "list"]) == 0
+    assert "acknowledged, false page" in capsys.readouterr().out
+    assert main(["incident", "ack", opened, "--ruling", "known_change"]) == 0
+    told = capsys.readouterr().out
+    assert "is acknowledged by ada as known change.\n" in told
+    assert told.endswith("at the sidecar's next window, which closes it.\n")
+    assert "invalid choice: 'maybe'" in refused(capsys, "incident", "ack", opened, "--ruling", "maybe")
+
+
 def test_words_confirm_what_was_done(opened, capsys):
     assert main(["incident", "ack", opened]) == 0
     assert capsys.readouterr().out == f"{opened} (retrieval: documents_absent) is acknowledged by ada.\n"

@@ -26,7 +26,7 @@ figures = some.floats(0, 100, allow_nan=False)
 runs = some.sampled_from([None, canary(failed=False), canary(failed=True, hint="weights"), canary(failed=True)])
 signals = some.builds(signal, some.sampled_from(SIGNALS), figures, figures, some.floats(-20, 20))
 faults = some.builds(telemetry, some.sampled_from(FAULTS), figures, figures)
-ASKED = ["length", "load", "language:de", "band:1k-2k", "template:hr"]
+ASKED = ["length", "load", "language:de", "band:1k-2k", "template:hr", "model:7b", "adapter:de", "template_version:4"]
 changes = some.builds(traffic, some.sampled_from(ASKED), figures, figures)
 evidence = some.lists(some.one_of(signals, some.builds(heads, some.sampled_from(["hr", "legal"]))), max_size=8)
 
@@ -108,7 +108,7 @@ class Course:
         elif name == "model":
             self.book.reclassify(id_, verdict("model", "weights"))
         else:
-            self.book.ack(id_, "ada")
+            self.book.ack(id_, "ada", ruling=ruling)
 
     def heard(self) -> dict[tuple[str, str], list[str]]:
         """Send everything; return beginnings and ends by route and incident, in order."""

@@ -67,6 +67,17 @@ def test_entries_of_one_incident_leave_in_order_even_when_the_first_has_to_wait(
     assert not [entry for entry in box.pending() if entry.page], "it must not hear of the end before the beginning"
 
 
+def test_what_waits_for_one_route_hides_nothing_that_is_due_for_another(files):
+    book, box = files
+    for number in range(3):
+        book.open(event(signal("documents_absent", 0, 0.9, route=f"r{number}"), windows=number + 3), verdict(), NOTHING)
+    for entry in box.pending("webhook")[:2]:
+        box.done(entry.id)
+    (page,) = box.pending("webhook", limit=1)
+    assert (page.route, page.page) == ("webhook", True), "though three older ones wait for grafana"
+    assert [entry.route for entry in box.pending("grafana")] == ["grafana"] * 3
+
+
 def test_an_entry_carries_the_incident_as_it_was(files):
     book, box = files
     id_ = book.open(event(ABSENT), verdict(), NOTHING).incident.id

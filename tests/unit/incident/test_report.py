@@ -18,7 +18,7 @@ from headwatch.observed import DRIFT_FEATURES, ObservedWindow, Scope, SignalValu
 from headwatch.records import Stratum
 
 from .cases import MINUTE, MODEL, ROUTE, START, event, heads, signal
-from .test_screen import RUNBOOK, incident
+from .test_screen import KIND, RUNBOOK, incident
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +112,15 @@ def test_what_a_client_sent_is_text(evil):
     assert "<script>" not in text
     assert "<img" not in text
     assert "class 'list'" not in text
+
+
+def test_kinds_of_prompts_stand_with_the_requests_and_by_route():
+    rows = re.findall(r"<tr><td>.*?</tr>", page(), re.DOTALL)
+    (of_request,) = [row for row in rows if "chatcmpl" in row]
+    assert f'<td class="text">{KIND}</td>' in of_request
+    (of_kind,) = [row for row in rows if f"<td>{KIND}</td>" in row]
+    assert of_kind.endswith("<td>3</td></tr>")
+    assert "Kinds of prompts" not in page(msgspec.structs.replace(SEEN, exhibits=Exhibits()))
 
 
 def test_every_name_has_a_query():

@@ -69,7 +69,8 @@ def test_the_first_thing_to_do_names_commands_that_exist():
 def test_every_figure_that_a_row_asks_for_has_a_least_change():
     """A row that asks for a figure without a stated bound would believe any change."""
     from headwatch.drift.signals import SIGNALS
+    from headwatch.drift.traffic_baseline import KINDS
 
     assert {name.removesuffix(".") for name in LEAST if name.removesuffix(".") in SIGNALS} == {
         name.removesuffix(".") for name in LEAST
-    } - {"refused_layers", "template:", "language:", "band:", "route:", "length", "load"}
+    } - {"refused_layers", *(f"{kind}:" for kind in ("template", *KINDS)), "length", "asked_length", "load"}

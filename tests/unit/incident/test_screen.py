@@ -6,8 +6,9 @@ import re
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from headwatch.findings import DeployEvent, DocumentExhibit, Exhibits, Incident, RequestExhibit
+from headwatch.findings import DeployEvent, DocumentExhibit, Exhibits, Incident, PromptExhibit, RequestExhibit
 from headwatch.incident.book import event_id
 from headwatch.incident.figure_text import effect_text
 from headwatch.incident.paint import WIDTH, clean, cut
@@ -18,6 +19,7 @@ from headwatch.incident.triage import triage
 
 from .cases import MINUTE, START, canary, case, heads, signal
 
+KIND = "16k-64k docs:9-16 turns:9-16 tools"
 RUNBOOK = "https://example.org/runbooks/retrieval.md"
 NOW = START + 10 * MINUTE
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -32,9 +34,10 @@ def incident(**changes) -> Incident:
             DocumentExhibit("hr-07/" + "very-long-name-" * 8 + "end", "wiki", "3", "", 4, 0.6, 0.0),
             DocumentExhibit("hr-08", "", "", "", 0, 0.1, None),
         ),
-        requests=(RequestExhibit("chatcmpl-" + "a" * 60, "e-1", "", START + MINUTE, "hr", "absent", None),),
+        requests=(RequestExhibit("chatcmpl-" + "a" * 60, "e-1", "", START + MINUTE, "hr", "absent", None, KIND),),
         canary=judged.canary,
         deploys=(DeployEvent(START - MINUTE, "index 12 " + "with a long title " * 8, "rev", "ada"),),
+        prompts=(PromptExhibit(KIND, "a-route-with-a-name-that-is-rather-long", 3),),
     )
     opened = Incident(
         event_id(judged.event), "open", severity(verdict, judged.event), START + 6 * MINUTE, START + 6 * MINUTE, judged.event,
@@ -69,6 +72,19 @@ def test_it_names_heads_documents_requests_the_canary_and_the_release():
     assert re.search(r"hr-07/very-long-name-.*…", text), "a long name is cut in its middle"
 
 
+def test_a_request_is_shown_with_its_id_its_route_and_the_kind_of_its_prompt():
+    usual = RequestExhibit("chatcmpl-b736f93c95625b42", "e", "", START, "support", "measured", 0.05, "1k-4k docs:3-4 turns:0")
+    other = replace(usual, state="unresolved", grounding_ratio=None, kind="")
+    text = shown(incident(exhibits=Exhibits(requests=(usual, other))))
+    assert "chatcmpl-b736f93c95625b42 support   08:00:00 1k-4k docs:3-4 turns:0        0.050" in text
+    assert "chatcmpl-b736f93c95625b42 support   08:00:00 -                        unresolved" in text
+
+
+def test_prompts_that_draw_labelled_documents_are_shown_by_kind_and_route():
+    assert re.search(rf"KINDS OF PROMPTS that draw it .*\n{KIND} +a-route-with\S+…\S+ +3\n", shown(incident()))
+    assert "KINDS OF PROMPTS" not in shown(incident(exhibits=Exhibits()))
+
+
 def test_it_ends_with_what_to_do_next():
     last = shown(incident()).splitlines()[-7:]
     assert last[0] == "NEXT"
@@ -84,6 +100,14 @@ def test_what_is_done_is_not_offered_again():
     assert "incident resolve" not in shown(ended)
     assert "resolved by ada 60 s ago, a true page" in shown(ended)
     assert "incident resolve" in shown(msgspec.structs.replace(ended, ruling=None)), "a ruling is still wanted"
+
+
+def test_who_took_it_is_shown_with_what_they_ruled():
+    taken = incident(state="acknowledged", acknowledged_ns=NOW - 4 * MINUTE, acknowledged_by="ada")
+    assert "acknowledged by ada 4 min ago · " in shown(taken)
+    ruled = shown(msgspec.structs.replace(taken, ruling="false_page"))
+    assert "acknowledged by ada 4 min ago, a false page · " in ruled
+    assert "incident resolve" in ruled
 
 
 def test_colour_adds_no_word_and_takes_none():

@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from headwatch.drift.signals import SIGNALS
 from headwatch.findings import CLASSES, DeployEvent
 from headwatch.incident.facts import Facts
 from headwatch.incident.severity import louder, pages, severity
@@ -31,6 +32,7 @@ PASSED, FAILED = canary(failed=False), canary(failed=True, hint="weights")
         (signal("document_wholeness", 1.0, 0.35), "truncated_documents"),
         (signal("grounding_ratio_retrieval", 0.6, 0.4), "wrong_documents"),
         (signal("document_mass", 0.3, 0.2), "documents_ignored"),
+        (signal("document_mass_retrieval", 0.6, 0.4), "documents_ignored"),
         (signal("other_tenant_mass", 0.0, 0.1), "other_tenant"),
         (signal("forbidden_mass", 0.0, 0.1), "forbidden_documents"),
         (signal("unreliable_mass", 0.0, 0.1), "unreliable_documents"),
@@ -41,6 +43,34 @@ def test_a_figure_of_retrieval_that_moved_is_retrieval_with_its_cause(found, cau
     assert (told.drift_class, told.cause) == ("retrieval", cause)
     assert told.confidence > 0.5
     assert pages(told)
+
+
+@pytest.mark.parametrize("definition", [one for one in SIGNALS.values() if one.direction], ids=lambda one: one.name)
+def test_every_signal_that_gets_worse_by_itself_can_wake_somebody(definition):
+    name = definition.name + ("wiki" if definition.name.endswith(".") else "")
+    worse = (0.1, 0.9) if definition.direction > 0 else (0.9, 0.1)
+    told = triage(case(signal(name, *(100 * figure for figure in worse)), run=PASSED))
+    assert told.drift_class in {"retrieval", "injection"}
+    assert pages(told)
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [(signal("history_mass", 0.1, 0.6), "history_preferred"), (signal("rank_middle_share", 0.9, 0.2), "lost_in_the_middle")],
+)
+def test_what_other_questions_may_bring_about_too_pages_with_traffic_as_the_runner_up(found, cause):
+    told = triage(case(heads(), found, run=PASSED))
+    assert (told.drift_class, told.cause, told.runner_up) == ("retrieval", cause, "traffic")
+    assert 0.4 < told.confidence < 0.5
+    longer = triage(case(heads(), found, run=PASSED, traffic=(traffic("asked_length", 90, 500),)))
+    assert not pages(longer), "a longer conversation draws more mass by itself"
+
+
+def test_what_moves_from_one_end_of_the_list_to_the_other_is_its_order_and_not_the_middle():
+    moved = (signal("rank_first_share", 1.6, 0.8), signal("rank_last_share", 0.7, 1.5), signal("rank_middle_share", 0.9, 0.6))
+    told = triage(case(heads(), *moved, run=PASSED))
+    assert (told.drift_class, told.cause) == ("retrieval", "rank_order")
+    assert not any("lost_in_the_middle" in one for one in told.why)
 
 
 @pytest.mark.parametrize("hint", ["weights", "precision", "template", "layer", "head", "adapter"])
@@ -72,12 +102,24 @@ def test_a_changed_chat_template_is_named_by_the_canary_and_not_by_the_system_pr
         (telemetry("frames_missing_share", 0, 0.2), "frames_lost"),
         (telemetry("refused_layers", 0, 3), "layers_refused"),
         (telemetry("clock_skew_seconds", 0, 240), "clock_skew"),
-        (telemetry("sample_rate", 1.0, 0.1), "sampling_changed"),
+        (telemetry("step_stride", 8, 32), "sampling_changed"),
     ],
 )
 def test_a_fault_of_telemetry_that_began_with_the_event_explains_it(fault, cause):
     told = triage(case(heads(), signal("grounding_ratio", 0.6, 0.5), run=PASSED, telemetry=(fault,)))
     assert (told.drift_class, told.cause) == ("telemetry", cause)
+
+
+def test_how_many_requests_are_sampled_explains_heads_and_no_figure_that_is_worse():
+    """A rate moves no mean: what is read less while it is changed is read less."""
+    rate = telemetry("sample_rate", 1.0, 0.1)
+    assert triage(case(heads(), run=PASSED, telemetry=(rate,))).cause == "sampling_changed"
+    less, drawn = signal("grounding_ratio", 0.6, 0.5), signal("instruction_focus", 0.5, 0.3)
+    for worse, expected in (less, "retrieval"), (drawn, "injection"):
+        told = triage(case(heads(), worse, run=PASSED, telemetry=(rate,)))
+        assert (told.drift_class, told.runner_up) == (expected, "telemetry")
+        rows_too = triage(case(heads(), worse, run=PASSED, telemetry=(rate, telemetry("step_stride", 8, 32))))
+        assert rows_too.drift_class == "telemetry", "other rows are other means"
 
 
 def test_a_fault_of_telemetry_that_began_later_explains_nothing():
@@ -191,8 +233,40 @@ def test_a_long_mail_above_the_question_moves_every_share_and_is_traffic():
         signal("rank_first_share", 1.614, 1.141, -2.9), signal("rank_last_share", 0.624, 0.929, 2.5),
         signal("grounding_ratio", 0.124, 0.102, -2.0), signal("instruction_focus", 0.696, 0.79, 2.3),
     )  # fmt: skip
-    told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 694),)))
+    told = triage(case(heads(), *seen, run=PASSED, traffic=(traffic("length", 479, 694), traffic("asked_length", 90, 300))))
     assert (told.drift_class, told.cause) == ("traffic", "length")
+
+
+def test_documents_that_are_longer_and_read_less_are_retrieval_though_prompts_are_longer():
+    """Longer documents draw more mass by themselves: a fall is no matter of their length."""
+    longer = (traffic("length", 480, 600),)
+    seen = (signal("grounding_ratio", 0.30, 0.21, -6.0), signal("document_tokens", 400, 560, 4.0))
+    less = signal("document_mass", 0.36, 0.27, -5.0)
+    assert triage(case(heads(), *seen, less, run=PASSED, traffic=longer)).drift_class == "retrieval"
+    assert triage(case(heads(), *seen, run=PASSED, traffic=longer)).drift_class == "traffic", "which lowers grounding by itself"
+
+
+def test_a_long_text_that_is_injected_is_an_injection():
+    seen = (signal("instruction_focus", 0.81, 0.66, -5.0), signal("document_tokens", 400, 560, 4.0))
+    drawn = signal("capture_by_document", 0.4, 1.3, 5.0)
+    longer = (traffic("length", 480, 640),)
+    assert triage(case(heads(), *seen, drawn, run=PASSED, traffic=longer)).drift_class == "injection"
+    assert triage(case(heads(), *seen, run=PASSED, traffic=longer)).drift_class == "traffic", "all longer do that alike"
+
+
+def test_more_documents_and_better_ones_wake_nobody():
+    fewer_stand_out = signal("top_document_share", 0.54, 0.33)
+    assert pages(triage(case(fewer_stand_out, run=PASSED)))
+    assert not pages(triage(case(fewer_stand_out, signal("document_count", 3, 6), run=PASSED)))
+    assert not pages(triage(case(signal("grounding_ratio", 0.2, 0.3), run=PASSED)))
+
+
+def test_rare_strata_that_are_watched_together_are_no_second_route():
+    """Their evidence has no route: one route and the pool are not several routes."""
+    told = triage(case(heads(), heads(""), run=None))
+    assert (told.drift_class, told.runner_up) == ("model", "traffic")
+    assert told.confidence < 0.5
+    assert "several routes" not in " ".join(told.why)
 
 
 def test_the_same_documents_cut_short_are_retrieval_though_prompts_are_shorter():
@@ -250,6 +324,8 @@ def test_one_of_forty_figures_that_moves_by_chance_claims_nothing():
     assert triage(case(heads(), seen, run=PASSED)).drift_class == "retrieval", "with evidence of its own it does"
     lasting = msgspec.structs.replace(unsure, since_ns=START)
     assert triage(case(heads(), lasting, run=PASSED)).drift_class == "retrieval", "and when it lasts"
+    wandering = msgspec.structs.replace(lasting, standard_error=0.5)
+    assert triage(case(heads(), wandering, run=PASSED)).drift_class == "traffic", "but not where it wanders so far by itself"
 
 
 def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
@@ -263,6 +339,9 @@ def test_a_change_that_is_real_and_too_small_to_matter_is_not_retrieval():
     [
         (traffic("band:2k-4k", 0.1, 0.8), "length"),
         (traffic("route:hr", 0.2, 0.9), "route_mix"),
+        (traffic("model:7b", 0.9, 0.2), "model_mix"),
+        (traffic("adapter:de", 0.0, 0.5), "adapter_mix"),
+        (traffic("template_version:4", 0.0, 0.5), "template_versions"),
         (traffic("length", 300, 900), "length"),
         (traffic("load", 1, 9), "load"),
     ],

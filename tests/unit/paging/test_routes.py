@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from headwatch.config import Config, HttpConfig, IncidentConfig, ServiceConfig
@@ -16,8 +18,12 @@ from headwatch_exporters.paging.links import links
 from headwatch_exporters.paging.pager import Pager
 from headwatch_exporters.paging.routes import senders
 
+from ...programs import wait_for
 from ..incidents import event, incident, verdict
 from .receiver import receiving
+
+if TYPE_CHECKING:
+    from headwatch.findings import DriftEvent
 
 ALL = {"webhook_url": "http://127.0.0.1:1/w", "alertmanager_url": "http://127.0.0.1:1/a", "grafana_url": "http://127.0.0.1:1/g"}
 
@@ -109,13 +115,29 @@ def test_the_pager_runs_a_lane_for_each_and_ends_in_time(tmp_path: Path):
 
 
 def test_what_waits_for_a_sender_that_is_gone_holds_up_nothing(tmp_path: Path):
-    """It is put off by a day, and there again where the sender is."""
+    """However much it is; and it goes out where the sender is configured again."""
     path = tmp_path / "incidents.db"
-    book, outbox = Book(path, routes=("alertmanager",)), Outbox(path)
-    book.open(event(), verdict(), Exhibits())
-    pager = Pager(Config(), outbox, book.open_incidents)
-    pager.start()
-    pager.stop()
-    assert (outbox.pending(), outbox.waiting()) == ([], 1)
-    book.close()
-    outbox.close()
+    waiting = 210  # more than one look at the outbox takes, twice
+    gone, outbox = Book(path, routes=("alertmanager",)), Outbox(path)
+    for number in range(waiting):
+        gone.open(_of_model(f"model-{number}"), verdict(), Exhibits())
+    book = Book(path, routes=("webhook",))
+    book.open(_of_model("small"), verdict(), Exhibits())
+    with receiving() as receiver:
+        pager = Pager(Config(incident=IncidentConfig(route="webhook", webhook_url=receiver.url)), outbox, book.open_incidents)
+        pager.start()
+        wait_for(lambda: pager.health()["webhook"].sent, "the page")
+        pager.stop()
+        assert outbox.waiting() == waiting, "what waits for the sender that is gone is kept"
+        back = IncidentConfig(route="alertmanager", alertmanager_url=receiver.url)
+        pager = Pager(Config(incident=back), outbox, book.open_incidents)
+        pager.start()
+        wait_for(lambda: outbox.waiting() == 0, "what waited for it")
+        pager.stop()
+    for file in (gone, book, outbox):
+        file.close()
+
+
+def _of_model(name: str) -> DriftEvent:
+    """Return an event that is taken for no cause of another model."""
+    return event(model=name, evidence=tuple(msgspec.structs.replace(item, model=name) for item in event().evidence))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from headwatch.model import HISTORY_AGES, SPAN_KINDS, Document, RequestContext, Span, WorkerIdentity
@@ -47,6 +48,9 @@ def record(
     kinds: dict[str, float] | None = None,
     prompt_tokens: int | None = None,
     digest: str = "",
+    model: str = WORKER.model,
+    adapter: str = "",
+    template: str = "",
 ) -> RequestRecord:
     """Return a request with *documents* of so many *tokens*, 0 for one that was not found, that drew *shares*."""
     spans, at = [Span("system", 0, SYSTEM)], SYSTEM
@@ -57,11 +61,12 @@ def record(
     spans.append(Span("user", at, at + QUESTION))
     context = RequestContext(
         f"chatcmpl-{name}", prompt_tokens or at + QUESTION, spans, list(documents), name, route, errors=list(errors),
-        weight=weight, language=language, prompt_digest=digest,
+        weight=weight, language=language, prompt_digest=digest, adapter=adapter, template=template,
     )  # fmt: skip
     read = None if shares is None else reading(shares, focus=focus, kinds=kinds)
     return RequestRecord(
-        context=context, worker=WORKER, started_ns=ENDED_NS - SECOND, ended_ns=ENDED_NS, rows_prefill=1, rows_decode=4,
+        context=context, worker=msgspec.structs.replace(WORKER, model=model), started_ns=ENDED_NS - SECOND,
+        ended_ns=ENDED_NS, rows_prefill=1, rows_decode=4,
         state=state or ("measured" if documents else "absent"),  # type: ignore[arg-type]
         grounding_ratio=ratio if documents else None, grounding_ratio_retrieval_heads=calibrated,
         document_mass=0.3 if documents else None, document_share=tuple(shares or [None] * len(documents)), undefined=0,

@@ -80,6 +80,27 @@ def test_a_long_page_of_an_error_does_not_become_the_length_of_a_document() -> N
         assert values(record(document, (tokens,)), book)["document_wholeness"] == tokens / 100
 
 
+def test_documents_that_are_cut_from_now_on_stay_cut_until_long_after_somebody_heard_of_it() -> None:
+    book = wholeness.LengthBook()
+    document = Document("a", source="wiki", version="1")
+    for _ in range(5):
+        book.learn(document, 100)
+    for _ in range(8 * 5 - 1):
+        book.learn(document, 30)
+        assert book.whole(document, 30) == 0.3
+    book.learn(document, 30)
+    assert book.whole(document, 30) == 1.0, "a document that was shortened under its old version becomes usual in the end"
+
+
+def test_the_usual_length_does_not_make_room_for_a_rarer_one() -> None:
+    book = wholeness.LengthBook()
+    document = Document("a")
+    for tokens in (100, 100, 100, *[30] * 9, *[31] * 9, *[32] * 9, 33, 34):
+        book.learn(document, tokens)
+    assert book.whole(document, 50) == 0.5
+    assert len(next(iter(book.seen.values()))) == wholeness.MAX_LENGTHS
+
+
 def test_lengths_are_kept_of_so_many_documents_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wholeness, "MAX_DOCUMENTS", 2)
     book = wholeness.LengthBook()
@@ -109,6 +130,15 @@ def test_calibrated_heads_are_preferred_where_there_are_any() -> None:
     assert found["top_document_share"] == pytest.approx(0.8)
     assert found["instruction_focus"] == pytest.approx(0.2)
     assert (found["grounding_ratio"], found["grounding_ratio_retrieval"]) == (0.5, 0.8)
+
+
+def test_the_mass_on_documents_of_the_calibrated_heads_is_there_where_they_define_it() -> None:
+    made = record(THREE, (10, 10, 10), (0.4, 0.3, 0.3), kinds={"document": 0.3})
+    assert "document_mass_retrieval" not in values(made)
+    calibrated = replace(made, reading_retrieval_heads=reading((0.8, 0.1, 0.1), kinds={"document": 0.7}))
+    assert values(calibrated)["document_mass_retrieval"] == pytest.approx(0.7)
+    undefined = replace(made, reading_retrieval_heads=reading((0.8, 0.1, 0.1)))
+    assert "document_mass_retrieval" not in values(undefined)
 
 
 def test_history_is_held_against_documents_where_there_are_both() -> None:
@@ -165,7 +195,7 @@ def test_age_is_weighted_by_what_is_read() -> None:
         Document("c", retrieved_at="yesterday"),
     ]  # fmt: skip
     made = values(record(documents, (10, 10, 10), (0.6, 0.2, 0.2)))
-    assert made["stale_age_days"] == pytest.approx((0.6 * 1 + 0.2 * 10) / 0.8)
+    assert made["stale_age_days"] == pytest.approx(0.2 * 9 / 0.8), "nine days behind the newest of the source"
 
 
 def test_labels_say_what_should_rather_not_be_read() -> None:

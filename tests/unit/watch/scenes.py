@@ -84,9 +84,11 @@ def with_canary(seen: ObservedWindow, *, failed: bool = False, hint: str = "weig
     return replace(seen, canaries=(run,))
 
 
-def opened(folder: Path, config: Config = CONFIG, ask: Callable[[], bool] = lambda: False) -> Watch:
+def opened(
+    folder: Path, config: Config = CONFIG, ask: Callable[[], bool] = lambda: False, pin: Callable[[], None] = lambda: None
+) -> Watch:
     """Return a watch on *folder* whose clock stands still: what it does follows from its windows."""
-    return Watch(config, folder, lambda: (START + 10_000) * WINDOW_NS, ask)
+    return Watch(config, folder, lambda: (START + 10_000) * WINDOW_NS, ask, pin)
 
 
 def taught(folder: Path, config: Config = CONFIG, *, canaries: bool = True) -> tuple[Watch, int]:

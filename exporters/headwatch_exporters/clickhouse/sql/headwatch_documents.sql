@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS headwatch_documents
     found Bool,
     share Nullable(Float32),
     share_retrieval_heads Nullable(Float32),
+    share_prompt_end Nullable(Float32),
     tokens UInt32
 )
 ENGINE = MergeTree

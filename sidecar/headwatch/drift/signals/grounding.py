@@ -36,6 +36,11 @@ DEFINITIONS = (
         banded=True,
     ),
     SignalDefinition(
+        "document_mass_retrieval", 0.01, -1, "1", "The same over the calibrated retrieval heads.",
+        "As above. Needs a head map of the model.",
+        "retrieval heads: arXiv 2404.15574", banded=True,
+    ),
+    SignalDefinition(
         "history_mass", 0.02, 1, "1",
         "Mass on earlier turns over mass on earlier turns and documents, of requests that have both.",
         "Whether history and documents contradict each other: a longer conversation draws more mass as well.",
@@ -53,6 +58,9 @@ def values(request: ReadRequest) -> dict[str, float]:
         "document_mass": record.document_mass,
     }
     made = {name: value for name, value in found.items() if value is not None}
+    calibrated = record.reading_retrieval_heads
+    if calibrated is not None and not np.isnan(calibrated.generated[_DOCUMENT]):
+        made["document_mass_retrieval"] = float(calibrated.generated[_DOCUMENT])
     if request.reading is not None:
         history, documents = (float(request.reading.generated[kind]) for kind in (_HISTORY, _DOCUMENT))
         if not np.isnan(history + documents) and history + documents > 0.0:

@@ -15,7 +15,7 @@ from headwatch.model import FIELD_REJECTED
 from headwatch.observed import Scope
 
 if TYPE_CHECKING:
-    from headwatch.model import Document
+    from headwatch.model import Document, RequestContext
     from headwatch.records import Reading, RequestRecord
 
 
@@ -53,8 +53,7 @@ class ReadRequest:
     @cached_property
     def banded(self) -> Scope:
         """Return the same for signals that move with the length of what is not a document."""
-        documents = sum(span.end - span.start for span in self.context.spans if span.kind == "document")
-        return replace(self.scope, band=_band(self.context.prompt_tokens - documents))
+        return replace(self.scope, band=_band(asked_tokens(self.context)))
 
     @property
     def weight(self) -> float:
@@ -108,6 +107,11 @@ class ReadRequest:
         if known <= 0.0:
             return None
         return sum(document.share for document in self.read if chosen.get(document.rank, False)) / known
+
+
+def asked_tokens(context: RequestContext) -> int:
+    """Return the tokens of a prompt that are no document's: what is asked, and not what retrieval adds to it."""
+    return context.prompt_tokens - sum(span.end - span.start for span in context.spans if span.kind == "document")
 
 
 def _band(tokens: int) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headwatch.drift.signals import focus, grounding, labels, presence, shares, sources, staleness, wholeness
+from headwatch.drift.signals.freshness import FreshnessBook
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.sources import SourceBook
-from headwatch.drift.signals.versions import VersionBook
+from headwatch.drift.signals.versions import VersionBook, seconds_of
 from headwatch.drift.signals.wholeness import LengthBook
 from headwatch.observed import Scope, SignalValue
 
@@ -42,11 +43,12 @@ SIGNALS: dict[str, SignalDefinition] = {
 
 
 class DocumentBook(msgspec.Struct):
-    """What earlier requests told of documents: versions, lengths and sources.  Bounded; plain JSON by msgspec."""
+    """What earlier requests told of documents: versions, lengths, ages and sources.  Bounded; plain JSON by msgspec."""
 
     versions: VersionBook = msgspec.field(default_factory=VersionBook)
     sources: SourceBook = msgspec.field(default_factory=SourceBook)
     lengths: LengthBook = msgspec.field(default_factory=LengthBook)
+    freshness: FreshnessBook = msgspec.field(default_factory=FreshnessBook)
 
     def learn(self, request: ReadRequest) -> None:
         """Note the documents of *request*."""
@@ -55,6 +57,9 @@ class DocumentBook(msgspec.Struct):
             document = item.document
             self.versions.learn(document.source, document.id, document.version, document.retrieved_at)
             self.lengths.learn(document, item.tokens)
+            retrieved = seconds_of(document.retrieved_at) if document.retrieved_at else None
+            if retrieved is not None:
+                self.freshness.learn(document.source, retrieved, request.record.ended_ns / 1e9)
 
 
 def definition_of(name: str) -> SignalDefinition:
@@ -70,7 +75,7 @@ def values_of(request: ReadRequest, book: DocumentBook) -> dict[str, float]:
         **grounding.values(request),
         **shares.values(request),
         **sources.values(request, book.sources),
-        **staleness.values(request, book.versions),
+        **staleness.values(request, book.versions, book.freshness),
         **labels.values(request),
         **focus.values(request),
     }
@@ -87,19 +92,19 @@ def signals_of(records: Sequence[RequestRecord], book: DocumentBook | None = Non
     requests = [ReadRequest(record) for record in records]
     for request in requests:
         book.learn(request)
-    sums: dict[Scope, dict[str, _Sum]] = defaultdict(dict)
+    sums: dict[Scope, dict[str, RunningMean]] = defaultdict(dict)
     for request in requests:
         for name, value in values_of(request, book).items():
             scope = request.banded if definition_of(name).banded else request.scope
             if scope not in sums and len(sums) >= MAX_SCOPES:
                 scope = Scope(scope.model, "", "other")
-            sums[scope].setdefault(name, _Sum()).add(value, request.weight)
+            sums[scope].setdefault(name, RunningMean()).add(value, request.weight)
     return {scope: {name: held.value(name) for name, held in by_name.items()} for scope, by_name in sums.items()}
 
 
 @dataclass(slots=True)
-class _Sum:
-    """Running sums of one signal of one scope."""
+class RunningMean:
+    """One signal over requests that are added one by one; the largest of them where its definition says so."""
 
     total: float = 0.0
     weight: float = 0.0
@@ -107,11 +112,13 @@ class _Sum:
     largest: float = -math.inf
 
     def add(self, value: float, weight: float) -> None:
+        """Add the *value* of a request that stands for *weight* of them."""
         self.total += weight * value
         self.weight += weight
         self.squares += weight**2
         self.largest = max(self.largest, value)
 
     def value(self, name: str) -> SignalValue:
+        """Return what the signal *name* came to."""
         mean = self.largest if definition_of(name).of_window else self.total / self.weight
         return SignalValue(mean, self.weight**2 / self.squares)

@@ -2,7 +2,8 @@
 
 Other documents may be shorter by nature, and questions about short documents are traffic.  The same text that has become
 shorter was cut: by a chunker, a limit of tokens, a broken source.  So a document is compared with itself alone.  Its usual
-length is the one that it had most often: neither a long error page in its place nor a few cut copies become the measure.
+length is the first that it had :data:`ESTABLISHED` times, until another one was seen :data:`TAKES_OVER` times as often:
+neither a long error page in its place nor cut copies become the measure before somebody has heard of them.
 
 Cost: up to ``MAX_LENGTHS`` counts for each of at most ``MAX_DOCUMENTS`` documents, the least recently seen make room.
 """
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENTS = 65_536
 MAX_LENGTHS = 4
-"""Lengths kept of a document; a further one takes the place of the rarest."""
+"""Lengths kept of a document; a further one takes the place of the rarest that is not the usual one."""
+ESTABLISHED = 3
+TAKES_OVER = 8
 
 DEFINITIONS = (
     SignalDefinition(
@@ -47,7 +50,8 @@ class LengthBook(msgspec.Struct):
         while len(self.seen) > MAX_DOCUMENTS:
             del self.seen[next(iter(self.seen))]
         if tokens not in lengths and len(lengths) >= MAX_LENGTHS:
-            del lengths[min(lengths, key=lambda length: (lengths[length], length))]
+            usual = _usual(lengths)
+            del lengths[min((length for length in lengths if length != usual), key=lambda length: (lengths[length], length))]
         lengths[tokens] = lengths.get(tokens, 0) + 1
 
     def whole(self, document: Document, tokens: int) -> float:
@@ -55,14 +59,24 @@ class LengthBook(msgspec.Struct):
         lengths = self.seen.get(_name(document))
         if not lengths:
             return 1.0
-        usual = max(lengths, key=lambda length: (lengths[length], length))
-        return min(tokens / usual, 1.0)
+        return min(tokens / _usual(lengths), 1.0)
 
 
 def values(request: ReadRequest, book: LengthBook) -> dict[str, float]:
     """Return the signals that *request* defines."""
     parts = [book.whole(item.document, item.tokens) for item in request.documents]
     return {"document_wholeness": sum(parts) / len(parts)} if parts else {}
+
+
+def _usual(lengths: dict[int, int]) -> int:
+    """Return the usual one of *lengths*, in the order in which they were first seen; where none is yet, the commonest."""
+    usual = next((length for length, times in lengths.items() if times >= ESTABLISHED), None)
+    if usual is None:
+        return max(lengths, key=lambda length: (lengths[length], length))
+    for length, times in lengths.items():
+        if times >= TAKES_OVER * lengths[usual]:
+            usual = length
+    return usual
 
 
 def _name(document: Document) -> str:
