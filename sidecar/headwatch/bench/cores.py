@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 def engine_cores(*, spread: bool = False) -> Iterator[int]:
     """Keep this process, and all that it starts, on as many cores as the engine has threads; yield their number.
 
-    *spread*: on all cores.  Where the system has no affinity (macOS) nothing is kept anywhere.
+    *spread*: on all cores that this process may use.  Where the system has no affinity (macOS) nothing is kept anywhere.
     """
-    if spread or not hasattr(os, "sched_setaffinity"):
+    if not hasattr(os, "sched_setaffinity"):
         yield os.cpu_count() or 1
         return
     before = os.sched_getaffinity(0)
+    if spread:
+        yield len(before)
+        return
     kept = set(sorted(before)[: server_threads()])
     os.sched_setaffinity(0, kept)
     try:
