@@ -75,7 +75,7 @@ def test_a_metric_that_nobody_writes_is_found(dashboard, store):
     """A query that is valid and can never return anything is reported."""
     query = titled(dashboard, "Overhead of capture")["targets"][0]
     query["rawSql"] = query["rawSql"].replace("capture.overhead", "capture.overheat")
-    assert problems(dashboard, store) == ["panel 29 'Overhead of capture': returned no rows"]
+    assert problems(dashboard, store) == ["panel 30 'Overhead of capture': returned no rows"]
 
 
 def test_settings_for_a_column_that_the_query_does_not_return_are_found(dashboard, store):
