@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from headwatch.aggregate.head_map import load_head_map
 from headwatch.aggregate.windows import Aggregator
 from headwatch.bench.triage import recording, tape
-from headwatch.bench.triage.run import FRAMES
 from headwatch.bench.triage.stage import IDLE_SECONDS, WINDOW_REQUESTS
 from headwatch.config import WindowConfig
 from headwatch.demo.run import packaged_head_map
@@ -54,8 +53,8 @@ def observe_again(source: Path, target: Path) -> int:
         CommandError: The frames were not kept, or there are no recordings.
         HeadwatchError: A recording cannot be read or written.
     """
-    if not (source / FRAMES).is_file():
-        raise CommandError(f"{source} has no {FRAMES}: frames are kept by `headwatch bench triage --record DIR --keep-frames`")
+    if not (source / tape.TAPE).is_file():
+        raise CommandError(f"{source} has no {tape.TAPE}: frames are kept by `headwatch bench triage --record DIR --keep-frames`")
     paths = sorted(source.glob(f"*{recording.SUFFIX}"))
     places = [_Place(path.name, found) for path in paths if (found := recording.read(path)).windows]
     if not places:
@@ -67,7 +66,7 @@ def observe_again(source: Path, target: Path) -> int:
     target.mkdir(parents=True, exist_ok=True)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     kept: dict[str, list[ObservedWindow]] = {place.name: [] for place in places}
-    for window in observed(source / FRAMES, canaries):
+    for window in observed(source / tape.TAPE, canaries):
         place = _place_of(window, places)
         if place is not None:
             kept[place.name].append(window)

@@ -11,6 +11,7 @@ from headwatch.bench.triage import recording
 from headwatch.bench.triage.judge import INTERVAL_WINDOWS, judged
 from headwatch.bench.triage.report import expected_of, report_of
 from headwatch.bench.triage.scenarios import chosen
+from headwatch.bench.triage.tape import TAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 COMMAND = "headwatch bench triage --record DIR"
-FRAMES = "frames.tape"
-"""Where frames are kept beside recordings."""
 
 
 def replay(
@@ -62,7 +61,7 @@ def record_to(
     from headwatch.bench.triage.record import Plan, record  # noqa: PLC0415 - loads what only a recording needs
 
     command = " ".join([COMMAND, *(f"--only {name}" for name in only)])
-    frames = folder / FRAMES if keep_frames else None
+    frames = folder / TAPE if keep_frames else None
     record(model, folder, Plan(chosen(only), reuse=bool(only), tape=frames, command=command), progress)
     return replay(folder, only, progress=progress)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TAPE = "frames.tape"
+"""Where frames are kept beside recordings."""
 _HEADER = struct.Struct("<QI")
 
 
