@@ -9,8 +9,8 @@ import pytest
 
 from headwatch.bench.triage import recording, tape
 from headwatch.bench.triage.observe import observe_again, observed
-from headwatch.bench.triage.run import FRAMES
 from headwatch.bench.triage.stage import WINDOW_REQUESTS
+from headwatch.bench.triage.tape import TAPE
 from headwatch.errors import CommandError
 from headwatch.findings import CanaryExhibit
 from headwatch.wire import codec
@@ -36,21 +36,21 @@ def frames() -> list[tuple[int, bytes]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with tape.Tape(tmp_path / FRAMES) as written:
+    with tape.Tape(tmp_path / TAPE) as written:
         for time_ns, frame in frames():
             written.keep(time_ns, frame)
     return tmp_path
 
 
 def test_windows_close_as_they_did_and_canaries_fall_where_they_ended(folder: Path):
-    found = list(observed(folder / FRAMES, [CANARY]))
+    found = list(observed(folder / TAPE, [CANARY]))
     assert [window.number for window in found] == [0, 1]
     assert [window.traffic["requests"] for window in found] == [WINDOW_REQUESTS] * 2
     assert [len(window.canaries) for window in found] == [1, 0]
 
 
 def test_each_window_goes_back_into_the_recording_in_whose_time_it_ended(folder: Path):
-    first, second = observed(folder / FRAMES, [])
+    first, second = observed(folder / TAPE, [])
     for name, window in (("restart-1", first), ("restart-2", second)):
         recording.write(folder / f"{name}.history", [window], {"scenario": "restart", "run": int(name[-1]), "split": "report"})
     assert observe_again(folder, folder) == 2
@@ -61,7 +61,7 @@ def test_each_window_goes_back_into_the_recording_in_whose_time_it_ended(folder:
 
 
 def test_a_recording_whose_frames_are_on_no_tape_stays_as_it_is(folder: Path):
-    first, _ = observed(folder / FRAMES, [])
+    first, _ = observed(folder / TAPE, [])
     earlier = replace(first, start_ns=first.start_ns - 1000 * SECOND, end_ns=first.end_ns - 1000 * SECOND)
     recording.write(folder / "baseline.history", [earlier], {"scenario": "baseline", "run": 0, "split": "baseline"})
     recording.write(folder / "restart-1.history", [first], {"scenario": "restart", "run": 1, "split": "report"})
