@@ -54,8 +54,8 @@ def observe_again(source: Path, target: Path) -> int:
         HeadwatchError: A recording cannot be read or written.
     """
     if not (source / tape.TAPE).is_file():
-        kept = "`headwatch bench triage --record DIR --keep-frames`"
-        raise CommandError(f"{source} has no {tape.TAPE}: frames are kept by {kept}")
+        how = "`headwatch bench triage --record DIR --keep-frames`"
+        raise CommandError(f"{source} has no {tape.TAPE}: frames are kept by {how}")
     paths = sorted(source.glob(f"*{recording.SUFFIX}"))
     places = [_Place(path.name, found) for path in paths if (found := recording.read(path)).windows]
     if not places:
