@@ -60,6 +60,16 @@ def test_each_window_goes_back_into_the_recording_in_whose_time_it_ended(folder:
         assert [item.requests for item in again.windows] == [window.requests]
 
 
+def test_a_recording_of_a_clock_that_ran_ahead_does_not_take_the_windows_of_those_that_followed(folder: Path):
+    first, second = observed(folder / TAPE, [])
+    skewed = replace(first, end_ns=second.end_ns + SECOND // 2)
+    recording.write(folder / "clock_skew-1.history", [first, skewed], {"scenario": "clock_skew", "run": 1, "split": "report"})
+    recording.write(folder / "restart-1.history", [second], {"scenario": "restart", "run": 1, "split": "report"})
+    assert observe_again(folder, folder) == 2
+    assert [item.end_ns for item in recording.read(folder / "restart-1.history").windows] == [second.end_ns]
+    assert [item.end_ns for item in recording.read(folder / "clock_skew-1.history").windows] == [first.end_ns]
+
+
 def test_a_recording_whose_frames_are_on_no_tape_stays_as_it_is(folder: Path):
     first, _ = observed(folder / TAPE, [])
     earlier = replace(first, start_ns=first.start_ns - 1000 * SECOND, end_ns=first.end_ns - 1000 * SECOND)

@@ -30,9 +30,7 @@ def test_every_run_of_every_scenario_ships():
 def test_a_recording_is_as_long_as_the_table_says_and_names_its_origin(scenario):
     for run in range(1, RUNS + 1):
         found = recording.read(FOLDER / recording.name_of(scenario.name, run))
-        shorter = {"model": 5, "telemetry": 4}  # before canaries ran in every window
-        least = scenario.windows if "canaries" in found.meta else shorter.get(scenario.expected, scenario.windows)
-        assert len(found.windows) >= least
+        assert len(found.windows) >= scenario.windows
         assert found.meta["scenario"] == scenario.name
         assert found.meta["expected"] == scenario.expected
         assert found.meta["run"] == run

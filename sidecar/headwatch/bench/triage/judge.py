@@ -154,7 +154,7 @@ def _watched(config: Config, folder: Path, baseline: Sequence[ObservedWindow], r
     windows = recording.joined(baseline, run.windows)[len(baseline) :]
     shift = last.end_ns + _RESTED_NS - windows[0].start_ns
     now, found = last.end_ns, _Followed()
-    canaries = Canaries(EVERY if run.canaries == "every window" else 0, since=run.number % EVERY)
+    canaries = Canaries(since=run.number % EVERY)
     watch = Watch(config, folder, lambda: now, ask_canary=canaries.ask)
     try:
         for number, window in enumerate(recording.shifted(item, shift) for item in windows):

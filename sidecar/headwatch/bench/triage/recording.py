@@ -48,8 +48,6 @@ class Run:
     """Healthy windows before the change."""
     windows: tuple[ObservedWindow, ...]
     """Numbered from 0 on, without a gap in time."""
-    canaries: str = ""
-    """How often canaries ran: ``every window``, or empty for the interval of a sidecar."""
 
 
 def packaged() -> Path:
@@ -119,8 +117,7 @@ def run_of(folder: Path, name: str) -> Run:
     number = int(recording.meta["run"])
     lead = read(folder / lead_of(number)).windows
     return Run(
-        str(recording.meta["scenario"]), number, str(recording.meta["split"]), len(lead), joined(lead, recording.windows),
-        str(recording.meta.get("canaries", "")),
+        str(recording.meta["scenario"]), number, str(recording.meta["split"]), len(lead), joined(lead, recording.windows)
     )
 
 
