@@ -36,7 +36,7 @@ def _parts(found: Comparison) -> Iterator[Sequence[str]]:
     yield _features(found)
     yield _heads(found)
     yield _figures("signals of retrieval", found.signals, found.alpha, groups=True)
-    yield _figures("traffic (shares of requests)", found.traffic, found.alpha, groups=False)
+    yield _figures("traffic (shares of requests; lengths as log2 of tokens)", found.traffic, found.alpha, groups=False)
     yield _power(found)
     if found.warnings:
         yield ["", *(f"note: {warning}" for warning in found.warnings)]
