@@ -4,7 +4,7 @@ What detection remembers from window to window (versions, usual lengths, sources
 whole store, whatever the arm, so that both sides are held against the same: a source that one arm never gets is missed in it,
 and a document is behind where any request has been given a newer one before.
 
-Cost: about 0.5 ms a request, in answers of ``PAGE_REQUESTS`` at most; one look through the documents of the store for each.
+Cost: about 0.6 ms a request, in answers of ``PAGE_REQUESTS`` at most; one look through the documents of the store for each.
 """
 
 from __future__ import annotations
