@@ -174,7 +174,7 @@ class _Gathering:
         return Side(
             self.name, "windows", tuple(sorted(self.models)), tuple(sorted(self.revisions)), DRIFT_FEATURES[:features], heads,
             length, np.array(self.runs, np.int64), self.members, min(self.times), max(self.times), cells, signals, traffic,
-            {name: float(np.mean(figures)) for name, figures in self.telemetry.items()},
+            {name: _usual(name, figures) for name, figures in self.telemetry.items()},
             tuple(_tally(prompt, runs) for prompt, runs in sorted(self.canaries.items())), self.selection.adapter,
             LeftOut(self.shared, self.without_signals),
         )  # fmt: skip
@@ -203,3 +203,8 @@ def _taken(source: Iterator[ObservedWindow], count: int) -> Iterator[ObservedWin
         if window is None:
             return
         yield window
+
+
+def _usual(name: str, figures: list[float]) -> float:
+    """Return what stands for *figures* of windows: their mean; of a clock's skew the median, as one window is an accident."""
+    return float(np.median(figures) if name == "clock_skew_seconds" else np.mean(figures))

@@ -148,3 +148,11 @@ def test_a_selection_is_looked_for_where_it_was_served(tmp_path):
 def test_canary_runs_are_counted_by_prompt():
     (tally,) = side(Scene(windows=5, canary_failed=True)).canaries
     assert (tally.prompt, tally.runs, tally.failed, tally.hint, tally.earliest_layer) == ("short", 5, 5, "weights", 1)
+
+
+def test_one_window_of_a_skewed_clock_is_an_accident_and_a_range_of_them_is_not() -> None:
+    windows = windows_of(Scene())
+    for skewed, stands in ((1, 0.0), (len(windows) - 1, 300.0)):
+        for number, window in enumerate(windows):
+            window.telemetry["clock_skew_seconds"] = 300.0 if number < skewed else 0.0
+        assert side_of("x", windows, [len(windows)], 1).telemetry["clock_skew_seconds"] == stands
