@@ -29,7 +29,7 @@ from headwatch.demo.readback import read_result, read_states, wait_for_requests,
 from headwatch.demo.report import HEALTHY, WRONG, HeadTable, ReportData, read_requests, render_report
 from headwatch.demo.servers import SERVED_MODEL, WINDOW_SECONDS, headwatch, running_pair
 from headwatch.demo.signals import Interrupted
-from headwatch.demo.summary import print_incidents, print_invitation, print_result
+from headwatch.demo.summary import print_environment, print_incidents, print_invitation, print_result
 from headwatch.demo.traffic import CONCURRENCY, send_requests
 from headwatch.errors import CommandError
 
@@ -90,6 +90,7 @@ def run_demo(options: DemoOptions, progress: Console, output: Console) -> None:
             output.print(headwatch(work_dir, "incident", "show", shown), markup=False, highlight=False, soft_wrap=True)
             headwatch(work_dir, "incident", "report", shown, "--out", str(work_dir / "incident.html"))
             output.print(f"the same with pictures: {work_dir / 'incident.html'}", soft_wrap=True)
+            print_environment(output, work_dir)
         output.print(f"report: {report}", soft_wrap=True)
         if options.json_file is not None:
             _write(options.json_file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")

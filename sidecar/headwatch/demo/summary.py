@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,8 +13,6 @@ from headwatch.client import request_field
 from headwatch.demo.servers import INTERVAL_WINDOWS, SERVED_MODEL, WINDOW_REQUESTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from headwatch.demo.readback import DemoResult
@@ -60,6 +60,12 @@ def print_incidents(result: DemoResult, output: Console) -> None:
     output.print(table if result.incidents else "headwatch paged nobody.")
     output.print(f"Windows of {WINDOW_REQUESTS} requests, counted from the start of the phase; promised: one false page in "
                  f"{INTERVAL_WINDOWS:,.0f} windows.", soft_wrap=True)  # fmt: skip
+
+
+def print_environment(output: Console, work_dir: Path) -> None:
+    """Print what a shell needs for the commands that an incident names."""
+    line = f"export HEADWATCH_CONFIG={work_dir / 'headwatch.toml'} PATH={Path(sys.executable).parent}:$PATH"
+    output.print(f"to run its commands: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_invitation(output: Console, addresses: Addresses, work_dir: Path) -> None:

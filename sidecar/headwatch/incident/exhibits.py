@@ -53,10 +53,12 @@ def exhibits_of(
     before = [request for request in about if request.time_ns < event.since_ns]
     after = [request for request in about if request.time_ns >= event.since_ns]
     signals = {one.name for one in event.evidence if one.kind == "signal"}
+    read_less = any(name.startswith(_OF_READING) for name in signals)
+    ranked = _ranked(after, signals, read_less=read_less)
     standing_out = [request for request in after if signals.intersection(request.flags)]
     return Exhibits(
-        documents=_documents(before, standing_out or after),
-        requests=_requests(after, signals),
+        documents=_documents(before, ranked[:MAX_REQUESTS] if read_less else standing_out or after),
+        requests=tuple(_request(one) for one in ranked[:MAX_REQUESTS]),
         canary=_canary(event, windows, canary),
         deploys=_deploys(event, windows, deploys),
         prompts=_prompts(after, signals & _OF_LABELS),
@@ -105,12 +107,11 @@ def _share(shares: dict[str, float] | None, identity: str) -> float | None:
     return None if shares is None else shares.get(identity, 0.0)
 
 
-def _requests(after: Sequence[ObservedRequest], signals: set[str]) -> tuple[RequestExhibit, ...]:
-    """Return the requests that stand out in most of *signals*, then in most others, then the latest; each route in turn.
+def _ranked(after: Sequence[ObservedRequest], signals: set[str], *, read_less: bool) -> list[ObservedRequest]:
+    """Return first the requests that stand out in most of *signals*, then in most others, then the latest; each route in turn.
 
-    Where documents are read less, those that read them least come before the latest.
+    Where documents are *read less*, those that read them least come before the latest.
     """
-    read_less = any(name.startswith(_OF_READING) for name in signals)
 
     def rank(request: ObservedRequest) -> tuple[int, int, float, int]:
         read = request.grounding_ratio if read_less and request.grounding_ratio is not None else 1.0
@@ -123,12 +124,13 @@ def _requests(after: Sequence[ObservedRequest], signals: set[str]) -> tuple[Requ
         ((place, *rank(request), request) for held in routes.values() for place, request in enumerate(held)),
         key=lambda one: one[:-1],
     )
-    return tuple(
-        RequestExhibit(
-            request_id=one.request_id, engine_id=one.engine_id, trace_id=one.trace_id, time_ns=one.time_ns, route=one.route,
-            state=one.state, grounding_ratio=one.grounding_ratio, kind=one.kind,
-        )
-        for *_, one in in_turn[:MAX_REQUESTS]
+    return [one for *_, one in in_turn]
+
+
+def _request(one: ObservedRequest) -> RequestExhibit:
+    return RequestExhibit(
+        request_id=one.request_id, engine_id=one.engine_id, trace_id=one.trace_id, time_ns=one.time_ns, route=one.route,
+        state=one.state, grounding_ratio=one.grounding_ratio, kind=one.kind,
     )  # fmt: skip
 
 

@@ -54,6 +54,18 @@ def test_documents_are_those_of_the_requests_that_stand_out_where_some_do():
     assert [(one.id, one.share_before, one.share_after) for one in shown] == [("poisoned", 0.0, 0.9), ("a", 1.0, 0.1)]
 
 
+def test_where_documents_are_read_less_one_request_does_not_pass_for_all():
+    """A request that also stands out in a ratio of shares is one of eight whose documents are told of."""
+    seen = windows(
+        *(request(number, -2, {"right": 1.0}) for number in range(3)),
+        *(request(number, 1, {f"wrong-{number}": 1.0}) for number in range(3, 6)),
+        request(6, 2, {"odd": 1.0}, "top_document_share"),
+    )  # fmt: skip
+    read_less = event(signal("grounding_ratio_retrieval", 0.4, 0.1), signal("top_document_share", 0.5, 0.9))
+    found = {one.id: one.share_after for one in exhibits_of(read_less, seen).documents}
+    assert found == {"right": 0.0, "odd": 0.25, "wrong-3": 0.25, "wrong-4": 0.25, "wrong-5": 0.25}
+
+
 def test_where_documents_are_gone_those_that_were_there_are_named_and_nothing_is_made_up():
     seen = windows(request(1, -2, {"a": 1.0}), request(2, 2, {}, "documents_absent"))
     (found,) = exhibits_of(event(signal("documents_absent", 0, 1)), seen).documents
