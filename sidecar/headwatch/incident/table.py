@@ -190,7 +190,8 @@ ROWS: tuple[Row, ...] = (
     Row("model", "template", 0.50, lambda f: f.canary == "failed" and f.traffic("template:"),
         "the route's usual prompt frame has vanished (share {before} before, {after} now)"),
     Row("model", UNTOLD, 0.45, _heads_with("none"),
-        "attention heads moved: model or traffic, which cannot be told apart without a fixed prompt (none sent, late, or pinned)"),
+        "attention heads moved: model or traffic, which cannot be told apart without a fixed prompt (none sent, late, "
+        "or pinned)"),
     Row("model", UNTOLD, 0.55, lambda f: f.canary == "none" and len(f.routes) > 1,
         "heads of several routes moved at once, which another model explains better than other questions do"),
     Row("model", UNTOLD, 0.30, _heads_with("older"),
