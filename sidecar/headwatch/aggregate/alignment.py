@@ -19,6 +19,8 @@ from headwatch.records import Alignment
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.places import Places
+
 TOLERANCE = 0.05
 """Of the input: 1.5 s where it has 30 s.  Less is the jitter of a head that attends to a whole word."""
 
@@ -34,11 +36,9 @@ class AlignmentTracker:
         self._rows = np.zeros(shape, np.uint32)
         self._breaks = np.zeros(shape, np.uint32)
 
-    def add(
-        self, position: int, centroid: NDArray[np.float32], layers: NDArray[np.int64], heads: slice
-    ) -> None:
+    def add(self, position: int, centroid: NDArray[np.float32], places: Places) -> None:
         """Take the *centroid* [L, H] of the row at *position*; a row that comes late or is undefined is left out."""
-        rows = np.s_[layers, heads]
+        rows = places.layers, places.heads
         last = self._last[rows]
         fresh = (position > self._position[rows]) & ~np.isnan(centroid)
         self._breaks[rows] += fresh & (centroid < last - TOLERANCE)

@@ -17,6 +17,7 @@ from headwatch.model import VALUE_FEATURES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.places import Places
     from headwatch.aggregate.values import CarriedValues
 
 _BLOCK_ROWS = 32
@@ -33,17 +34,17 @@ class CarriedCell:
         self._norm = np.zeros(self._shape, np.float64)
         self._norm_weight = np.zeros(self._shape, np.float64)
 
-    def add(self, carried: CarriedValues, weight: int, layers: NDArray[np.int64], heads: slice) -> None:
-        """Add one row that stands for *weight* rows, which has the heads *heads* of the global *layers*."""
+    def add(self, carried: CarriedValues, weight: int, places: Places) -> None:
+        """Add one row that stands for *weight* rows, which has the heads at *places*."""
         full = np.full((len(VALUE_FEATURES), *self._shape), np.nan, np.float32)
-        full[:, layers, heads] = carried.share
+        full[:, places.layers, places.heads] = carried.share
         self._waiting.append(full.reshape(-1))
         self._weights.append(weight)
         if len(self._waiting) >= _BLOCK_ROWS:
             self.flush()
         defined = ~np.isnan(carried.norm)
-        self._norm[layers, heads] += np.where(defined, carried.norm, 0.0) * weight
-        self._norm_weight[layers, heads] += defined * weight
+        self._norm[places.layers, places.heads] += np.where(defined, carried.norm, 0.0) * weight
+        self._norm_weight[places.layers, places.heads] += defined * weight
 
     def flush(self) -> None:
         """Count the rows that wait."""

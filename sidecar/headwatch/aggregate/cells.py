@@ -20,6 +20,7 @@ from headwatch.records import Stratum, WindowBatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.places import Places
     from headwatch.aggregate.ranks import Lives
     from headwatch.aggregate.values import CarriedValues, RowValues
     from headwatch.model import WorkerIdentity
@@ -88,16 +89,18 @@ class OpenEngine:
         return cell
 
     def fill(
-        self, cell: Cell, values: RowValues, carried: CarriedValues | None, weight: int, layers: NDArray[np.int64], heads: slice
+        self, cell: Cell, values: RowValues, carried: CarriedValues | None, weight: int, places: Places
     ) -> None:
-        """Add to *cell* a row that has the heads *heads* of the global *layers*."""
-        full = np.full((len(WINDOW_FEATURES), self.worker.layers, self.worker.heads), np.nan, np.float32)
-        full[:, layers, heads] = values.window
+        """Add to *cell* a row that has the heads at *places*."""
+        full = values.window
+        if not places.whole((self.worker.layers, self.worker.heads)):
+            full = np.full((len(WINDOW_FEATURES), self.worker.layers, self.worker.heads), np.nan, np.float32)
+            full[:, places.layers, places.heads] = values.window
         cell.add(full.reshape(-1), weight)
         if carried is not None:
             if cell.carried is None:
                 cell.carried = CarriedCell(self.worker.layers, self.worker.heads)
-            cell.carried.add(carried, weight, layers, heads)
+            cell.carried.add(carried, weight, places)
 
     def window(self, end_ns: int, number: int) -> WindowBatch:
         """Return what the window came to."""

@@ -33,11 +33,13 @@ def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int64]:
 
     *values* must not be NaN.
     """
-    with np.errstate(divide="ignore"):
-        exponent = np.log2(np.maximum(values, 0.0, dtype=np.float32))
-    exponent = np.maximum(exponent, np.float32(-64.0))
-    index: NDArray[np.int64] = np.ceil(exponent * (1 << SCALE)).astype(np.int64) - 1 - OFFSET
-    return index.clip(-1, BUCKETS - 1)
+    clipped = np.clip(values, np.float32(2.0 ** (OFFSET / (1 << SCALE))), np.float32(1.0))
+    np.log2(clipped, out=clipped)
+    clipped *= 1 << SCALE
+    np.ceil(clipped, out=clipped)
+    clipped -= OFFSET + 1
+    index: NDArray[np.int64] = clipped.astype(np.int64)
+    return index
 
 
 def slot_middles() -> NDArray[np.float64]:
@@ -60,6 +62,7 @@ class HistogramBlock:
         self.minimum = np.full(cells, np.nan, np.float32)
         self.maximum = np.full(cells, np.nan, np.float32)
         self._slots = np.zeros((cells, BUCKETS + 1), np.uint32)  # slot 0 is "zero"
+        self._first_slot = np.arange(cells) * (BUCKETS + 1) + 1
 
     @property
     def zero_count(self) -> NDArray[np.uint32]:
@@ -75,15 +78,20 @@ class HistogramBlock:
         """Add the observations *values* [N, C] with *weights* [N]; NaN means "undefined" and is not counted."""
         defined = ~np.isnan(values)
         filled = np.where(defined, values, np.float32(0))
-        self.count += defined.sum(0, dtype=np.uint32)
-        self.weight += (weights.astype(np.float64) @ defined.astype(np.float64)).astype(np.uint64)  # exact below 2**53
-        self.total += weights.astype(np.float64) @ filled.astype(np.float64)
+        seen = defined.sum(0, dtype=np.uint32)
+        self.count += seen
         self.minimum = np.fmin(self.minimum, np.fmin.reduce(values, axis=0))
         self.maximum = np.fmax(self.maximum, np.fmax.reduce(values, axis=0))
-        slot = bucket_index(filled) + 1
-        slot += np.arange(self.cells)[None, :] * (BUCKETS + 1)
-        spread = np.broadcast_to(weights.astype(np.uint32)[:, None], values.shape)
-        np.add.at(self._slots.reshape(-1), slot[defined], spread[defined])  # touches only the slots that it fills
+        slot = bucket_index(filled) + self._first_slot
+        if (weights == 1).all():
+            self.weight += seen
+            self.total += filled.sum(0, dtype=np.float64)
+            spread: NDArray[np.uint32] | np.uint32 = np.uint32(1)
+        else:
+            self.weight += (weights.astype(np.float64) @ defined.astype(np.float64)).astype(np.uint64)  # exact below 2**53
+            self.total += weights.astype(np.float64) @ filled.astype(np.float64)
+            spread = np.broadcast_to(weights.astype(np.uint32)[:, None], values.shape)[defined]
+        np.add.at(self._slots.reshape(-1), slot[defined], spread)  # touches only the slots that it fills
 
     def merge(self, other: HistogramBlock) -> HistogramBlock:
         """Return the histograms of the observations of both; neither is changed."""

@@ -27,6 +27,7 @@ from headwatch.records import Reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.places import Places
     from headwatch.aggregate.values import RowValues
     from headwatch.model import RequestContext
 
@@ -98,19 +99,18 @@ class ReadingSums:
         self._documents = len(context.documents)
         self._seen = False
 
-    def add(self, position: int, values: RowValues, weight: float, layers: NDArray[np.int64], heads: slice) -> None:
-        """Add the row at *position*, which stands for *weight* rows and has the heads *heads* of the global *layers*."""
+    def add(self, position: int, values: RowValues, weight: float, places: Places) -> None:
+        """Add the row at *position*, which stands for *weight* rows and has the heads at *places*."""
         if position < self._prompt_tokens - 1 or values.mass is None:
             return
         self._seen = True
-        members = self._members[layers, heads].reshape(-1, self._members.shape[-1])
+        members = self._members[places.layers, places.heads].reshape(-1, self._members.shape[-1])
         sink = values.window[_SINK]
         with np.errstate(invalid="ignore", divide="ignore"):
-            rest = np.where(sink > SINK_SATURATED, np.float32(np.nan), 1.0 - sink)
             kinds = values.window[_KINDS][self._kinds]  # [kinds of the request, L, H], a copy
             if self._first_kind >= 0:
                 kinds[self._first_kind] = np.maximum(kinds[self._first_kind] - sink, 0.0)
-            kinds /= rest
+            kinds /= values.rest
         flat = kinds.reshape(len(kinds), -1)
         parts = [flat, values.share.reshape(self._documents, flat.shape[1])]
         if position < self._prompt_tokens:
@@ -121,7 +121,7 @@ class ReadingSums:
             if self._first_span >= 0:
                 mass[self._first_span] = np.maximum(mass[self._first_span] - sink, 0.0)
             with np.errstate(invalid="ignore"):
-                parts.append(((self._ages @ mass.reshape(len(mass), -1)) / rest.reshape(-1)).astype(np.float32))
+                parts.append(((self._ages @ mass.reshape(len(mass), -1)) / values.rest.reshape(-1)).astype(np.float32))
         self._generated.add(np.concatenate(parts), members, weight)
 
     def document_share(self) -> tuple[float | None, ...]:

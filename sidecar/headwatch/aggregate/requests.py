@@ -21,6 +21,7 @@ from headwatch.records import RequestRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.aggregate.places import Places
     from headwatch.aggregate.reading import HeadGroups
     from headwatch.model import AttentionKind, RequestContext, WorkerIdentity
 
@@ -54,10 +55,10 @@ class OpenRequest:
         """Single rows of it that were kept so far."""
 
     def add(
-        self, position: int, values: RowValues, carried: CarriedValues | None, layers: NDArray[np.int64], heads: slice,
+        self, position: int, values: RowValues, carried: CarriedValues | None, places: Places,
         time_ns: int, weight: float = 1.0, centroid: NDArray[np.float32] | None = None,
     ) -> bool:
-        """Add the row at *position*, which has the heads *heads* of the global *layers*; return whether it is a new one.
+        """Add the row at *position*, which has the heads at *places*; return whether it is a new one.
 
         *weight* is how many rows of the request it stands for.  *centroid* [L, H] comes with rows of cross-attention.
 
@@ -69,21 +70,20 @@ class OpenRequest:
         positions.add(position)
         new = len(positions) > before
         if centroid is None:  # over an encoder's input there is nothing to look back at
-            self._reading.add(position, values, weight, layers, heads)
+            self._reading.add(position, values, weight, places)
         if positions is self._prefill:
             return new
-        kept = values.request
-        defined = ~np.isnan(kept)
-        self._sum[:, layers, heads] += np.where(defined, kept, 0.0) * weight
-        self._weight[:, layers, heads] += defined * weight
+        kept = len(REQUEST_FEATURES)
+        self._sum[:, places.layers, places.heads] += values.filled[:kept] * np.float32(weight)
+        self._weight[:, places.layers, places.heads] += values.defined[:kept] * weight
         if centroid is not None:
             if self._alignment is None:
                 self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)
-            self._alignment.add(position, centroid, layers, heads)
+            self._alignment.add(position, centroid, places)
         else:
-            self._undefined += int((~defined[_LOOKBACK]).sum())
+            self._undefined += values.defined[_LOOKBACK].size - int(np.count_nonzero(values.defined[_LOOKBACK]))
         if carried is not None:
-            self._add_carried(carried, weight, layers, heads)
+            self._add_carried(carried, weight, places)
         return new
 
     def record(self, window: int = -1) -> RequestRecord:
@@ -123,15 +123,15 @@ class OpenRequest:
             self._cross_table = SpanTable(self.context, cross=True)
         return self._cross_table
 
-    def _add_carried(self, carried: CarriedValues, weight: float, layers: NDArray[np.int64], heads: slice) -> None:
+    def _add_carried(self, carried: CarriedValues, weight: float, places: Places) -> None:
         if self._carried is None:
             shape = (len(REQUEST_VALUES), self.worker.layers, self.worker.heads)
             self._carried = np.zeros(shape, np.float64), np.zeros(shape, np.float64)
         total, weights = self._carried
         kept = carried.request
         defined = ~np.isnan(kept)
-        total[:, layers, heads] += np.where(defined, kept, 0.0) * weight
-        weights[:, layers, heads] += defined * weight
+        total[:, places.layers, places.heads] += np.where(defined, kept, 0.0) * weight
+        weights[:, places.layers, places.heads] += defined * weight
 
     def _value_means(self) -> NDArray[np.float32] | None:
         if self._carried is None:

@@ -1,4 +1,8 @@
-"""From a frame's columns to the values that windows and requests keep: one row at a time, all heads at once."""
+"""From a frame's columns to the values that windows and requests keep: all rows and heads of a frame at once.
+
+What depends on a request's spans (how many there are, which are documents) is a small product of matrices for each row; the
+rest is one pass over the whole frame.  Only rows that count as traffic are given here.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headwatch.model import FEATURES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS
+from headwatch.model import FEATURES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS, WINDOW_FEATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.model import RequestContext
+    from headwatch.wire.columns import Columns
 
 _SINK = FEATURES.index("sink_mass")
 _DOCUMENT = SPAN_KINDS.index("document")
+_DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
+_KINDS = slice(len(REQUEST_FEATURES), len(WINDOW_FEATURES))
 _NEVER = 1 << 62
 """A position that no row has."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowValues:
-    """The values of one sampled row.  L layers, H heads of the frame."""
+    """The values of one sampled row, as views of its frame's.  L layers, H heads of the frame."""
 
     window: NDArray[np.float32]  # [len(WINDOW_FEATURES), L, H]
+    defined: NDArray[np.bool_]
+    """Shaped as ``window``: where it is not NaN."""
+    filled: NDArray[np.float32]
+    """``window`` with 0 where undefined."""
+    rest: NDArray[np.float32]  # [L, H]: mass that is not on the sink; NaN where that is too little to speak of
     share: NDArray[np.float32]  # [documents, L, H]: share of each document of the mass of all; NaN where undefined
     mass: NDArray[np.float32] | None = None
     """[spans + 1, L, H] as it came, the generated text last; None at detail 0."""
-
-    @property
-    def request(self) -> NDArray[np.float32]:
-        """Return the part that a request keeps, [len(REQUEST_FEATURES), L, H]."""
-        return self.window[: len(REQUEST_FEATURES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,42 +72,69 @@ class SpanTable:
         for number, span in enumerate(spans):
             if span.kind == "document" and 0 <= span.document < self.documents:
                 self.document[span.document, number] = 1.0
+        self._whole = self._seen_at(_NEVER)
 
-    def values(
-        self, features: NDArray[np.float32], mass: NDArray[np.float32] | None, position: int
-    ) -> RowValues:
-        """Return the values of the row at *position* with *features* [L, H, 6] and *mass* [spans + 1, L, H] or None."""
-        layers, heads, _ = features.shape
-        scalars = np.moveaxis(features, -1, 0)  # [6, L, H]
-        if mass is None:  # detail 0
-            nothing = np.full((1 + len(SPAN_KINDS), layers, heads), np.nan, np.float32)
-            return RowValues(
-                np.concatenate([scalars, nothing]), np.full((self.documents, layers, heads), np.nan, np.float32)
-            )
-        visible = self.starts <= position
-        by_kind = self._by_kind(mass, visible)
-        with np.errstate(invalid="ignore"):  # a NaN from outside may be of the signalling kind
-            by_document = (self.document @ mass.reshape(len(mass), -1)).reshape(-1, layers, heads)
-        together = by_document.sum(0)
-        rest = 1.0 - scalars[_SINK]
-        undefined = (rest < 1.0 - SINK_SATURATED) | (not self.document[:, visible].any())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            document_mass = np.where(undefined, np.float32(np.nan), together / rest)
-            share = np.where(undefined | (together <= 0), np.float32(np.nan), by_document / together)
-        window = np.concatenate([scalars, document_mass[None], by_kind]).astype(np.float32)
-        return RowValues(window, share.astype(np.float32), mass)
+    def seen(self, position: int) -> tuple[NDArray[np.bool_], bool]:
+        """Return the kinds of which the row at *position* sees nothing, [len(SPAN_KINDS)], and whether it sees a document."""
+        return self._whole if position >= self.starts[-1] else self._seen_at(position)
 
     def carried(self, mass: NDArray[np.float32], norm: NDArray[np.float32], position: int) -> CarriedValues:
         """Return what the row at *position* moved, from its value masses [spans + 1, L, H] and output norms [L, H]."""
-        by_kind = self._by_kind(mass, self.starts <= position)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a NaN may be of the signalling kind
+            by_kind = (self.kind @ mass.reshape(len(mass), -1)).reshape(-1, *mass.shape[1:])
+            by_kind[self.seen(position)[0]] = np.nan  # a kind that is not there has no mass, not mass 0
             total = mass.sum(0, dtype=np.float64)
             share = np.where(total > 0, by_kind / total, np.nan)  # a head that moves nothing has no shares
         return CarriedValues(share.astype(np.float32), norm)
 
-    def _by_kind(self, mass: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return the sums of *mass* [spans + 1, L, H] by kind, [len(SPAN_KINDS), L, H]."""
-        with np.errstate(invalid="ignore", over="ignore"):  # a NaN from outside may be of the signalling kind
-            by_kind = (self.kind @ mass.reshape(len(mass), -1)).reshape(-1, *mass.shape[1:])
-        by_kind[~(self.kind[:, visible] > 0).any(axis=1)] = np.nan  # a kind that is not there has no mass, not mass 0
-        return by_kind
+    def _seen_at(self, position: int) -> tuple[NDArray[np.bool_], bool]:
+        visible = self.starts <= position
+        return ~(self.kind[:, visible] > 0).any(axis=1), bool(self.document[:, visible].any())
+
+
+def frame_values(columns: Columns, rows: list[int], tables: list[SpanTable]) -> list[RowValues]:
+    """Return the values of the *rows* of a frame, each over the spans of its request's table."""
+    features = columns.features if len(rows) == len(columns.features) else columns.features[rows]
+    count, layers, heads, _ = features.shape
+    window = np.empty((count, len(WINDOW_FEATURES), layers, heads), np.float32)
+    window[:, :_DOCUMENT_MASS] = features.transpose(0, 3, 1, 2)
+    rest = 1.0 - window[:, _SINK]
+    rest[window[:, _SINK] > SINK_SATURATED] = np.nan
+    if columns.span_mass:
+        with np.errstate(divide="ignore", invalid="ignore"):  # a NaN from outside may be of the signalling kind
+            documents = _masses(window, rest, columns, rows, tables)
+    else:  # detail 0
+        window[:, _DOCUMENT_MASS:] = np.nan
+        documents = [np.full((table.documents, layers, heads), np.nan, np.float32) for table in tables]
+    defined = ~np.isnan(window)
+    filled = np.where(defined, window, np.float32(0.0))
+    masses = columns.span_mass
+    return [
+        RowValues(window[at], defined[at], filled[at], rest[at], documents[at], masses[row] if masses else None)
+        for at, row in enumerate(rows)
+    ]
+
+
+def _masses(
+    window: NDArray[np.float32], rest: NDArray[np.float32], columns: Columns, rows: list[int], tables: list[SpanTable]
+) -> list[NDArray[np.float32]]:
+    """Fill the masses of *window* [R, F, L, H] and return the share of each document, [documents, L, H] for each row."""
+    count, _, layers, heads = window.shape
+    absent = np.empty((count, len(SPAN_KINDS)), np.bool_)
+    informed = np.empty(count, np.bool_)
+    together = np.empty((count, layers, heads), np.float32)
+    shares = []
+    for place, (row, table) in enumerate(zip(rows, tables, strict=True)):
+        mass = columns.span_mass[row]
+        flat = mass.reshape(len(mass), -1)
+        np.matmul(table.kind, flat, out=window[place, _KINDS].reshape(len(SPAN_KINDS), -1))
+        absent[place], informed[place] = table.seen(int(columns.position[row]))
+        shares.append((table.document @ flat).reshape(-1, layers, heads))
+        shares[-1].sum(0, out=together[place])
+    window[:, _KINDS][absent] = np.nan  # a kind that is not there has no mass, not mass 0
+    together[~informed] = np.nan
+    np.divide(together, rest, out=window[:, _DOCUMENT_MASS])
+    together[(window[:, _SINK] > SINK_SATURATED) | (together <= 0)] = np.nan
+    for share, whole in zip(shares, together, strict=True):
+        share /= whole
+    return shares

@@ -22,11 +22,12 @@ import numpy as np
 
 from headwatch.aggregate.canaries import CanaryRows
 from headwatch.aggregate.cells import OpenEngine
+from headwatch.aggregate.places import Places
 from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.reading import HeadGroups
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
-from headwatch.aggregate.values import SpanTable
+from headwatch.aggregate.values import SpanTable, frame_values
 from headwatch.aggregate.weights import whole_weight
 from headwatch.errors import WireError
 
@@ -98,6 +99,7 @@ class Aggregator:
             raise WireError("model_size", f"a model of {worker.layers} layers and {worker.heads} heads is not plausible")
         if len(layers) and (layers.min() < 0 or layers.max() >= worker.layers or heads.stop > worker.heads):
             raise WireError("shape", "the frame has layers or heads that its model does not have")
+        places = Places.of(layers, heads)
         traffic = []
         for row, number in enumerate(columns.request.tolist()):
             context = batch.requests[number]
@@ -108,9 +110,7 @@ class Aggregator:
                 self._canaries.add(worker, context, position, columns.features[row], layers, heads, batch.time_ns)
         if traffic:
             engine = self._engine(worker, batch.time_ns)
-            tables: dict[int, SpanTable] = {}
-            for row in traffic:
-                self._row(engine, batch, columns, row, layers, heads, tables)
+            self._rows(engine, batch, columns, traffic, places)
             self.counters["rows"] += len(traffic)
             self.counters["head_summaries"] += len(traffic) * len(layers) * batch.heads
         self._finished(batch)
@@ -126,34 +126,36 @@ class Aggregator:
                 if self._config.requests and request.ending.complete:
                     self._end(key, batch.time_ns)
 
-    def _row(
-        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, layers: NDArray[np.int64], heads: slice,
-        tables: dict[int, SpanTable],
-    ) -> None:
-        """Count the row number *row* of a frame; *tables* are those of requests that are not held, by number."""
-        worker, number, position = batch.worker, int(columns.request[row]), int(columns.position[row])
-        context, weight = batch.requests[number], float(columns.weight[row])
-        request = self._request(worker, context.engine_id, number, batch)
-        if request is not None:
-            table = request.table_of(batch.attention)
-        else:
-            table = tables.setdefault(number, SpanTable(context, cross=batch.attention == "cross"))
-        values = table.values(columns.features[row], columns.span_mass[row] if columns.span_mass else None, position)
-        carried = (
-            table.carried(columns.value_mass[row], columns.output_norm[row], position)
-            if columns.value_mass and columns.output_norm is not None else None
-        )
-        first = worker.rank == engine.worker.rank
-        if request is not None:
-            centroid = None if columns.centroid is None else columns.centroid[row]
-            first = request.add(position, values, carried, layers, heads, batch.time_ns, weight, centroid)
-        whole = whole_weight(context.weight * weight, context.engine_id, position)
-        cell = self._cell(engine, stratum_of(worker, context, position))
-        engine.fill(cell, values, carried, whole, layers, heads)
-        if first:  # the other ranks send the rest of the same row
-            cell.count_row(position, whole)
-        if columns.detail is not None and self._evidence is not None:
-            self._evidence.add(batch, columns, row, request)
+    def _rows(self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, rows: list[int], places: Places) -> None:
+        """Count the *rows* of a frame."""
+        worker, cross = batch.worker, batch.attention == "cross"
+        tables: dict[int, SpanTable] = {}
+        requests: dict[int, OpenRequest | None] = {}
+        numbers = columns.request.tolist()
+        for number in {numbers[row] for row in rows}:
+            context = batch.requests[number]
+            request = requests[number] = self._request(worker, context.engine_id, number, batch)
+            tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
+        positions, weights = columns.position.tolist(), columns.weight.tolist()
+        every = frame_values(columns, rows, [tables[numbers[row]] for row in rows])
+        for row, values in zip(rows, every, strict=True):
+            number, position, weight = numbers[row], positions[row], weights[row]
+            context, request = batch.requests[number], requests[number]
+            carried = (
+                tables[number].carried(columns.value_mass[row], columns.output_norm[row], position)
+                if columns.value_mass and columns.output_norm is not None else None
+            )
+            first = worker.rank == engine.worker.rank
+            if request is not None:
+                centroid = None if columns.centroid is None else columns.centroid[row]
+                first = request.add(position, values, carried, places, batch.time_ns, weight, centroid)
+            whole = whole_weight(context.weight * weight, context.engine_id, position)
+            cell = self._cell(engine, stratum_of(worker, context, position))
+            engine.fill(cell, values, carried, whole, places)
+            if first:  # the other ranks send the rest of the same row
+                cell.count_row(position, whole)
+            if columns.detail is not None and self._evidence is not None:
+                self._evidence.add(batch, columns, row, request)
 
     @property
     def canary_counters(self) -> Counter[str]:
