@@ -64,8 +64,8 @@ check: install  ## ruff, mypy strict, layers, generated files
 fix: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 
-bench: install  ## cost of aggregation and capture on this machine
-	$(BIN)/python -m benchmarks.aggregate
+bench: install  ## how much ingest takes on one core of this machine
+	$(BIN)/headwatch bench ingest --quick
 
 dashboards: install  ## generate dashboards/grafana from code
 	$(BIN)/headwatch dashboards build

@@ -79,6 +79,8 @@ class Totals:
         if health.ingest:
             yield point("ingest.frames", {}, health.ingest.get("frames", 0))
             yield point("ingest.head_summaries", {}, health.ingest.get("head_summaries", 0))
+            yield point("ingest.thinned", {}, health.ingest.get("thinned_head_summaries", 0))
+            yield point("ingest.thinning", {}, health.thinning)
             yield point("ingest.late_rows", {}, health.ingest.get("late_rows", 0))
             yield point("ingest.evidence_rows", {}, health.ingest.get("evidence_rows", 0))
             yield point("ingest.canary_rows", {}, health.ingest.get("canary_rows", 0))

@@ -34,13 +34,15 @@ class Health:
     time_ns: int
     workers: tuple[WorkerHealth, ...]
     ingest: dict[str, int]
-    """Cumulative counts: ``frames rows head_summaries rejected.<reason> field.<reason> late_rows dropped_requests
-    evidence_rows evidence_dropped.<reason> canary_rows canary_rows_dropped``."""
+    """Cumulative counts: ``frames rows head_summaries thinned_rows thinned_head_summaries rejected.<reason> field.<reason>
+    late_rows dropped_requests evidence_rows evidence_dropped.<reason> canary_rows canary_rows_dropped``."""
     exporters: dict[str, ExporterHealth]
     pagers: dict[str, PagerHealth] = field(default_factory=dict)
     """By the name of the sender: the one that pages, and those that mirror it."""
     canary: CanaryRuns | None = None
     """None: this sidecar sends no canaries."""
+    thinning: int = 1
+    """Ingest keeps one row in so many at the moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,15 @@ in :mod:`headwatch.capture.kernels.oracle`.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
+
+if TYPE_CHECKING:
+    Column = bytes | memoryview
+else:
+    Column = memoryview
+"""Bytes of a column: decoded as a view of the frame, never copied, and encoded from either."""
 
 SpanKind = Literal[
     "system", "user", "history", "tool", "document", "memory", "image", "audio", "generated", "template"
@@ -163,13 +169,13 @@ class SummaryBatch(msgspec.Struct, frozen=True, tag="summary"):
     head_offset: int
     """Global number of this rank's first head."""
     requests: list[RequestContext]
-    row_request: bytes
+    row_request: Column
     """int32 [rows]: index into ``requests``."""
-    row_position: bytes
+    row_position: Column
     """int32 [rows]: position of the query token."""
-    features: bytes
+    features: Column
     """float32 [rows, layers, heads, len(FEATURES)]; NaN where undefined."""
-    span_mass: bytes
+    span_mass: Column
     """float32: for each row in turn [spans of its request + 1, layers, heads]; the last span is the generated text.  In a
     frame of cross-attention the spans are ``encoder_spans``, and the last one is empty."""
     finished: list[str] = []
@@ -177,24 +183,24 @@ class SummaryBatch(msgspec.Struct, frozen=True, tag="summary"):
     attention: AttentionKind = "self"
     detail: int = 1
     """The detail level of these rows, which says which of the columns below are filled."""
-    row_weight: bytes = b""
+    row_weight: Column = b""
     """float32 [rows]: how many rows each one stands for (the inverse of its probability); empty: 1 each."""
-    value_mass: bytes = b""
+    value_mass: Column = b""
     """float32, shaped as ``span_mass``: Σ ‖a_j v_j‖ over each span; empty where it is not asked for."""
-    output_norm: bytes = b""
+    output_norm: Column = b""
     """float32 [rows, layers, heads]: the norm of each head's output; empty where ``value_mass`` is."""
     block_tokens: int = 0
     """Tokens in one block of ``block_profile``."""
-    block_profile: bytes = b""
+    block_profile: Column = b""
     """uint8: for each row in turn [ceil((position + 1) / block_tokens), layers, heads], mass on a log scale (detail 2)."""
     top_k: int = 0
-    top_position: bytes = b""
+    top_position: Column = b""
     """int32 [rows, layers, heads, top_k]: the positions of the largest weights, largest first; -1: none (detail 3)."""
-    top_weight: bytes = b""
+    top_weight: Column = b""
     """float32 [rows, layers, heads, top_k]."""
-    full_weight: bytes = b""
+    full_weight: Column = b""
     """float16: for each row in turn [position + 1, layers, heads] (detail 4)."""
-    centroid: bytes = b""
+    centroid: Column = b""
     """float32 [rows, layers, heads], of cross-attention only: where in the encoder's input a head looks, Σ a_j j / (n - 1)."""
 
 

@@ -167,6 +167,7 @@ class Sidecar:
             time_ns=time.time_ns(),
             workers=self._registry.health(),
             ingest={**counts, **self._receiver.counters},
+            thinning=self._receiver.thinning,
             exporters={thread.name: thread.health() for thread in self._threads},
             pagers=self._desk.pagers() if self._desk is not None else {},
             canary=self._desk.canary() if self._desk is not None else None,

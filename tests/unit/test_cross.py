@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from headwatch.aggregate.alignment import TOLERANCE, AlignmentTracker
+from headwatch.aggregate.places import Places
 from headwatch.aggregate.windows import Aggregator
 from headwatch.capture.kernels import oracle
 from headwatch.capture.layers.attention import AttentionRule, row_spans
@@ -91,7 +92,7 @@ def test_small_steps_back_are_jitter_and_late_rows_are_left_out() -> None:
     tracker = AlignmentTracker(1, 1)
 
     def take(position: int, centroid: float) -> None:
-        tracker.add(position, np.array([[centroid]], np.float32), np.array([0]), slice(0, 1))
+        tracker.add(position, np.array([[centroid]], np.float32), Places(slice(0, 1), slice(0, 1)))
 
     for position, centroid in ((10, 0.5), (11, 0.5 - TOLERANCE / 2), (12, NAN), (9, 0.0), (13, 0.44)):
         take(position, centroid)

@@ -14,10 +14,11 @@ import numpy as np
 from headwatch.model import FEATURES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS, WINDOW_FEATURES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from headwatch.model import RequestContext
-    from headwatch.wire.columns import Columns
 
 _SINK = FEATURES.index("sink_mass")
 _DOCUMENT = SPAN_KINDS.index("document")
@@ -89,34 +90,39 @@ class SpanTable:
 
     def _seen_at(self, position: int) -> tuple[NDArray[np.bool_], bool]:
         visible = self.starts <= position
-        return ~(self.kind[:, visible] > 0).any(axis=1), bool(self.document[:, visible].any())
+        return np.logical_not((self.kind[:, visible] > 0).any(axis=1)), bool(self.document[:, visible].any())
 
 
-def frame_values(columns: Columns, rows: list[int], tables: list[SpanTable]) -> list[RowValues]:
-    """Return the values of the *rows* of a frame, each over the spans of its request's table."""
-    features = columns.features if len(rows) == len(columns.features) else columns.features[rows]
+def values_of(
+    features: NDArray[np.float32], masses: Sequence[NDArray[np.float32]], positions: Sequence[int], tables: Sequence[SpanTable]
+) -> list[RowValues]:
+    """Return the values of R rows of a frame.
+
+    *features* is [R, L, H, 6]; *masses*, *positions* and *tables* have an entry for each row, [spans + 1, L, H] of masses; no
+    masses at detail 0.
+    """
     count, layers, heads, _ = features.shape
     window = np.empty((count, len(WINDOW_FEATURES), layers, heads), np.float32)
     window[:, :_DOCUMENT_MASS] = features.transpose(0, 3, 1, 2)
     rest = 1.0 - window[:, _SINK]
     rest[window[:, _SINK] > SINK_SATURATED] = np.nan
-    if columns.span_mass:
+    if masses:
         with np.errstate(divide="ignore", invalid="ignore"):  # a NaN from outside may be of the signalling kind
-            documents = _masses(window, rest, columns, rows, tables)
+            documents = _masses(window, rest, masses, positions, tables)
     else:  # detail 0
         window[:, _DOCUMENT_MASS:] = np.nan
         documents = [np.full((table.documents, layers, heads), np.nan, np.float32) for table in tables]
     defined = ~np.isnan(window)
     filled = np.where(defined, window, np.float32(0.0))
-    masses = columns.span_mass
     return [
-        RowValues(window[at], defined[at], filled[at], rest[at], documents[at], masses[row] if masses else None)
-        for at, row in enumerate(rows)
+        RowValues(window[row], defined[row], filled[row], rest[row], documents[row], masses[row] if masses else None)
+        for row in range(count)
     ]
 
 
 def _masses(
-    window: NDArray[np.float32], rest: NDArray[np.float32], columns: Columns, rows: list[int], tables: list[SpanTable]
+    window: NDArray[np.float32], rest: NDArray[np.float32], masses: Sequence[NDArray[np.float32]], positions: Sequence[int],
+    tables: Sequence[SpanTable],
 ) -> list[NDArray[np.float32]]:
     """Fill the masses of *window* [R, F, L, H] and return the share of each document, [documents, L, H] for each row."""
     count, _, layers, heads = window.shape
@@ -124,17 +130,16 @@ def _masses(
     informed = np.empty(count, np.bool_)
     together = np.empty((count, layers, heads), np.float32)
     shares = []
-    for place, (row, table) in enumerate(zip(rows, tables, strict=True)):
-        mass = columns.span_mass[row]
+    for row, (mass, position, table) in enumerate(zip(masses, positions, tables, strict=True)):
         flat = mass.reshape(len(mass), -1)
-        np.matmul(table.kind, flat, out=window[place, _KINDS].reshape(len(SPAN_KINDS), -1))
-        absent[place], informed[place] = table.seen(int(columns.position[row]))
+        np.matmul(table.kind, flat, out=window[row, _KINDS].reshape(len(SPAN_KINDS), -1))
+        absent[row], informed[row] = table.seen(position)
         shares.append((table.document @ flat).reshape(-1, layers, heads))
-        shares[-1].sum(0, out=together[place])
+        shares[-1].sum(0, out=together[row])
     window[:, _KINDS][absent] = np.nan  # a kind that is not there has no mass, not mass 0
     together[~informed] = np.nan
     np.divide(together, rest, out=window[:, _DOCUMENT_MASS])
     together[(window[:, _SINK] > SINK_SATURATED) | (together <= 0)] = np.nan
     for share, whole in zip(shares, together, strict=True):
-        share /= whole
+        np.divide(share, whole, out=share)
     return shares

@@ -27,7 +27,7 @@ from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.reading import HeadGroups
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
-from headwatch.aggregate.values import SpanTable, frame_values
+from headwatch.aggregate.values import SpanTable, values_of
 from headwatch.aggregate.weights import whole_weight
 from headwatch.errors import WireError
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from headwatch.aggregate.cells import Cell
     from headwatch.aggregate.evidence import EvidenceQueue
     from headwatch.config import WindowConfig
-    from headwatch.model import SummaryBatch, WorkerIdentity
+    from headwatch.model import RequestContext, SummaryBatch, WorkerIdentity
     from headwatch.records import RequestRecord, Stratum, WindowBatch
     from headwatch.wire.columns import Columns
 
@@ -132,12 +132,17 @@ class Aggregator:
         tables: dict[int, SpanTable] = {}
         requests: dict[int, OpenRequest | None] = {}
         numbers = columns.request.tolist()
-        for number in {numbers[row] for row in rows}:
+        for number, count in Counter(numbers[row] for row in rows).items():
             context = batch.requests[number]
-            request = requests[number] = self._request(worker, context.engine_id, number, batch)
+            request = requests[number] = self._request(worker, context, batch.time_ns, count)
             tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
         positions, weights = columns.position.tolist(), columns.weight.tolist()
-        every = frame_values(columns, rows, [tables[numbers[row]] for row in rows])
+        every = values_of(
+            columns.features if len(rows) == len(numbers) else columns.features[rows],
+            [columns.span_mass[row] for row in rows] if columns.span_mass else (),
+            [positions[row] for row in rows],
+            [tables[numbers[row]] for row in rows],
+        )
         for row, values in zip(rows, every, strict=True):
             number, position, weight = numbers[row], positions[row], weights[row]
             context, request = batch.requests[number], requests[number]
@@ -248,17 +253,16 @@ class Aggregator:
             groups = self._groups[key] = HeadGroups.of((worker.layers, worker.heads), mask)
         return groups
 
-    def _request(
-        self, worker: WorkerIdentity, engine_id: str, number: int, batch: SummaryBatch
-    ) -> OpenRequest | None:
-        key = (worker.instance, engine_id)
+    def _request(self, worker: WorkerIdentity, context: RequestContext, time_ns: int, rows: int) -> OpenRequest | None:
+        """Return what is open of a request of which *rows* rows have come, or None where they must do without."""
+        key = (worker.instance, context.engine_id)
         request = self._requests.get(key)
         if request is None:
             if key in self._ended:
-                self.counters["rows_after_end"] += 1
+                self.counters["rows_after_end"] += rows
                 return None
             if len(self._requests) >= self._config.max_open_requests:
-                self.counters["dropped_requests"] += 1
+                self.counters["dropped_requests"] += rows
                 return None
-            request = self._requests[key] = OpenRequest(worker, batch.requests[number], batch.time_ns, self._groups_of(worker))
+            request = self._requests[key] = OpenRequest(worker, context, time_ns, self._groups_of(worker))
         return request

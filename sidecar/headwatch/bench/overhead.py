@@ -69,12 +69,12 @@ def run(model: Path, *, quick: bool, progress: Progress = lambda _: None, plan: 
     """
     plan = plan or (QUICK if quick else FULL)
     watch = Watch()
-    with running_sidecar() as endpoint, engine_environment(HEADWATCH_DISABLE="1"):
+    with running_sidecar() as sidecar, engine_environment(HEADWATCH_DISABLE="1"):
         progress("starting vLLM")
         engine = Engine(model, max_sequences=max(plan.decode_groups))
         try:
             prompts = PromptMaker(engine.tokenizer, plan.prompt_tokens)
-            switch = Switch(engine, endpoint)
+            switch = Switch(engine, sidecar.endpoint)
             memory = attach(engine, switch, prompts, max(plan.decode_groups), progress)
             decoded, requested = measure(engine, switch, prompts, plan, progress)
             kernel = switch.captures[ALL].kernel.name

@@ -86,7 +86,7 @@ def run(
     cycles: list[PeerCycle] = []
     with (
         engine_cores(spread=spread) as cores,
-        running_sidecar() as endpoint,
+        running_sidecar() as sidecar,
         engine_environment(HEADWATCH_DISABLE="1", OMP_NUM_THREADS=threads),
     ):
         progress("starting vLLM and transformers")
@@ -96,7 +96,7 @@ def run(
         ):
             engine = Engine(model, max_sequences=max(plan.groups))
             try:
-                bench = _Bench(engine, Switch(engine, endpoint), client, transformers, plan)
+                bench = _Bench(engine, Switch(engine, sidecar.endpoint), client, transformers, plan)
                 progress("warming up")
                 bench.warm_up()
                 for batch, count in plan.groups.items():

@@ -105,11 +105,11 @@ def compare_servers(model: Path, progress: Callable[[str], None] = lambda _: Non
     prompts = PromptMaker(AutoTokenizer.from_pretrained(model, local_files_only=True))
     ports = dict(zip(("plain", "headwatch"), free_ports(2), strict=True))
     addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    with tempfile.TemporaryDirectory(prefix="headwatch-bench-") as folder, running_sidecar() as endpoint:
+    with tempfile.TemporaryDirectory(prefix="headwatch-bench-") as folder, running_sidecar() as sidecar:
         progress("starting two servers, one without headwatch")
         plain = _server(model, ports["plain"], Path(folder) / "plain.log", HEADWATCH_DISABLE="1")
         with plain, _server(
-            model, ports["headwatch"], Path(folder) / "headwatch.log", HEADWATCH_WIRE_ENDPOINT=endpoint
+            model, ports["headwatch"], Path(folder) / "headwatch.log", HEADWATCH_WIRE_ENDPOINT=sidecar.endpoint
         ) as other:
             servers = {"plain": plain, "headwatch": other}
             for name, server in servers.items():

@@ -1,4 +1,4 @@
-"""``headwatch bench``: what capture costs on this machine, how often drift detection is wrong, and how others fare."""
+"""``headwatch bench``: what capture and ingest cost here, how often drift detection is wrong, and how others fare."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ BENCHMARKS = {
     "capture": "the kernel against the engine's own attention, for the same rows",
     "overhead": "tokens a second, latency and memory of a server, with and without capture",
     "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
+    "ingest": "head summaries that one core takes from frames to closed windows, and what happens to ten times as many",
     "drift": "false alarms of drift detection over those it promises, and its delays beside those of its peers; simulated",
     "triage": "whether pages say what happened: replays recordings of a real model and server; --live is the full run",
 }
-WITHOUT_MODEL = {"capture", "drift"}
+WITHOUT_MODEL = {"capture", "drift", "ingest"}
 _QUICK = {"triage": "replay recordings in minutes, which is the default; refused with --live and --record"}
 
 
@@ -90,6 +91,14 @@ def _peers(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
+def _ingest(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench.ingest.run import render
+    from headwatch.bench.ingest.run import run as run_ingest
+
+    report = run_ingest(quick=namespace.quick, progress=_say)
+    return report, render(report)
+
+
 def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.drift.report import render
     from headwatch.bench.drift.run import run as run_drift
@@ -120,7 +129,9 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
-_RUNNERS = {"capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "triage": _triage}
+_RUNNERS = {
+    "capture": _capture, "overhead": _overhead, "peers": _peers, "ingest": _ingest, "drift": _drift, "triage": _triage,
+}
 
 
 def _model(namespace: argparse.Namespace) -> Path:

@@ -4,8 +4,8 @@
 a window against stated thresholds and against what was usual.  No statistics: a sensor is broken or it is not, and what is
 said here goes before every other explanation.
 
-Thinning by the budget is no fault.  It happens all day, rows say how many they stand for, and means stay unbiased.  A change of
-sampling that somebody ordered is none either, but it moves the noise of every stream, so it is reported.
+Thinning by the budget, or by ingest under load, is no fault: rows say how many they stand for, and means stay unbiased.
+A change of sampling that somebody ordered is none either, but it moves the noise of every stream, so it is reported.
 
 Cost: a few counters for each worker, at most ``MAX_WORKERS``.
 """
@@ -42,7 +42,8 @@ FIGURES = {
     "step_stride": "mean over workers of every how many steps one is sampled",
     "budget_stride": "mean over workers of the factor by which the budget thins rows",
     "detail": "mean over workers of the detail level",
-    "rows": "rows that arrived",
+    "thinned_rows": "rows that ingest left out because more arrived than it could aggregate",
+    "rows": "rows that were aggregated",
     "late_rows": "of these, rows that came after their window had closed",
 }
 """What each figure is.  A figure that nothing defines is left out."""
@@ -142,7 +143,8 @@ class TelemetryMeter:
 
     def _arrived(self, health: Health) -> dict[str, int]:
         before = self._ingest if self._ingest is not None else {}
-        made = {name: max(health.ingest.get(name, 0) - before.get(name, 0), 0) for name in ("rows", "late_rows")}
+        names = ("rows", "late_rows", "thinned_rows")
+        made = {name: max(health.ingest.get(name, 0) - before.get(name, 0), 0) for name in names}
         self._ingest = dict(health.ingest)
         return made
 

@@ -1,7 +1,8 @@
 """The sidecar's end of the wire: a bound PULL socket, read on a thread of its own.
 
 Every frame is checked before anything is made of it; a frame that cannot be read is counted by reason and dropped, and
-never ends the thread.  ZeroMQ's own queue is bounded, so a sidecar that cannot keep up makes the workers drop, and count.
+never ends the thread.  Frames wait in a bounded :class:`~headwatch.ingest.backlog.Backlog`; while they wait for long, rows are
+left out by the rule of :mod:`headwatch.ingest.thinning`; where even that is not enough, the workers drop, and count.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import zmq
 
 from headwatch.errors import CommandError, WireError
+from headwatch.ingest.backlog import Backlog
+from headwatch.ingest.thinning import Thinning
 from headwatch.model import SummaryBatch
 from headwatch.wire import codec, columns
 from headwatch.wire.endpoint import listens
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.ingest")
 
 _POLL_MILLISECONDS = 100
-_RECEIVE_FRAMES = 1024
+_RECEIVE_FRAMES = 64
+"""That ZeroMQ holds for each worker beside the backlog."""
 
 
 class Receiver:
@@ -50,7 +54,14 @@ class Receiver:
         self._thread = threading.Thread(target=self._run, name="headwatch-ingest", daemon=True)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
+        self._backlog = Backlog(config.backlog_bytes)
+        self._thinning = Thinning()
         self.counters: Counter[str] = Counter()
+
+    @property
+    def thinning(self) -> int:
+        """Return how far rows are thinned at the moment: one in so many is kept."""
+        return self._thinning.factor
 
     def start(self) -> None:
         """Bind and start the thread.
@@ -80,13 +91,17 @@ class Receiver:
         self._socket.close()
         self._context.term()
 
-    def accept(self, payload: bytes) -> None:
+    def accept(self, payload: bytes | memoryview) -> None:
         """Take one frame's bytes; whatever is wrong with them is counted, not raised."""
         try:
             frame = codec.decode(self._bounded(payload))
             if isinstance(frame, SummaryBatch):
                 view = columns.view(frame)
-                self._consume(frame, view)
+                kept = self._thinning.thinned(frame, view)
+                self._consume(frame, kept)
+                if left := len(view.request) - len(kept.request):
+                    self.counters["thinned_rows"] += left
+                    self.counters["thinned_head_summaries"] += left * len(frame.layers) * frame.heads
                 self._registry.summary(frame.worker, frame.sequence, self._clock_ns())
                 self.counters["frames"] += 1
             else:
@@ -97,7 +112,7 @@ class Receiver:
         except Exception as error:  # noqa: BLE001 - bytes from outside must not end the thread
             self._reject("unexpected", error)
 
-    def _bounded(self, payload: bytes) -> bytes:
+    def _bounded(self, payload: bytes | memoryview) -> bytes | memoryview:
         if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound
             raise WireError("too_large", f"frame of {len(payload)} bytes, over wire.max_frame_bytes")
         return payload
@@ -110,10 +125,20 @@ class Receiver:
 
     def _run(self) -> None:
         while True:
-            if self._socket.poll(_POLL_MILLISECONDS):
-                self.accept(self._socket.recv())
-            elif self._stop.is_set():
+            self._take()
+            if len(self._backlog):
+                self.accept(self._backlog.pop().buffer)
+            elif not self._socket.poll(_POLL_MILLISECONDS) and self._stop.is_set():
                 return
+
+    def _take(self) -> None:
+        """Take what has arrived, as far as there is room."""
+        while self._backlog.fill < 1.0:
+            try:
+                self._backlog.append(self._socket.recv(zmq.NOBLOCK, copy=False))
+            except zmq.Again:
+                break
+        self._thinning.adjust(self._backlog.fill)
 
 
 def _bind(bound: zmq.Socket[bytes], endpoint: str) -> None:

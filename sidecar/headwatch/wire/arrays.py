@@ -11,11 +11,13 @@ from headwatch.errors import WireError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headwatch.model import Column
+
 LARGEST_SHARE = 1.01
 """Rounding may carry a share a little beyond 1."""
 
 
-def array(name: str, column: bytes, dtype: str) -> NDArray[Any]:
+def array(name: str, column: Column, dtype: str) -> NDArray[Any]:
     """Return a read-only view of *column*.
 
     Raises:

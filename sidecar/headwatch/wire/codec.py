@@ -38,6 +38,6 @@ def decode(payload: bytes | memoryview) -> Frame:
     if view[1] not in READABLE:
         raise WireError("version", f"frame of wire version {view[1]}; this sidecar reads {', '.join(map(str, READABLE))}")
     try:
-        return _decoder.decode(view[2:])
+        return _decoder.decode(view[2:])  # columns stay views of the payload: nothing is copied
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise WireError("malformed", f"frame cannot be decoded: {error}") from error

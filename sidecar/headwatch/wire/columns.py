@@ -7,7 +7,7 @@ because a frame comes from outside: whatever passes :func:`view` can be indexed 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,20 @@ class Columns:
     centroid: NDArray[np.float32] | None
     """[R, L, H] in a frame of cross-attention; None in others."""
 
+    def taking(self, rows: list[int], standing: NDArray[np.float32]) -> Columns:
+        """Return the *rows* alone, each of which stands for *standing* times as many as before.  Not for detail 2 and more."""
+        return replace(
+            self,
+            request=self.request[rows],
+            position=self.position[rows],
+            weight=self.weight[rows] * standing,
+            features=self.features[rows],
+            span_mass=tuple(self.span_mass[row] for row in rows) if self.span_mass else (),
+            value_mass=tuple(self.value_mass[row] for row in rows) if self.value_mass else (),
+            output_norm=None if self.output_norm is None else self.output_norm[rows],
+            centroid=None if self.centroid is None else self.centroid[rows],
+        )
+
 
 def view(batch: SummaryBatch) -> Columns:
     """Return the columns of *batch*.
@@ -68,7 +82,7 @@ def view(batch: SummaryBatch) -> Columns:
     detail = view_detail(batch, position, layers, heads)
     masses = array("span_mass", batch.span_mass, "<f4")
     for values in (features, masses):
-        if (np.abs(values) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
+        if not _shares(values):
             raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
     counts = [len(item.spans if batch.attention == "self" else item.encoder_spans) + 1 for item in batch.requests]
     spans = np.array(counts, np.int64)[request] if rows else np.zeros(0, np.int64)
@@ -84,6 +98,14 @@ def view(batch: SummaryBatch) -> Columns:
         detail=detail,
         centroid=_centroid(batch, (rows, layers, heads)),
     )
+
+
+def _shares(values: NDArray[np.float32]) -> bool:
+    """Return whether *values* are shares, as far as rounding allows; NaN is one: it means "undefined"."""
+    if not len(values):
+        return True
+    with np.errstate(invalid="ignore"):  # a NaN from outside may be of the signalling kind
+        return not (np.fmax.reduce(values) > LARGEST_SHARE or np.fmin.reduce(values) < -LARGEST_SHARE)
 
 
 def _weights(batch: SummaryBatch, rows: int) -> NDArray[np.float32]:
@@ -110,7 +132,7 @@ def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.fl
     centroid = array("centroid", batch.centroid, "<f4")
     if len(centroid) != math.prod(shape):
         raise WireError("shape", f"{len(centroid)} centroids for {shape} rows, layers and heads")
-    if (np.abs(centroid) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
+    if not _shares(centroid):
         raise WireError("value", "a centroid lies outside of its encoder's input")
     return centroid.reshape(shape)
 

@@ -1,0 +1,166 @@
+"""What happens to ten times as many frames as ingest can take: memory, the account of what was left out, the way back.
+
+The sidecar is the real one with its store, on one core; this process sends from another.  A frame for which the socket has no
+room is dropped and counted here, as the plugin does it in the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+import zmq
+
+from headwatch.bench.ingest.frames import templates
+from headwatch.bench.memory import rss_mib
+from headwatch.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.bench.ingest.frames import Shape, Template
+    from headwatch.bench.sidecar import RunningSidecar
+
+TIMES = 10.0
+_QUEUED_FRAMES = 256
+_LOOK_SECONDS = 0.25
+_SETTLE_SECONDS = 60.0
+_CALM_SHARE = 0.1
+"""Of what one core takes, sent after the overload until thinning has ended."""
+
+
+class Overload(msgspec.Struct, frozen=True):
+    """What the overload showed.  All counts are of head summaries."""
+
+    seconds: float
+    offered: int
+    offered_times: float
+    """What was offered over what one core takes; below the aim where this process could not send faster."""
+    aggregated: int
+    thinned: int
+    dropped: int
+    """By the sender, whose socket was full."""
+    rejected: int
+    unaccounted: int
+    """Offered less all of these."""
+    most_thinning: int
+    rss_mib_before: float
+    rss_mib_most: float
+    healthz_seconds_most: float
+    recovery_seconds: float
+    """From the end of the overload until every row is taken again; the load goes on at a tenth of what one core takes."""
+
+
+class _Flow:
+    """Sends frames at a rate, and counts."""
+
+    def __init__(self, endpoint: str, made: list[Template], shape: Shape) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, _QUEUED_FRAMES)
+        self._socket.connect(endpoint)
+        self._made, self._shape = made, shape
+        self.frames = 0
+        self.dropped = 0
+
+    def send(self, frames_per_second: float, seconds: float, look: Callable[[], None]) -> float:
+        """Offer so many frames for so long, look around four times a second, and return how many a second were offered."""
+        started, before = time.monotonic(), self.frames
+        looked = started
+        while (now := time.monotonic()) < started + seconds:
+            due = int((now - started) * frames_per_second) - (self.frames - before)
+            for _ in range(min(due, 64)):
+                payload = self._made[self.frames % len(self._made)].at(self.frames, time.time_ns())
+                self.frames += 1
+                try:
+                    self._socket.send(payload, zmq.NOBLOCK, copy=True)
+                except zmq.Again:
+                    self.dropped += 1
+            if due <= 0:
+                time.sleep(0.001)
+            if now - looked >= _LOOK_SECONDS:
+                look()
+                looked = now
+        return (self.frames - before) / (time.monotonic() - started)
+
+    def close(self) -> None:
+        """Hand over what waits, and close."""
+        self._socket.close(linger=int(_SETTLE_SECONDS * 1000))
+        self._context.term()
+
+
+class _Watch:
+    """Looks at the sidecar while it is under load."""
+
+    def __init__(self, sidecar: RunningSidecar) -> None:
+        self._sidecar = sidecar
+        self._pid = sidecar.pid
+        self._client = httpx.Client(trust_env=False, timeout=10.0)
+        self.rss_mib = 0.0
+        self.healthz_seconds = 0.0
+        self.thinning = 1
+
+    def look(self) -> None:
+        """Note memory and how long the sidecar takes to say that it lives."""
+        self.rss_mib = max(self.rss_mib, rss_mib(self._pid))
+        started = time.monotonic()
+        self._client.get(f"{self._sidecar.url}/healthz").raise_for_status()
+        self.healthz_seconds = max(self.healthz_seconds, time.monotonic() - started)
+        self.thinning = max(self.thinning, int(self.status()["thinning"]))
+
+    def status(self) -> dict[str, Any]:
+        """Return what the sidecar says of itself."""
+        return self._client.get(f"{self._sidecar.url}/api/v1/status").raise_for_status().json()  # type: ignore[no-any-return]
+
+    def settled(self) -> dict[str, int]:
+        """Return the counts of ingest once they stand still.
+
+        Raises:
+            CommandError: They do not.
+        """
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        before: dict[str, int] = {}
+        while time.monotonic() < deadline:
+            counts: dict[str, int] = self.status()["ingest"]
+            if counts == before:
+                return counts
+            before = counts
+            time.sleep(1.0)
+        raise CommandError("the sidecar still aggregates a minute after the last frame")
+
+
+def measure(sidecar: RunningSidecar, shape: Shape, summaries_per_second: float, seconds: float) -> Overload:
+    """Return what ten times *summaries_per_second* did to *sidecar*.
+
+    Raises:
+        CommandError: The sidecar does not answer, or does not come to rest.
+    """
+    flow = _Flow(sidecar.endpoint, templates(shape, 400), shape)
+    watch = _Watch(sidecar)
+    try:
+        before = rss_mib(sidecar.pid)
+        rate = flow.send(TIMES * summaries_per_second / shape.summaries, seconds, watch.look)
+        most = watch.thinning
+        ended = time.monotonic()
+        while watch.status()["thinning"] > 1 and time.monotonic() < ended + _SETTLE_SECONDS:
+            flow.send(_CALM_SHARE * summaries_per_second / shape.summaries, _LOOK_SECONDS, lambda: None)
+        recovery = time.monotonic() - ended
+        with contextlib.suppress(zmq.ZMQError):
+            flow.close()
+        counts = watch.settled()
+        watch.look()
+    except httpx.HTTPError as error:
+        raise CommandError(f"the sidecar does not answer under load: {error}") from error
+    rejected = sum(count for name, count in counts.items() if name.startswith("rejected."))
+    offered, dropped = flow.frames * shape.summaries, flow.dropped * shape.summaries
+    aggregated, thinned = counts.get("head_summaries", 0), counts.get("thinned_head_summaries", 0)
+    return Overload(
+        seconds=seconds, offered=offered, offered_times=rate * shape.summaries / summaries_per_second,
+        aggregated=aggregated, thinned=thinned, dropped=dropped, rejected=rejected * shape.summaries,
+        unaccounted=offered - aggregated - thinned - dropped - rejected * shape.summaries,
+        most_thinning=most, rss_mib_before=before, rss_mib_most=watch.rss_mib,
+        healthz_seconds_most=watch.healthz_seconds, recovery_seconds=recovery,
+    )  # fmt: skip
