@@ -41,7 +41,8 @@ class CumulativeHistograms:
             known = self._kept.pop(series, None)
             if known is not None and isinstance(known.value, HistogramValue):
                 point = replace(  # noqa: PLW2901 - the running point stands for the series from here on
-                    known, value=known.value.merge(point.value), start_ns=min(known.start_ns, point.start_ns)
+                    known, value=known.value.merge(point.value), start_ns=min(known.start_ns, point.start_ns),
+                    exemplars=point.exemplars or known.exemplars,
                 )
             elif len(self._kept) >= self._max_series:
                 self._kept.pop(next(iter(self._kept)))

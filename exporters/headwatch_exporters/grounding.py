@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from headwatch.aggregate.weights import whole_weight
 from headwatch.metrics import ATTR_DOCUMENT_SOURCE, ATTR_HEADS, ATTR_MODEL, ATTR_ROUTE, Metric, metric
 from headwatch_exporters.label_limit import LabelLimit
-from headwatch_exporters.points import Point, Source, engine_source, histogram_of
+from headwatch_exporters.points import Exemplar, Point, Source, engine_source, histogram_of
+from headwatch_exporters.provenance import trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from headwatch.records import Delivery, RequestRecord
 
 Attributes = tuple[tuple[str, str], ...]
+MAX_EXEMPLARS = 4
+"""Of a series in one delivery."""
 
 
 class Grounding:
@@ -39,17 +42,23 @@ class Grounding:
 
     def points(self, delivery: Delivery) -> list[Point]:
         """Return the histograms of the requests of *delivery*, each counted as often as it stands for."""
-        values: dict[tuple[Source, str, Attributes], tuple[list[float], list[int]]] = {}
+        values: dict[tuple[Source, str, Attributes], tuple[list[float], list[int], list[Exemplar]]] = {}
         for record in delivery.requests:
-            weight = request_weight(record)
+            weight, trace = request_weight(record), trace_of(record)
             for item, attributes, value in self.values(record):
-                found, weights = values.setdefault((engine_source(record.worker), item.name, attributes), ([], []))
+                series = (engine_source(record.worker), item.name, attributes)
+                found, weights, exemplars = values.setdefault(series, ([], [], []))
                 found.append(value)
                 weights.append(weight)
+                if trace is not None and len(exemplars) < MAX_EXEMPLARS:
+                    exemplars.append(Exemplar(value, record.ended_ns, *trace))
         start_ns = min((record.started_ns for record in delivery.requests), default=delivery.time_ns)
         return [
-            Point(metric(name), dict(attributes), start_ns, delivery.time_ns, histogram_of(found, weights), source)
-            for (source, name, attributes), (found, weights) in values.items()
+            Point(
+                metric(name), dict(attributes), start_ns, delivery.time_ns, histogram_of(found, weights), source,
+                tuple(exemplars),
+            )
+            for (source, name, attributes), (found, weights, exemplars) in values.items()
         ]
 
 

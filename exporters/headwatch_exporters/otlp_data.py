@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
@@ -82,4 +83,7 @@ def _histogram(point: Point, value: HistogramValue) -> ExponentialHistogramDataP
         flags=0,
         min=value.minimum,
         max=value.maximum,
+        exemplars=[
+            Exemplar({}, item.value, item.time_ns, item.span_id, item.trace_id) for item in point.exemplars
+        ],
     )

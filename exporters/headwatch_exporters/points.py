@@ -89,6 +89,16 @@ class HistogramValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One value of a histogram and the caller's trace that it came from."""
+
+    value: float
+    time_ns: int
+    trace_id: int
+    span_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """One data point.  Sums are cumulative since ``start_ns``; a histogram is of ``(start_ns, time_ns]`` alone."""
 
@@ -98,6 +108,7 @@ class Point:
     time_ns: int
     value: float | HistogramValue
     source: Source
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 def histogram_of(values: list[float], weights: list[int] | None = None) -> HistogramValue:

@@ -185,14 +185,28 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     endpoint: str = ""
     """``http://host:4317`` for gRPC; for HTTP the whole address, with ``/v1/metrics``."""
+    traces_endpoint: str = ""
+    """The same for spans of sampled requests in their callers' traces, for HTTP with ``/v1/traces``.  Empty: none are sent."""
     protocol: Literal["grpc", "http"] = "grpc"
     insecure: bool = True
     timeout_seconds: Seconds = 10.0
 
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
-        return (f"OtlpConfig(endpoint={mask_url(self.endpoint)!r}, protocol={self.protocol!r}, insecure={self.insecure}, "
+        return (f"OtlpConfig(endpoint={mask_url(self.endpoint)!r}, traces_endpoint={mask_url(self.traces_endpoint)!r}, "
+                f"protocol={self.protocol!r}, insecure={self.insecure}, "
                 f"timeout_seconds={self.timeout_seconds})")
+
+
+class RequestsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log of sampled requests, a line of JSON each."""
+
+    log_path: str = ""
+    """A file (0600), or ``-`` for standard output.  Empty: there is no log."""
+    log_max_bytes: Positive = 64 * 1024 * 1024
+    """Size at which a file is put aside as ``PATH.1``."""
+    log_files: Positive = 5
+    """Files that are kept, the current one among them."""
 
 
 class PrometheusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -298,6 +312,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grounding: GroundingConfig = GroundingConfig()
     store: StoreConfig = StoreConfig()
     otlp: OtlpConfig = OtlpConfig()
+    requests: RequestsConfig = RequestsConfig()
     prometheus: PrometheusConfig = PrometheusConfig()
     drift: DriftConfig = DriftConfig()
     canary: CanaryConfig = CanaryConfig()

@@ -31,6 +31,8 @@ from headwatch.watch.desk import Desk
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
+from headwatch_exporters.request_log import RequestLog
+from headwatch_exporters.traces import TraceExporter
 
 if TYPE_CHECKING:
     from headwatch.config import Config
@@ -83,6 +85,10 @@ class Sidecar:
             exporters.append(store)
         if config.otlp.endpoint:
             exporters.append(OtlpExporter(config.otlp))
+        if config.otlp.traces_endpoint:
+            exporters.append(TraceExporter(config.otlp))
+        if config.requests.log_path:
+            exporters.append(RequestLog(config.requests))
         self._threads = [ExporterThread(exporter) for exporter in exporters]
         self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
         self._receiver = Receiver(config.wire, self._registry, self._consume)

@@ -56,6 +56,15 @@ class Receiver:
             endpoint=f"http://127.0.0.1:{self.ports[protocol]}{path}", protocol=protocol, timeout_seconds=5.0
         )
 
+    def printed(self, at_least: int, pattern: str) -> str:
+        """Return all that was printed, as soon as *pattern* is in it so often."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (found := len(re.findall(pattern, text := self._log.read_text(), re.MULTILINE))) < at_least:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the receiver printed {pattern} {found} times of {at_least} in {WAIT_SECONDS:.0f} s")
+            time.sleep(0.05)
+        return text
+
     def points(self, at_least: int) -> list[ReceivedPoint]:
         """Return the points printed so far, oldest first, as soon as there are so many."""
         deadline = time.monotonic() + WAIT_SECONDS
@@ -67,12 +76,17 @@ class Receiver:
 
 
 @contextmanager
-def receiver(program: Path, folder: Path, ports: dict[str, int] | None = None) -> Iterator[Receiver]:
-    """Run a receiver for gRPC and HTTP on *ports* (default: free ones) of this machine; its files go to *folder*."""
+def receiver(
+    program: Path, folder: Path, ports: dict[str, int] | None = None, shows: Literal["metrics", "traces"] = "metrics"
+) -> Iterator[Receiver]:
+    """Run a receiver for gRPC and HTTP on *ports* (default: free ones) of this machine; its files go to *folder*.
+
+    It takes everything, and prints what it *shows*.
+    """
     ports = ports or dict(zip(("grpc", "http"), free_ports(2), strict=True))
     log = folder / "receiver.log"
     command = [
-        str(program), "start", "--exporter", "blackhole", "--debug-log", "metrics", "--debug-log-verbosity", "detailed",
+        str(program), "start", "--exporter", "blackhole", "--debug-log", shows, "--debug-log-verbosity", "detailed",
         "--otlp-grpc-endpoint", f"127.0.0.1:{ports['grpc']}", "--otlp-http-endpoint", f"127.0.0.1:{ports['http']}",
         "--pid-file", str(folder / "receiver.pid"),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from headwatch.drift.signals import focus, grounding, prompt_kind
 from headwatch.drift.signals.read import ReadRequest
 from headwatch.model import REQUEST_FEATURES, REQUEST_VALUES, SPAN_KINDS
+from headwatch_exporters.provenance import document_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,7 @@ def _documents(records: Sequence[RequestRecord], service: str) -> Columns:
         for rank, (document, share) in enumerate(zip(record.context.documents, record.document_share, strict=True))
     ]
     documents = [document for _, _, document, _ in rows]
-    tokens = {id(record): _document_tokens(record) for record in records}
+    tokens = {id(record): [min(count, _U32) for count in document_tokens(record)] for record in records}
     return {
         **_keys([record for record, *_ in rows], service),
         "rank": [rank for _, rank, *_ in rows],
@@ -116,15 +117,6 @@ def _share(reading: Reading | None, rank: int, *, prompt_end: bool = False) -> f
     shares = None if reading is None else reading.prompt_end_share if prompt_end else reading.document_share
     share = math.nan if shares is None else float(shares[rank])
     return None if math.isnan(share) else share
-
-
-def _document_tokens(record: RequestRecord) -> list[int]:
-    """Return how many tokens of the prompt belong to each document; whatever the spans say, it fits its column."""
-    tokens = [0] * len(record.context.documents)
-    for span in record.context.spans:
-        if 0 <= span.document < len(tokens):
-            tokens[span.document] += span.end - span.start
-    return [min(max(count, 0), _U32) for count in tokens]
 
 
 def _heads(records: Sequence[RequestRecord], service: str) -> Columns:
