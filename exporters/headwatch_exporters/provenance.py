@@ -56,6 +56,8 @@ def request_facts(record: RequestRecord, service: str) -> dict[str, Any]:
         "adapter": context.adapter or None,
         "route": context.route or None,
         "arm": context.arm or None,
+        "user": context.user or None,
+        "tenant": context.tenant or None,
         "language": context.language or None,
         "template": context.template or None,
         "prompt_digest": context.prompt_digest or None,

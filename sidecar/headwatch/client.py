@@ -40,6 +40,8 @@ def request_field(  # noqa: PLR0913 - one argument for each key of the field
     arm: str = "",
     language: str = "",
     template: str = "",
+    user: str = "",
+    tenant: str = "",
     canary: str = "",
     traceparent: str = "",
     spans: Iterable[Mapping[str, Any] | object] | None = None,
@@ -53,7 +55,8 @@ def request_field(  # noqa: PLR0913 - one argument for each key of the field
     ``version``, ``retrieved_at`` (text or a datetime), ``labels`` (text to text), and ``start`` and ``end`` (token
     offsets, where the client knows them). *spans* are further explicit token spans: ``kind``, ``start``, ``end``,
     ``age``. *traceparent* is the W3C header of the caller's span. *language* and *template* (a version of the
-    client's own prompt template) are held equal where requests are compared; *canary* names a canary prompt and is
+    client's own prompt template) are held equal where requests are compared. *user* and *tenant* say who asked, and on
+    whose behalf: the sidecar may store them hashed, and they can be purged by name. *canary* names a canary prompt and is
     set by ``headwatch canary``. *capture* is False to keep a request out, ``"always"`` to sample it whatever the
     rate, and ``"full"`` to sample every row of it as well. *detail* asks for at least this much of each sampled row:
     2 the mass on each block of tokens, 3 the top positions, 4 whole rows.
@@ -69,6 +72,8 @@ def request_field(  # noqa: PLR0913 - one argument for each key of the field
         "arm": arm,
         "language": language,
         "template": template,
+        "user": user,
+        "tenant": tenant,
         "canary": canary,
         "documents": [_document(item) for item in documents],
         "spans": [_pick(item, SPAN_KEYS, "span") for item in spans or ()],

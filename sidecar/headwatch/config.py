@@ -209,6 +209,16 @@ class RequestsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Files that are kept, the current one among them."""
 
 
+class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which identifiers are hashed before anything is made of a request."""
+
+    hash: list[Literal["user", "tenant", "document"]] = []
+    rotate_days: Positive = 30
+    """How long a salt is in use.  Afterwards the same identifier has another hash."""
+    salts_file: str = ""
+    """Where the salts are kept (0600).  Empty: beside the embedded store, or in ``$XDG_STATE_HOME/headwatch``."""
+
+
 class PrometheusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``/metrics`` shows of the heads."""
 
@@ -313,6 +323,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     otlp: OtlpConfig = OtlpConfig()
     requests: RequestsConfig = RequestsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     prometheus: PrometheusConfig = PrometheusConfig()
     drift: DriftConfig = DriftConfig()
     canary: CanaryConfig = CanaryConfig()

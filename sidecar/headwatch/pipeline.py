@@ -22,9 +22,10 @@ from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
 from headwatch.health import Health
+from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.places import control_state_path, store_url
+from headwatch.places import control_state_path, salts_path, store_url
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
@@ -75,6 +76,7 @@ class Sidecar:
             config.window, head_maps, self._evidence,
             canaries=self._desk.collector if self._desk is not None else None,
             first_number=self._desk.first_number if self._desk is not None else 0,
+            veil=_veil(config),
         )  # fmt: skip
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
@@ -247,6 +249,17 @@ def run_sidecar(loaded: Loaded) -> int:
             logger.exception("a tick failed; the next one goes on")
     sidecar.stop()
     return 0
+
+
+def _veil(config: Config) -> Veil | None:
+    """Return what hashes identifiers; a salt is kept for as long as anything may be that was hashed with it."""
+    store, kinds = config.store, config.privacy.hash
+    longest = max(store.head_ttl_days, store.evidence_ttl_days, store.row_ttl_days, store.incident_ttl_days)
+    if not kinds:
+        return None
+    keyring = Keyring(salts_path(config), config.privacy.rotate_days, longest)
+    keyring.current()  # what cannot be kept is said now, and not when the first request comes
+    return Veil(keyring, frozenset(kinds))
 
 
 def _watermark_path(config: Config) -> Path | None:

@@ -36,6 +36,18 @@ def control_state_path(config: Config, environ: Mapping[str, str] | None = None)
     return state_folder(environ) / "control.json"
 
 
+def salts_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the file of the salts with which identifiers are hashed."""
+    if config.privacy.salts_file:
+        return Path(config.privacy.salts_file)
+    environ = os.environ if environ is None else environ
+    url = store_url(config.store, environ)
+    if config.store.enabled and url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(store.name + ".salts.json")
+    return state_folder(environ) / "salts.json"
+
+
 def drift_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the folder of what drift detection, canaries and incidents keep: beside the embedded store where there is one."""
     if config.drift.folder:

@@ -14,7 +14,7 @@ from headwatch.records import RowEvidence
 if TYPE_CHECKING:
     from headwatch.aggregate.requests import OpenRequest
     from headwatch.config import EvidenceConfig
-    from headwatch.model import SummaryBatch
+    from headwatch.model import RequestContext, SummaryBatch
     from headwatch.wire.columns import Columns
 
 
@@ -32,7 +32,7 @@ class EvidenceQueue:
         if request is None:
             self.counters["evidence_dropped.no_open_request"] += 1
             return
-        kept = _evidence(batch, columns, row)
+        kept = _evidence(batch, columns, row, request.context)
         size = kept.size_bytes
         if request.evidence_bytes + size > self._config.max_request_bytes:
             self.counters["evidence_dropped.request_bytes"] += 1
@@ -50,11 +50,11 @@ class EvidenceQueue:
         return rows
 
 
-def _evidence(batch: SummaryBatch, columns: Columns, row: int) -> RowEvidence:
+def _evidence(batch: SummaryBatch, columns: Columns, row: int, context: RequestContext) -> RowEvidence:
     detail = columns.detail
     assert detail is not None  # whoever calls has seen that it is not
     return RowEvidence(
-        context=batch.requests[int(columns.request[row])],
+        context=context,
         worker=batch.worker,
         time_ns=batch.time_ns,
         position=int(columns.position[row]),

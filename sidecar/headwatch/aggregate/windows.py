@@ -32,6 +32,8 @@ from headwatch.aggregate.weights import whole_weight
 from headwatch.errors import WireError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from headwatch.aggregate.canaries import CanarySink
@@ -61,10 +63,12 @@ class Aggregator:
         evidence: EvidenceQueue | None = None,
         canaries: CanarySink | None = None,
         first_number: int = 0,
+        veil: Callable[[RequestContext], RequestContext] | None = None,
     ) -> None:
         """Prepare; single rows go to *evidence* and rows of canaries to *canaries*, and nowhere where there is none.
 
-        *first_number* is that of the first window, where windows close by count.
+        *first_number* is that of the first window, where windows close by count.  What is kept of a request is kept of what
+        *veil* makes of it.
         """
         self._window_ns = int(config.seconds * 1e9)
         self._idle_ns = int(config.request_idle_seconds * 1e9)
@@ -76,6 +80,7 @@ class Aggregator:
         self._canaries = CanaryRows(canaries, self._idle_ns)
         self._number = first_number
         """Of the open window, where windows close by count, ..."""
+        self._veil = veil
         self._ended_in_window = 0
         self._opened_ns: int | None = None
         """... when it opened; None until something has come."""
@@ -264,5 +269,6 @@ class Aggregator:
             if len(self._requests) >= self._config.max_open_requests:
                 self.counters["dropped_requests"] += rows
                 return None
-            request = self._requests[key] = OpenRequest(worker, context, time_ns, self._groups_of(worker))
+            seen = context if self._veil is None else self._veil(context)
+            request = self._requests[key] = OpenRequest(worker, seen, time_ns, self._groups_of(worker))
         return request

@@ -71,6 +71,8 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arm: Name = ""
     language: Annotated[Name, msgspec.Meta(description="Language of the prompt: requests are compared within one.")] = ""
     template: Annotated[Name, msgspec.Meta(description="Version of the prompt template: likewise.")] = ""
+    user: Annotated[Text, msgspec.Meta(description="Who asked; may be stored hashed, and purged by name.")] = ""
+    tenant: Annotated[Text, msgspec.Meta(description="On whose behalf: likewise.")] = ""
     canary: Annotated[Name, msgspec.Meta(description="Name of a canary prompt; the request then counts as no traffic.")] = ""
     documents: list[FieldDocument] = []
     spans: list[FieldSpan] = []

@@ -187,6 +187,8 @@ class FrontEnd:
             arm=field.arm,
             language=field.language,
             template=field.template,
+            user=field.user,
+            tenant=field.tenant,
             canary=field.canary,
             prompt_digest=prompt_digest(ids, resolution.spans),
             errors=errors,
