@@ -96,12 +96,7 @@ class Receiver:
         try:
             frame = codec.decode(self._bounded(payload))
             if isinstance(frame, SummaryBatch):
-                view = columns.view(frame)
-                kept = self._thinning.thinned(frame, view)
-                self._consume(frame, kept)
-                if left := len(view.request) - len(kept.request):
-                    self.counters["thinned_rows"] += left
-                    self.counters["thinned_head_summaries"] += left * len(frame.layers) * frame.heads
+                self._summary(frame)
                 self._registry.summary(frame.worker, frame.sequence, self._clock_ns())
                 self.counters["frames"] += 1
             else:
@@ -111,6 +106,22 @@ class Receiver:
             self._reject(error.reason, error)
         except Exception as error:  # noqa: BLE001 - bytes from outside must not end the thread
             self._reject("unexpected", error)
+
+    def _summary(self, frame: SummaryBatch) -> None:
+        """Hand on the rows of *frame* that are kept, and the news of requests that have ended."""
+        kept = self._thinning.kept(frame)
+        if kept is None:
+            self._consume(frame, columns.view(frame))
+            return
+        rows, standing = kept
+        left = len(frame.row_request) // columns.ROW_BYTES - len(rows)
+        if rows:
+            self._consume(frame, columns.view(frame).taking(rows, standing))
+        elif frame.finished:
+            empty = columns.without_rows(frame)
+            self._consume(empty, columns.view(empty))
+        self.counters["thinned_rows"] += left
+        self.counters["thinned_head_summaries"] += left * len(frame.layers) * frame.heads
 
     def _bounded(self, payload: bytes | memoryview) -> bytes | memoryview:
         if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound

@@ -2,13 +2,15 @@
 
 The rule, by how full the backlog of frames is:
 
-- above a half, one row in 2 is kept; then, every tenth of a second that it stays above, one in 4, 8, … :data:`MOST`;
+- above a half, one row in 2 is kept; then, every tenth of a second in which it did not become less, one in 4, 8, 16;
 - below a tenth for a second, half as many are left out.
 
 A row is kept by a hash of its request and position, so every rank and every replay keeps the same rows, and stands for as many
 rows more as were left out: means, histograms and shares stay unbiased and only get noisier.  Rows of canaries, and rows of
 detail 2 and more, which somebody asked for, are always kept; so is the news that a request has ended.  What was left out is
 counted exactly.
+
+A frame of which nothing is kept is decoded and no more: its numbers are never looked at.
 
 Cost: a microsecond a row while rows are left out, nothing else.
 """
@@ -21,13 +23,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headwatch.wire.columns import named_rows
+from headwatch.wire.detail_columns import BLOCK_PROFILE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headwatch.model import SummaryBatch
-    from headwatch.wire.columns import Columns
+    from numpy.typing import NDArray
 
-MOST = 64
+    from headwatch.model import SummaryBatch
+
+MOST = 16
+"""A frame costs about a twentieth of its rows before any row is looked at: leaving out more rows would hardly make room."""
 HIGH, LOW = 0.5, 0.1
 HARDER_SECONDS, EASIER_SECONDS = 0.1, 1.0
 
@@ -39,8 +46,8 @@ class Thinning:
         self.factor = 1
         """One row in so many is kept."""
         self._clock = clock
-        self._harder = clock()
-        """When the factor last rose."""
+        self._looked, self._fill = clock(), 0.0
+        """When the backlog was last found above a half, and how full it was then."""
         self._calm: float | None = None
         """Since when the backlog has been low; None while it is not."""
 
@@ -49,28 +56,35 @@ class Thinning:
         now = self._clock()
         if fill >= LOW:
             self._calm = None
-            if fill > HIGH and self.factor < MOST and now - self._harder >= HARDER_SECONDS:
-                self.factor, self._harder = self.factor * 2, now
+            if fill > HIGH and now - self._looked >= HARDER_SECONDS:
+                if fill >= self._fill and self.factor < MOST:
+                    self.factor *= 2
+                self._looked, self._fill = now, fill
         elif self.factor > 1:
             if self._calm is None:
                 self._calm = now
             elif now - self._calm >= EASIER_SECONDS:
                 self.factor, self._calm = self.factor // 2, now
 
-    def thinned(self, batch: SummaryBatch, columns: Columns) -> Columns:
-        """Return *columns* with the rows that are kept, each weighing what it now stands for."""
-        if self.factor == 1 or columns.detail is not None:
-            return columns
+    def kept(self, batch: SummaryBatch) -> tuple[list[int], NDArray[np.float32]] | None:
+        """Return the rows of *batch* that are kept and how many each one stands for; None where all of them are.
+
+        Raises:
+            WireError: The frame's rows do not fit each other.
+        """
+        if self.factor == 1 or batch.detail >= BLOCK_PROFILE:
+            return None
+        request, position = named_rows(batch)
         whole = [bool(context.canary) or context.full for context in batch.requests]
         names = [context.engine_id for context in batch.requests]
         limit = (1 << 64) // self.factor
+        numbers = request.tolist()
         kept = [
             row
-            for row, (request, position) in enumerate(zip(columns.request.tolist(), columns.position.tolist(), strict=True))
-            if whole[request] or _draw(names[request], position) < limit
+            for row, (number, place) in enumerate(zip(numbers, position.tolist(), strict=True))
+            if whole[number] or _draw(names[number], place) < limit
         ]
-        standing = np.array([1 if whole[columns.request[row]] else self.factor for row in kept], np.float32)
-        return columns.taking(kept, standing)
+        return kept, np.array([1 if whole[numbers[row]] else self.factor for row in kept], np.float32)
 
 
 def _draw(engine_id: str, position: int) -> int:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from headwatch.errors import WireError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_HEADS = 1 << 16
 MAX_TOKENS = 1 << 31
+ROW_BYTES = 4
+"""Of each entry of ``row_request``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +69,18 @@ def view(batch: SummaryBatch) -> Columns:
     Raises:
         WireError: Lengths do not fit each other, an index leaves its table, or a value cannot be what it claims to be.
     """
-    request = array("row_request", batch.row_request, "<i4")
-    position = array("row_position", batch.row_position, "<i4")
+    request, position = named_rows(batch)
     rows, layers, heads = len(request), len(batch.layers), batch.heads
     if not 0 <= heads <= MAX_HEADS or batch.head_offset < 0:
         raise WireError("shape", f"heads {heads} and head_offset {batch.head_offset} must not be negative, nor heads over "
                                  f"{MAX_HEADS}")
-    if len(position) != rows:
-        raise WireError("shape", f"{rows} row requests, but {len(position)} row positions")
-    if rows and (request.min() < 0 or request.max() >= len(batch.requests) or position.min() < 0):
-        raise WireError("shape", "a row names a request that the frame does not carry, or a negative position")
     features = array("features", batch.features, "<f4")
     if len(features) != rows * layers * heads * len(FEATURES):
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
     detail = view_detail(batch, position, layers, heads)
     masses = array("span_mass", batch.span_mass, "<f4")
     for values in (features, masses):
-        if not _shares(values):
+        if (np.abs(values) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
             raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
     counts = [len(item.spans if batch.attention == "self" else item.encoder_spans) + 1 for item in batch.requests]
     spans = np.array(counts, np.int64)[request] if rows else np.zeros(0, np.int64)
@@ -100,12 +98,27 @@ def view(batch: SummaryBatch) -> Columns:
     )
 
 
-def _shares(values: NDArray[np.float32]) -> bool:
-    """Return whether *values* are shares, as far as rounding allows; NaN is one: it means "undefined"."""
-    if not len(values):
-        return True
-    with np.errstate(invalid="ignore"):  # a NaN from outside may be of the signalling kind
-        return not (np.fmax.reduce(values) > LARGEST_SHARE or np.fmin.reduce(values) < -LARGEST_SHARE)
+def without_rows(batch: SummaryBatch) -> SummaryBatch:
+    """Return *batch* without any row: what it says of requests that have ended."""
+    return msgspec.structs.replace(
+        batch, row_request=b"", row_position=b"", features=b"", span_mass=b"", row_weight=b"", value_mass=b"", output_norm=b"",
+        centroid=b"",
+    )  # fmt: skip
+
+
+def named_rows(batch: SummaryBatch) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the request and the position of each row, [R] each.
+
+    Raises:
+        WireError: They do not fit each other, or name a request that the frame does not carry.
+    """
+    request = array("row_request", batch.row_request, "<i4")
+    position = array("row_position", batch.row_position, "<i4")
+    if len(position) != len(request):
+        raise WireError("shape", f"{len(request)} row requests, but {len(position)} row positions")
+    if len(request) and (request.min() < 0 or request.max() >= len(batch.requests) or position.min() < 0):
+        raise WireError("shape", "a row names a request that the frame does not carry, or a negative position")
+    return request, position
 
 
 def _weights(batch: SummaryBatch, rows: int) -> NDArray[np.float32]:
@@ -132,7 +145,7 @@ def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.fl
     centroid = array("centroid", batch.centroid, "<f4")
     if len(centroid) != math.prod(shape):
         raise WireError("shape", f"{len(centroid)} centroids for {shape} rows, layers and heads")
-    if not _shares(centroid):
+    if (np.abs(centroid) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
         raise WireError("value", "a centroid lies outside of its encoder's input")
     return centroid.reshape(shape)
 

@@ -7,6 +7,7 @@ room is dropped and counted here, as the plugin does it in the worker.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from headwatch.bench.memory import rss_mib
 from headwatch.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from headwatch.bench.ingest.frames import Shape, Template
     from headwatch.bench.sidecar import RunningSidecar
@@ -66,24 +67,23 @@ class _Flow:
         self.frames = 0
         self.dropped = 0
 
-    def send(self, frames_per_second: float, seconds: float, look: Callable[[], None]) -> float:
-        """Offer so many frames for so long, look around four times a second, and return how many a second were offered."""
+    def send(self, frames_per_second: float, seconds: float) -> float:
+        """Offer so many frames for so long, and return how many a second were offered."""
         started, before = time.monotonic(), self.frames
-        looked = started
         while (now := time.monotonic()) < started + seconds:
             due = int((now - started) * frames_per_second) - (self.frames - before)
             for _ in range(min(due, 64)):
-                payload = self._made[self.frames % len(self._made)].at(self.frames, time.time_ns())
+                number = self.frames
                 self.frames += 1
+                if not self._socket.poll(0, zmq.POLLOUT):  # what would be dropped need not be made
+                    self.dropped += 1
+                    continue
                 try:
-                    self._socket.send(payload, zmq.NOBLOCK, copy=True)
+                    self._socket.send(self._made[number % len(self._made)].at(number, time.time_ns()), zmq.NOBLOCK)
                 except zmq.Again:
                     self.dropped += 1
             if due <= 0:
                 time.sleep(0.001)
-            if now - looked >= _LOOK_SECONDS:
-                look()
-                looked = now
         return (self.frames - before) / (time.monotonic() - started)
 
     def close(self) -> None:
@@ -102,6 +102,33 @@ class _Watch:
         self.rss_mib = 0.0
         self.healthz_seconds = 0.0
         self.thinning = 1
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look around all the while, beside whoever sends.
+
+        Raises:
+            CommandError: The sidecar did not answer.
+        """
+        ended = threading.Event()
+        failed: list[httpx.HTTPError] = []
+
+        def run() -> None:
+            try:
+                while not ended.wait(_LOOK_SECONDS):
+                    self.look()
+            except httpx.HTTPError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=run, name="bench-look")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        if failed:
+            raise CommandError(f"the sidecar does not answer under load: {failed[0]}") from failed[0]
 
     def look(self) -> None:
         """Note memory and how long the sidecar takes to say that it lives."""
@@ -142,11 +169,12 @@ def measure(sidecar: RunningSidecar, shape: Shape, summaries_per_second: float, 
     watch = _Watch(sidecar)
     try:
         before = rss_mib(sidecar.pid)
-        rate = flow.send(TIMES * summaries_per_second / shape.summaries, seconds, watch.look)
+        with watch.looking():
+            rate = flow.send(TIMES * summaries_per_second / shape.summaries, seconds)
         most = watch.thinning
         ended = time.monotonic()
         while watch.status()["thinning"] > 1 and time.monotonic() < ended + _SETTLE_SECONDS:
-            flow.send(_CALM_SHARE * summaries_per_second / shape.summaries, _LOOK_SECONDS, lambda: None)
+            flow.send(_CALM_SHARE * summaries_per_second / shape.summaries, _LOOK_SECONDS)
         recovery = time.monotonic() - ended
         with contextlib.suppress(zmq.ZMQError):
             flow.close()
