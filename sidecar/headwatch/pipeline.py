@@ -21,10 +21,10 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
-from headwatch.health import Health
+from headwatch.health import Health, spool_reasons
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.places import control_state_path, store_url
+from headwatch.places import control_state_path, spool_folder, store_url
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
@@ -76,14 +76,18 @@ class Sidecar:
         )  # fmt: skip
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
-        store = ClickHouseExporter.open(config.store) if config.store.enabled else None
+        store = ClickHouseExporter.open(config.store, config.spool, spool_folder(config)) if config.store.enabled else None
         self._reader = store.reader() if store is not None else None
         exporters: list[Exporter] = [self._prometheus]
         if store is not None:
             exporters.append(store)
         if config.otlp.endpoint:
             exporters.append(OtlpExporter(config.otlp))
-        self._threads = [ExporterThread(exporter) for exporter in exporters]
+        self._threads = [
+            ExporterThread(exporter, spool=store.spool_health) if exporter is store and store is not None
+            else ExporterThread(exporter)
+            for exporter in exporters
+        ]  # fmt: skip
         self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
         self._receiver = Receiver(config.wire, self._registry, self._consume)
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
@@ -181,6 +185,12 @@ class Sidecar:
         state = self.health()
         reasons = [
             f"exporter {name}: {health.last_error or 'down'}" for name, health in state.exporters.items() if not health.up
+        ]
+        reasons += [
+            reason
+            for health in state.exporters.values()
+            if health.spool is not None
+            for reason in spool_reasons(health.spool, state.time_ns)
         ]
         reasons += [
             f"pages by {name}: {pager.last_error or 'down'}"
