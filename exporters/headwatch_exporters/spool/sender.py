@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from headwatch.errors import BatchRefused, HeadwatchError, SpoolError, StoreError, StoreUnavailable
+from headwatch.errors import BatchRefused, HeadwatchError, SpoolError, StoreError
 from headwatch.health import SpoolHealth
 
 if TYPE_CHECKING:
@@ -27,9 +27,32 @@ logger = logging.getLogger("headwatch.spool")
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
-MAX_REFUSALS = 16
-"""A batch that was refused so often, while the store took other deliveries in between, is set aside whatever the reason."""
+MAX_FAILURES = 16
+"""A batch that failed so often, while the store took other deliveries in between, is set aside whatever the reason.
+
+So no more than that many deliveries of the other lane lie between the first and the last attempt at one: far fewer than the
+inserts of which the store knows the tokens.
+"""
 _LOOK_SECONDS = 5.0
+
+
+class _Attempts:
+    """What is known of a record that was tried."""
+
+    def __init__(self, sent: int) -> None:
+        self.refused: dict[int, str] = {}
+        """Batches that are to be set aside: their place and the reason."""
+        self._failures = 0
+        self._sent = sent
+
+    def hopeless(self, sent: int) -> bool:
+        """Count a failure if others went through since the last one, *sent* by now; return whether it was one too many."""
+        self._failures += sent > self._sent
+        self._sent = sent
+        if self._failures < MAX_FAILURES:
+            return False
+        self._failures = 0  # the next batch of it stands for itself
+        return True
 
 
 class Sender:
@@ -53,8 +76,8 @@ class Sender:
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._failures = 0
-        self._refusals: dict[int, tuple[int, int]] = {}
-        """By record, two at most: how often the store refused it while it took others, and what was sent before that."""
+        self._attempts: dict[int, _Attempts] = {}
+        """By record: those that were tried, one of each lane at most."""
         self._last_error = ""
         self._sent = (0, 0, 0)
         self._duration_seconds = 0.0
@@ -128,37 +151,31 @@ class Sender:
             SpoolError: The disk does not take what is to be set aside, or the mark that the record is done.
         """
         started = time.monotonic()
-        refused = []
-        for batch in taken.record.batches:
+        attempt = self._attempts.setdefault(taken.frame.number, _Attempts(self._sent[0]))
+        for place, batch in enumerate(taken.record.batches):
+            if place in attempt.refused:
+                continue
             try:
                 self._insert(batch)
             except (BatchRefused, SpoolError) as error:  # the latter: it cannot be decompressed
-                refused.append((batch, str(error)))
-            except StoreUnavailable:
-                raise
+                attempt.refused[place] = str(error)
             except StoreError as error:
-                if not self._hopeless(taken.frame.number):
+                if not attempt.hopeless(self._sent[0]):
                     raise
-                refused.append((batch, f"refused {MAX_REFUSALS} times while others were taken: {error}"))
-        for batch, reason in refused:
+                attempt.refused[place] = f"failed {MAX_FAILURES} times while others were taken: {error}"
+        for place, reason in attempt.refused.items():
+            batch = taken.record.batches[place]
             logger.error("a batch of %d rows of %s is set aside: %s", batch.rows, batch.table, reason)
             self._spool.set_aside(batch, reason, taken.record.time_ns)
         self._spool.done(taken)
-        self._refusals.pop(taken.frame.number, None)
+        del self._attempts[taken.frame.number]
         self._duration_seconds = time.monotonic() - started
         records, batches, rows = self._sent
-        sent = [batch.rows for batch in taken.record.batches if all(batch is not other for other, _ in refused)]
+        sent = [batch.rows for place, batch in enumerate(taken.record.batches) if place not in attempt.refused]
         self._sent = (records + 1, batches + len(sent), rows + sum(sent))
         if self._last_error:
             logger.warning("the store is back; %d deliveries wait", self._spool.waiting)
         self._failures, self._last_error = 0, ""
-
-    def _hopeless(self, number: int) -> bool:
-        """Count a refusal of the record *number* if others went through since the last; return whether it was one too many."""
-        times, before = self._refusals.get(number, (0, -1))
-        times += self._sent[0] > before
-        self._refusals[number] = (times, self._sent[0])
-        return times > MAX_REFUSALS
 
     def _failed(self, error: Exception) -> None:
         """Count, say it once, and pause."""
