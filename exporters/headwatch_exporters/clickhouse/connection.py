@@ -100,7 +100,6 @@ class Connection:
             BatchRefused: The store will never take it.
             StoreUnavailable: The store cannot be reached.
             StoreError: The store refuses at the moment.
-            SpoolError: The batch cannot be decompressed.
         """
         self.open()
         with self._insert_lock:

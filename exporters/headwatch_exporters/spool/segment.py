@@ -36,6 +36,7 @@ HEADER_BYTES = _HEADER.size
 _STATE_OFFSET = 4
 MAX_PAYLOAD_BYTES = 256 * 1024 * 1024
 """A longer record is not written, and none is looked for."""
+_MAX_NUMBER = 1 << 62
 _SEARCH_BYTES = 1 << 20
 
 State = Literal["P", "T", "D"]
@@ -70,8 +71,8 @@ class Gap:
 class Segment:
     """An open segment file.
 
-    ``pending`` counts the records in it that are not done, ``gaps`` are the offsets of gaps that were told of: whoever walks
-    through the file keeps both.
+    ``start`` is where the first record is looked for: at once where the file does not begin as ours do.  ``pending`` counts the
+    records in it that are not done, ``gaps`` are the offsets of gaps that were told of: whoever walks through it keeps both.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -89,20 +90,12 @@ class Segment:
             if create:
                 _write(self._file, FILE_MAGIC, 0)
             self.size = os.fstat(self._file).st_size
+            self.start = len(FILE_MAGIC) if self.read(0, len(FILE_MAGIC)) == FILE_MAGIC else 0
         except OSError:
             os.close(self._file)
             if create:
                 path.unlink(missing_ok=True)
             raise
-
-    @property
-    def start(self) -> int:
-        """Return the offset of the first record."""
-        return len(FILE_MAGIC)
-
-    def is_ours(self) -> bool:
-        """Return whether the file begins as a segment does."""
-        return self.read(0, self.start) == FILE_MAGIC
 
     def append(self, payload: bytes, number: int, time_ns: int, *, sync: bool) -> Frame:
         """Write *payload* behind what is there; where that fails the segment is as it was.
@@ -190,7 +183,7 @@ class Segment:
         if len(data) < HEADER_BYTES:
             return None
         magic, state, length, number, time_ns, crc, _ = _HEADER.unpack(data)
-        if magic != MAGIC or state not in _STATES or length > MAX_PAYLOAD_BYTES:
+        if magic != MAGIC or state not in _STATES or length > MAX_PAYLOAD_BYTES or number > _MAX_NUMBER:
             return None
         frame = Frame(offset, length, number, time_ns, _STATES[state], crc)
         if frame.end > self.size or _header(frame, state)[_STATE_OFFSET:] != data[_STATE_OFFSET:]:

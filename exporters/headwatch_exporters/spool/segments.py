@@ -160,7 +160,7 @@ class Segments:
 
     def _scan(self, segment: Segment, *, last: bool) -> None:
         """Count what waits in *segment*, and remember what was tried."""
-        offset = segment.start if segment.is_ours() else 0
+        offset = segment.start
         while (found := segment.next(offset)) is not None:
             if isinstance(found, Frame):
                 self.number = max(self.number, found.number + 1)
@@ -169,9 +169,9 @@ class Segments:
                     self.tried.append((segment, found))
             elif last and found.end == segment.size:
                 self.torn += 1
-                segment.cut(found.offset)
-                break
             else:
                 segment.gaps.add(found.offset)
                 self._on_gap(segment, found)
             offset = found.end
+            if isinstance(found, Gap) and found.end == segment.size:
+                segment.cut(found.offset)  # what is appended must not become the end of a record that was cut off

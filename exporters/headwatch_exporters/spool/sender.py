@@ -157,7 +157,7 @@ class Sender:
                 continue
             try:
                 self._insert(batch)
-            except (BatchRefused, SpoolError) as error:  # the latter: it cannot be decompressed
+            except BatchRefused as error:
                 attempt.refused[place] = str(error)
             except StoreError as error:
                 if not attempt.hopeless(self._sent[0]):

@@ -12,7 +12,7 @@ import pytest
 
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
 from headwatch_exporters.spool import sender as sending
-from headwatch_exporters.spool.record import Batch, Record
+from headwatch_exporters.spool.record import Batch
 from headwatch_exporters.spool.sender import MAX_FAILURES, Sender
 from headwatch_exporters.spool.spool import Spool
 
@@ -237,19 +237,6 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_sending(spool, store):
     wait_for(lambda: store.taken == ["r0"], "the delivery", 10)
     running.stop(1.0)
     assert running.health().errors["unexpected"] == 2
-
-
-def test_a_batch_that_does_not_hold_what_it_says_is_set_aside(spool, store):
-    good = batch("good")
-    store.answer = lambda one: [None for _ in one.native()]
-    spool.append(Record(0, (good, Batch("t", ("a",), "bomb", 1, 10, batch("x", content=b"0" * 10_000_000).block))))
-    spool.append(Record(1, (Batch("t", ("a",), "cut", 1, 4, good.block[:-3]), Batch("t", ("a",), "no", 1, 4, b"zstd"))))
-    running = sender(spool, store)
-    running.start()
-    wait_for(lambda: not spool.waiting, "all", 10)
-    running.stop(1.0)
-    assert store.taken == ["good"]
-    assert spool.aside.batches == 3
 
 
 def test_pauses_grow_to_a_bound_and_are_spread(spool, store, monkeypatch):
