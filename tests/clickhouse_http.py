@@ -9,7 +9,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import chdb
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self._whole()
         if self.headers.get("Content-Encoding") == "zstd":
             body = zstd.decompress(body)
-        arguments = {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        arguments = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         try:
             answer, form = self._run(arguments, body)
         except ConnectionError:

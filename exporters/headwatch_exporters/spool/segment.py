@@ -5,8 +5,7 @@
     8 bytes   HWSPOOL1
     then for each record
     4 bytes   magic
-    1 byte    state: P pending, T tried, D done       the one byte that changes; a kill leaves it old or new, never torn
-    3 bytes   zero
+    4 bytes   state: PEND, TRIE or DONE       all that ever changes
     uint32    length of the payload
     uint64    number of the record
     uint64    when the delivery was made, nanoseconds
@@ -14,8 +13,9 @@
     uint32    CRC-32 of this header, its state taken as zero
     ...       the payload
 
-All numbers are little-endian.  Where a header is damaged the next good one is searched for by its magic: one bad sector costs
-the records that lie on it, not those behind.
+All numbers are little-endian.  A state that is none of the three is taken as tried: damage there has a record sent once more,
+which the store knows how to take, and never not at all.  Where the rest of a header is damaged the next good one is searched
+for by its magic: one bad sector costs the records that lie on it, not those behind.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
 
 FILE_MAGIC = b"HWSPOOL1"
 MAGIC = b"\xabHWR"
-_HEADER = struct.Struct("<4sB3xIQQII")
+_HEADER = struct.Struct("<4s4sIQQII")
 HEADER_BYTES = _HEADER.size
-_STATE_OFFSET = 4
+_STATE_OFFSET, _STATE_END = 4, 8
 MAX_PAYLOAD_BYTES = 256 * 1024 * 1024
 """A longer record is not written, and none is looked for."""
 _MAX_NUMBER = 1 << 62
 _SEARCH_BYTES = 1 << 20
 
-State = Literal["P", "T", "D"]
-_STATES: dict[int, State] = {ord("P"): "P", ord("T"): "T", ord("D"): "D"}
+State = Literal["PEND", "TRIE", "DONE"]
+"""Nobody tried to send it; it was tried; the store has it."""
+_STATES: dict[bytes, State] = {b"PEND": "PEND", b"TRIE": "TRIE", b"DONE": "DONE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Segment:
         Raises:
             OSError: No space, or the disk fails.
         """
-        frame = Frame(self.size, len(payload), number, time_ns, "P", zlib.crc32(payload))
+        frame = Frame(self.size, len(payload), number, time_ns, "PEND", zlib.crc32(payload))
         try:
             _write(self._file, _header(frame) + payload, frame.offset)
             if sync:
@@ -183,17 +184,17 @@ class Segment:
         if len(data) < HEADER_BYTES:
             return None
         magic, state, length, number, time_ns, crc, _ = _HEADER.unpack(data)
-        if magic != MAGIC or state not in _STATES or length > MAX_PAYLOAD_BYTES or number > _MAX_NUMBER:
+        if magic != MAGIC or length > MAX_PAYLOAD_BYTES or number > _MAX_NUMBER:
             return None
-        frame = Frame(offset, length, number, time_ns, _STATES[state], crc)
-        if frame.end > self.size or _header(frame, state)[_STATE_OFFSET:] != data[_STATE_OFFSET:]:
+        frame = Frame(offset, length, number, time_ns, _STATES.get(state, "TRIE"), crc)
+        if frame.end > self.size or _header(frame)[_STATE_END:] != data[_STATE_END:]:
             return None
         return frame
 
 
-def _header(frame: Frame, state: int = ord("P")) -> bytes:
-    checked = _HEADER.pack(MAGIC, 0, frame.length, frame.number, frame.time_ns, frame.crc, 0)[:-4]
-    return checked[:_STATE_OFFSET] + bytes((state,)) + checked[_STATE_OFFSET + 1:] + struct.pack("<I", zlib.crc32(checked))
+def _header(frame: Frame) -> bytes:
+    checked = _HEADER.pack(MAGIC, b"", frame.length, frame.number, frame.time_ns, frame.crc, 0)[:-4]
+    return checked[:_STATE_OFFSET] + frame.state.encode() + checked[_STATE_END:] + struct.pack("<I", zlib.crc32(checked))
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

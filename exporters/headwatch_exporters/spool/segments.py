@@ -111,7 +111,7 @@ class Segments:
         """Yield the records of *segment* that are not done."""
         offset = segment.start
         while (found := segment.next(offset)) is not None:
-            if isinstance(found, Frame) and found.state != "D":
+            if isinstance(found, Frame) and found.state != "DONE":
                 yield found
             offset = found.end
 
@@ -164,8 +164,8 @@ class Segments:
         while (found := segment.next(offset)) is not None:
             if isinstance(found, Frame):
                 self.number = max(self.number, found.number + 1)
-                segment.pending += found.state != "D"
-                if found.state == "T":
+                segment.pending += found.state != "DONE"
+                if found.state == "TRIE":
                     self.tried.append((segment, found))
             elif last and found.end == segment.size:
                 self.torn += 1

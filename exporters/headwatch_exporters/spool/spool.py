@@ -129,9 +129,9 @@ class Spool:
                         self._finish(segment, frame)
                         continue
                     lane.current = found
-                    if frame.state == "P":
-                        segment.mark(frame, "T", sync=self._segments.syncs_each)
-                        frame = replace(frame, state="T")
+                    if frame.state == "PEND":
+                        segment.mark(frame, "TRIE", sync=self._segments.syncs_each)
+                        frame = replace(frame, state="TRIE")
                         lane.current = (segment, frame)
                     return Taken(segment, frame, record)
             except OSError as error:
@@ -297,7 +297,7 @@ class Spool:
                 lane.offset = found.end
             elif lane.name == "backlog" and found.number >= self._boundary:
                 return None
-            elif found.state == "P":
+            elif found.state == "PEND":
                 return lane.segment, found
             else:
                 lane.offset = found.end
@@ -321,7 +321,7 @@ class Spool:
             logger.error("they could not be set aside: %s", error.strerror)  # noqa: TRY400 - one line, at the edge
 
     def _finish(self, segment: Segment, frame: Frame) -> None:
-        segment.mark(frame, "D", sync=False)
+        segment.mark(frame, "DONE", sync=False)
         segment.pending -= 1
         for lane in self._lanes.values():
             if lane.current == (segment, frame):

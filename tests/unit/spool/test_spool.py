@@ -162,7 +162,7 @@ def test_a_record_that_was_being_written_at_a_kill_is_cut_off(folder, left):
     assert waiting(opened(folder)) == [1, 2, 4]
 
 
-@pytest.mark.parametrize("place", ["magic", "length", "state", "payload"])
+@pytest.mark.parametrize("place", ["magic", "length", "payload"])
 def test_a_damaged_record_costs_itself_alone(folder, place):
     spool = opened(folder, [1])
     start = spool.disk_bytes
@@ -170,7 +170,7 @@ def test_a_damaged_record_costs_itself_alone(folder, place):
     end = spool.disk_bytes
     spool.append(record(3))
     spool.close()
-    offset = {"magic": start, "state": start + 4, "length": start + 9, "payload": end - 2}[place]
+    offset = {"magic": start, "length": start + 9, "payload": end - 2}[place]
     with segments(folder)[0].open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)
@@ -183,6 +183,20 @@ def test_a_damaged_record_costs_itself_alone(folder, place):
     (entry,) = again.aside.entries()
     assert entry[1] is None
     assert entry[0].stat().st_size == end - start, "what it was lies aside, with the reason"
+
+
+def test_a_damaged_state_sends_a_record_once_more_and_never_not_at_all(folder):
+    spool = opened(folder, [1])
+    start = spool.disk_bytes
+    spool.append(record(2))
+    spool.close()
+    (path,) = segments(folder)
+    data = path.read_bytes()
+    for bit in range(8):
+        path.write_bytes(data[: start + 4] + bytes((data[start + 4] ^ 1 << bit,)) + data[start + 5 :])
+        again = opened(folder)
+        assert (waiting(again), again.take("backlog").record) == ([1, 2], record(2))
+        again.close()
 
 
 def test_damage_while_the_spool_is_open_is_found_when_it_is_read(folder):
