@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.store
 
 
-def config(folder: Path, url: str, **spool: object) -> Config:
+def config(folder: Path, url: str, /, **spool: object) -> Config:
     return Config(
         wire=WireConfig(endpoint=f"ipc://{folder}/frames", control_endpoint=f"ipc://{folder}/control"),
         http=HttpConfig(port=0), store=StoreConfig(url=url), drift=DriftConfig(enabled=False),
@@ -38,7 +38,7 @@ def config(folder: Path, url: str, **spool: object) -> Config:
 
 
 @contextmanager
-def running(folder: Path, url: str, **spool: object) -> Iterator[Sidecar]:
+def running(folder: Path, url: str, /, **spool: object) -> Iterator[Sidecar]:
     made = Sidecar(config(folder, url, **spool))
     made.start()
     try:
