@@ -79,15 +79,17 @@ def run(url: str, folder: Path, kills: int, seed: int, between: Callable[[random
     for _ in range(kills):
         process = writer(url, folder, str(number))
         assert process.stdout is not None
-        if chance.random() < 0.8:  # else: it may be killed while it opens store and spool
-            line = process.stdout.readline()
-            assert line == "open\n", (line, (folder.parent / "writer.log").read_text()[-3000:])
+        heard = [""]
+        awaited = chance.choice(("", "open", "begin", "took", "took", "took"))  # "": it may be killed while it starts
+        while awaited and not heard[-1].startswith((awaited, "refused")):
+            heard.append(process.stdout.readline())
+            assert heard[-1], (folder.parent / "writer.log").read_text()[-3000:]
         until = time.monotonic() + chance.random() * MAX_SECONDS
         between(chance)
         time.sleep(max(0.0, until - time.monotonic()))
         assert process.poll() is None, (folder.parent / "writer.log").read_text()[-3000:]
         process.kill()
-        for line in process.communicate()[0].splitlines():
+        for line in [*heard[1:], *process.communicate()[0].splitlines()]:
             word, *rest = line.split()
             if word != "open":
                 told[int(rest[0])] = word
