@@ -70,7 +70,8 @@ class ClickHouseHttp:
         """Return the answer to a request and its format."""
         sql = arguments.get("query") or body.decode()
         settings = {name for name in arguments if name not in _TRANSPORT and not name.startswith("param_")}
-        clause = ", ".join(f"{name} = '{arguments[name]}'" for name in settings)
+        quoted = {name: arguments[name].replace("'", "''") for name in settings}
+        clause = ", ".join(f"{name} = '{value}'" for name, value in quoted.items())
         if found := _INSERT.match(sql):
             self.before_insert()
             with self._lock, TemporaryFile(buffering=0) as file:
@@ -98,13 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self._whole()
-        if self.headers.get("Content-Encoding") == "zstd":
-            body = zstd.decompress(body)
         arguments = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         try:
+            if self.headers.get("Content-Encoding") == "zstd":
+                body = zstd.decompress(body)
             answer, form = self._run(arguments, body)
         except ConnectionError:
             self.close_connection = True
+        except zstd.ZstdError as error:
+            self._answer(500, f"Code: 561. {error}".encode(), {"X-ClickHouse-Exception-Code": "561"})
         except RuntimeError as error:
             code = re.search(r"Code: (\d+)", str(error))
             self._answer(500, str(error).encode(), {"X-ClickHouse-Exception-Code": code[1] if code else "1002"})

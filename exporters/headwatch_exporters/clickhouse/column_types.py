@@ -26,7 +26,7 @@ def column_types() -> Mapping[str, Mapping[str, str]]:
 def _columns(statement: str) -> Iterator[tuple[str, str]]:
     for found in _COLUMN.finditer(statement):
         name = found[1] or found[2]
-        if name != "INDEX":
+        if name != "INDEX" and found[3] != "Nested":  # we write none of these
             yield name, found[3] + _parenthesis(statement[found.end() :])
 
 
