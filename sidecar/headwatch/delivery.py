@@ -95,7 +95,7 @@ class ExporterThread:
                 exported_batches=spool.sent_records,
                 exported_points=spool.sent_rows,
                 dropped_batches=self._dropped,
-                errors=self._errors + sum(spool.errors.values()),
+                errors=self._errors + spool.send_errors,
                 last_error=self._last_error or spool.last_error,
                 last_duration_seconds=spool.last_duration_seconds,
                 queue_batches=len(self._queue),

@@ -82,6 +82,8 @@ class SpoolHealth:
     sent_batches: int
     sent_rows: int
     """Rows of the Collector's and headwatch's tables; not what views make of them."""
+    send_errors: int
+    """Attempts to send a delivery that failed; each is made again."""
     errors: dict[str, int]
     """By reason, attempts that failed, of writing to the spool and of sending: each is made again."""
     dropped_batches: dict[str, int]

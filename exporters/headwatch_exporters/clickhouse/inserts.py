@@ -78,7 +78,7 @@ class EmbeddedInserts:
                     f"FROM INFILE '/proc/self/fd/{file.fileno()}' COMPRESSION 'zstd' "
                     f"SETTINGS {settings}, insert_deduplication_token = {token} FORMAT Native"
                 )
-            except RuntimeError as error:
+            except Exception as error:
                 raise failure(batch.table, self._url, error) from error
 
     def close(self) -> None:

@@ -69,8 +69,8 @@ class Spooled:
         losses = self._losses
         return SpoolHealth(
             up=False, last_error=self._error, disk_bytes=0, max_bytes=self._config.max_bytes, records=0, oldest_ns=0,
-            sent_records=0, sent_batches=0, sent_rows=0, errors=dict(losses.errors), dropped_batches=dict(losses.batches),
-            dropped_rows=dict(losses.rows), aside_batches=0, last_duration_seconds=0.0,
+            sent_records=0, sent_batches=0, sent_rows=0, send_errors=0, errors=dict(losses.errors),
+            dropped_batches=dict(losses.batches), dropped_rows=dict(losses.rows), aside_batches=0, last_duration_seconds=0.0,
         )  # fmt: skip
 
     def close(self) -> bool:

@@ -40,8 +40,8 @@ class _Attempts:
     """What is known of a record that was tried."""
 
     def __init__(self, sent: int) -> None:
-        self.refused: dict[int, str] = {}
-        """Batches that are to be set aside: their place and the reason."""
+        self.refused: dict[str, str] = {}
+        """Batches that are to be set aside: their token and the reason."""
         self._failures = 0
         self._sent = sent
 
@@ -76,6 +76,8 @@ class Sender:
         self._stopping = threading.Event()
         self._deadline = 0.0
         self._failures = 0
+        """In a row."""
+        self._errors = 0
         self._attempts: dict[int, _Attempts] = {}
         """By record: those that were tried, one of each lane at most."""
         self._last_error = ""
@@ -109,6 +111,7 @@ class Sender:
             sent_records=records,
             sent_batches=batches,
             sent_rows=rows,
+            send_errors=self._errors,
             errors=dict(losses.errors),
             dropped_batches=dict(losses.batches),
             dropped_rows=dict(losses.rows),
@@ -121,11 +124,8 @@ class Sender:
         while not self._stopping.is_set() or (time.monotonic() < self._deadline and self._spool.waiting and not self._failures):
             try:
                 turn = self._send_one(turn)
-            except HeadwatchError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, what waits must not wait for a restart
                 turn = "live" if turn == "backlog" else "backlog"
-                self._failed(error)
-            except Exception as error:  # whatever it was, what waits must not wait for a restart
-                logger.exception("sending failed")
                 self._failed(error)
 
     def _send_one(self, turn: LaneName) -> LaneName:
@@ -152,26 +152,27 @@ class Sender:
         """
         started = time.monotonic()
         attempt = self._attempts.setdefault(taken.frame.number, _Attempts(self._sent[0]))
-        for place, batch in enumerate(taken.record.batches):
-            if place in attempt.refused:
+        for batch in taken.record.batches:
+            if batch.token in attempt.refused:
                 continue
             try:
                 self._insert(batch)
             except BatchRefused as error:
-                attempt.refused[place] = str(error)
+                attempt.refused[batch.token] = str(error)
             except StoreError as error:
                 if not attempt.hopeless(self._sent[0]):
                     raise
-                attempt.refused[place] = f"failed {MAX_FAILURES} times while others were taken: {error}"
-        for place, reason in attempt.refused.items():
-            batch = taken.record.batches[place]
+                attempt.refused[batch.token] = f"failed {MAX_FAILURES} times while others were taken: {error}"
+        refused = [batch for batch in taken.record.batches if batch.token in attempt.refused]
+        for batch in refused:
+            reason = attempt.refused[batch.token]
             logger.error("a batch of %d rows of %s is set aside: %s", batch.rows, batch.table, reason)
             self._spool.set_aside(batch, reason, taken.record.time_ns)
         self._spool.done(taken)
         del self._attempts[taken.frame.number]
         self._duration_seconds = time.monotonic() - started
         records, batches, rows = self._sent
-        sent = [batch.rows for place, batch in enumerate(taken.record.batches) if place not in attempt.refused]
+        sent = [batch.rows for batch in taken.record.batches if batch.token not in attempt.refused]
         self._sent = (records + 1, batches + len(sent), rows + sum(sent))
         if self._last_error:
             logger.warning("the store is back; %d deliveries wait", self._spool.waiting)
@@ -179,12 +180,12 @@ class Sender:
 
     def _failed(self, error: Exception) -> None:
         """Count, say it once, and pause."""
-        if isinstance(error, StoreError):
-            self._spool.losses.errors[error.reason] += 1
-        elif not isinstance(error, SpoolError):
-            self._spool.losses.errors["unexpected"] += 1
+        self._errors += 1
+        if not isinstance(error, SpoolError):  # which is counted where it was met
+            self._spool.losses.errors[error.reason if isinstance(error, StoreError) else "unexpected"] += 1
         if not self._last_error:
-            logger.error("the store does not take what the spool holds, which waits: %s", error)
+            logger.error("the store does not take what the spool holds, which waits: %s", error,
+                         exc_info=None if isinstance(error, HeadwatchError) else error)
         self._last_error = str(error) or type(error).__name__
         self._spool.fall_behind()
         bound = min(self._longest_pause_seconds, self._first_pause_seconds * 2.0 ** min(self._failures, 32))
