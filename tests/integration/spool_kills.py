@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-MAX_SECONDS = 1.5
+MAX_SECONDS = 1.0
 
 
 @dataclass
@@ -58,7 +58,7 @@ def writer(url: str, folder: Path, what: str) -> subprocess.Popen[str]:
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
-def finished(url: str, folder: Path, what: str, seconds: float = 300.0) -> str:
+def finished(url: str, folder: Path, what: str, seconds: float = 1500.0) -> str:
     process = writer(url, folder, what)
     try:
         text, _ = process.communicate(timeout=seconds)

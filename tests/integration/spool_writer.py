@@ -40,7 +40,7 @@ COUNTS = {
     "requests": "SELECT route, count() AS n, toUInt64(sum(documents)) AS m FROM headwatch_requests GROUP BY route",
     "heads": "SELECT route, count() AS n, 0 AS m FROM headwatch_request_heads GROUP BY route",
 }  # fmt: skip
-PAUSE_SECONDS = 0.04
+PAUSE_SECONDS = 0.1
 
 
 def numbered(number: int) -> Any:
