@@ -1,7 +1,8 @@
 """The sidecar process: ingest → aggregate → exporters, joined here and nowhere else.
 
 Threads: one receives, one for each exporter, one serves HTTP; the main thread closes windows and hands out deliveries.
-An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts.
+An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts; before the store lies
+a spool on disk.
 """
 
 from __future__ import annotations
