@@ -51,21 +51,24 @@ class Aside:
         """Set aside since the process started."""
 
     def batch(self, batch: Batch, reason: str, time_ns: int) -> None:
-        """Set *batch* aside.
+        """Set *batch* aside; one that is larger than all that may lie here is lost, and counted.
 
         Raises:
             OSError: The disk takes no more: nothing was set aside.
         """
         table, columns, token, rows, size, block = msgspec.structs.astuple(batch)
+        if len(block) > self._max_bytes:
+            self._losses.batch("aside_full", table, rows)
+            return
         self._put(Note(reason[:MAX_REASON_CHARACTERS], time_ns, table, columns, token, rows, size), block, ".native.zst")
 
     def unreadable(self, data: bytes, reason: str, time_ns: int) -> None:
-        """Set *data* aside, of which nobody knows what it was.
+        """Set *data* aside, of which nobody knows what it was: as much of it as may lie here.
 
         Raises:
             OSError: The disk takes no more: nothing was set aside.
         """
-        self._put(Note(reason[:MAX_REASON_CHARACTERS], time_ns), data, ".bytes")
+        self._put(Note(reason[:MAX_REASON_CHARACTERS], time_ns), data[: self._max_bytes], ".bytes")
 
     def entries(self) -> Iterator[tuple[Path, Batch | None]]:
         """Yield what was set aside, longest first: the path of its bytes, and the batch where it is one."""
@@ -89,7 +92,7 @@ class Aside:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._make_room(len(data))
         stem = f"{time.time_ns():020d}-{self.batches:06d}"
-        self._write(self.folder / f"{stem}{suffix}", note, data[: self._max_bytes])
+        self._write(self.folder / f"{stem}{suffix}", note, data)
         self.batches += 1
 
     def _write(self, path: Path, note: Note, data: bytes) -> None:

@@ -309,6 +309,8 @@ def test_what_is_set_aside_is_bounded_and_comes_with_its_reason(folder):
     large = batch("large", content=noise(200_000))
     for _ in range(5):
         spool.set_aside(large, "too", 0)
+    spool.set_aside(batch("larger", rows=7, content=noise(MIB // 3)), "too", 0)
+    assert spool.losses.rows["aside_full:t"] == 120 * 2 + 4 + 7
     sizes = sum(path.stat().st_size for path in (folder / "poison").iterdir())
     assert sizes == spool.aside.disk_bytes <= MIB // 4 + 1000
 
