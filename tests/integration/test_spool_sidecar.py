@@ -17,8 +17,10 @@ from headwatch.config import Config, DriftConfig, HttpConfig, SpoolConfig, Store
 from headwatch.errors import SpoolError
 from headwatch.pipeline import Sidecar
 from headwatch.wire.columns import view
+from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
 from ..clickhouse_http import ClickHouseHttp
+from ..contract.deliveries import full
 from ..programs import free_port, wait_for
 from ..unit.frames import detailed
 
@@ -106,6 +108,22 @@ def test_what_is_not_delivered_at_the_end_is_delivered_after_the_next_start(tmp_
         with running(tmp_path, server.url) as sidecar:
             wait_for(lambda: sidecar.health().exporters["clickhouse"].spool.records == 0, "the spool to drain", 60)  # type: ignore[union-attr]
             assert requests(server) == 1
+    finally:
+        server.close()
+
+
+def test_what_is_on_its_way_can_be_taken_out(tmp_path: Path):
+    """Of a sidecar that runs: as a person asks for it, before it reaches the store."""
+    server = ClickHouseHttp(tmp_path / "server", free_port())
+    try:
+        exporter = ClickHouseExporter.open(StoreConfig(url=server.url), SpoolConfig(), tmp_path / "spool")
+        exporter.export(full(time.time_ns()))
+        assert exporter.rewrite_spool(lambda batch: None if batch.table == "headwatch_requests" else batch) == 1
+        server.listen()
+        wait_for(lambda: exporter.spool_health().records == 0, "the spool to drain", 60)  # type: ignore[union-attr]  # it has one
+        assert requests(server) == 0
+        assert int(server.query("SELECT count() FROM headwatch_documents")[0][0]) == 6
+        exporter.close()
     finally:
         server.close()
 

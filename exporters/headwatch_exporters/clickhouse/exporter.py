@@ -19,6 +19,7 @@ from headwatch_exporters.spool.losses import Losses
 from headwatch_exporters.spool.record import BatchWriter, Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from headwatch.config import SpoolConfig, StoreConfig
@@ -83,6 +84,14 @@ class ClickHouseExporter:
     def spool_health(self) -> SpoolHealth | None:
         """Return where the spool stands; None: there is none."""
         return self._spooled.health() if self._spooled is not None else None
+
+    def rewrite_spool(self, transform: Callable[[Batch], Batch | None]) -> int:
+        """Have each batch that is on its way, or set aside, as *transform* returns it, None: gone; return how many changed.
+
+        Raises:
+            SpoolError: The disk does not let us; some of it may be as it was.
+        """
+        return self._spooled.rewrite(transform) if self._spooled is not None else 0
 
     def export(self, delivery: Delivery) -> int:
         """Write *delivery* and return the number of rows.  Safe to repeat: tables that took it already change nothing.

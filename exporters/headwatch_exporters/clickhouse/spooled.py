@@ -73,6 +73,14 @@ class Spooled:
             dropped_batches=dict(losses.batches), dropped_rows=dict(losses.rows), aside_batches=0, last_duration_seconds=0.0,
         )  # fmt: skip
 
+    def rewrite(self, transform: Callable[[Batch], Batch | None]) -> int:
+        """Have each batch as *transform* returns it: see :meth:`Spool.rewrite`.
+
+        Raises:
+            SpoolError: The disk does not let us.
+        """
+        return self._opened()[0].rewrite(transform)
+
     def close(self) -> bool:
         """Send for a while, and let go of the folder; return False where an insert hangs, and has it."""
         if self._open is None:
