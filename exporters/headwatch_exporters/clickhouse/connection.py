@@ -55,8 +55,9 @@ class Connection:
             StoreError: The store is in use by another process, or refuses.
             StoreUnavailable: It cannot be reached, or not be written at the moment.
         """
-        with self._query_lock:
-            self._open()
+        if self._client is None:  # an insert does not wait for a query that takes long
+            with self._query_lock:
+                self._open()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
