@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from headwatch.metrics import ATTR_EXPORTER, ATTR_MODEL, ATTR_RANK, ATTR_REASON, ATTR_ROUTE, ATTR_STATE, metric
+from headwatch.metrics import (
+    ATTR_EXPORTER,
+    ATTR_MODEL,
+    ATTR_RANK,
+    ATTR_REASON,
+    ATTR_ROUTE,
+    ATTR_STATE,
+    ATTR_TABLE,
+    metric,
+)
 from headwatch_exporters.findings import Findings
 from headwatch_exporters.label_limit import LabelLimit
 from headwatch_exporters.overhead import Overhead
@@ -18,7 +27,7 @@ from headwatch_exporters.points import Point, Source, engine_source, sidecar_sou
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headwatch.health import Health, WorkerHealth
+    from headwatch.health import Health, SpoolHealth, WorkerHealth
     from headwatch.records import Delivery
 
 SILENT_NS = 15_000_000_000
@@ -98,6 +107,24 @@ class Totals:
             yield point("exporter.errors", attributes, exporter.errors)
             yield point("exporter.duration", attributes, exporter.last_duration_seconds)
             yield point("exporter.queue", attributes, exporter.queue_batches)
+            if exporter.spool is not None:
+                for name_, attributes_, value in _spool(exporter.spool, now_ns):
+                    yield point(name_, attributes_, value)
+
+
+def _spool(spool: SpoolHealth, now_ns: int) -> Iterator[tuple[str, dict[str, str], float]]:
+    yield "spool.bytes", {}, spool.disk_bytes
+    yield "spool.limit", {}, spool.max_bytes
+    yield "spool.records", {}, spool.records
+    yield "spool.age", {}, spool.age_seconds(now_ns)
+    yield "spool.sent", {}, spool.sent_batches
+    yield "spool.aside", {}, spool.aside_batches
+    for name, counts in (("spool.dropped", spool.dropped_rows), ("spool.dropped_batches", spool.dropped_batches)):
+        for key, count in counts.items():
+            reason, _, table = key.partition(":")
+            yield name, {ATTR_REASON: reason, ATTR_TABLE: table}, count
+    for reason, count in spool.errors.items():
+        yield "spool.errors", {ATTR_REASON: reason}, count
 
 
 def _worker(worker: WorkerHealth, overhead: float, now_ns: int) -> Iterator[Point]:

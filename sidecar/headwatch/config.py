@@ -180,6 +180,19 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"incident_ttl_days={self.incident_ttl_days})")
 
 
+class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is on its way to the store, on disk: see docs/delivery.md."""
+
+    folder: str = ""
+    """Empty: beside the embedded store, ``<store>.spool``; of a store by URL, ``$XDG_STATE_HOME/headwatch/spool``."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 2 * 1024 * 1024 * 1024
+    """What the spool may take on disk; beyond it the oldest makes room, and is counted."""
+    fsync: Literal["always", "interval"] = "always"
+    """``always``: every record is on disk before it counts as spooled.  ``interval``: every *fsync_seconds*, and a loss of
+    power loses what came since; a kill of the process loses nothing either way."""
+    fsync_seconds: Seconds = 1.0
+
+
 class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Export by OTLP; off while *endpoint* is empty."""
 
@@ -321,6 +334,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: EvidenceConfig = EvidenceConfig()
     grounding: GroundingConfig = GroundingConfig()
     store: StoreConfig = StoreConfig()
+    spool: SpoolConfig = SpoolConfig()
     otlp: OtlpConfig = OtlpConfig()
     requests: RequestsConfig = RequestsConfig()
     privacy: PrivacyConfig = PrivacyConfig()

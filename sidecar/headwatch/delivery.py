@@ -17,6 +17,9 @@ from headwatch.errors import HeadwatchError
 from headwatch.health import ExporterHealth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headwatch.health import SpoolHealth
     from headwatch.records import Delivery
     from headwatch_exporters.base import Exporter
 
@@ -33,9 +36,16 @@ MAX_CARRIED = 1000
 class ExporterThread:
     """Runs one exporter.  :meth:`offer` never blocks; a full queue drops its oldest delivery."""
 
-    def __init__(self, exporter: Exporter, first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+        spool: Callable[[], SpoolHealth | None] = lambda: None,
+    ) -> None:
+        """*spool* says where the spool of *exporter* stands, where it has one: what is exported then is on its way only."""
         self.name = exporter.name
         self._exporter = exporter
+        self._spool = spool
         self._pause = first_pause_seconds
         self._queue: deque[Delivery] = deque()
         self._changed = threading.Condition()
@@ -77,7 +87,20 @@ class ExporterThread:
         self._exporter.close()
 
     def health(self) -> ExporterHealth:
-        """Return what the exporter has done so far."""
+        """Return what the exporter has done so far; of one with a spool, what has arrived."""
+        spool = self._spool()
+        if spool is not None:
+            return ExporterHealth(
+                up=self._up and spool.up,
+                exported_batches=spool.sent_records,
+                exported_points=spool.sent_rows,
+                dropped_batches=self._dropped,
+                errors=self._errors + spool.send_errors,
+                last_error=self._last_error or spool.last_error,
+                last_duration_seconds=spool.last_duration_seconds,
+                queue_batches=len(self._queue),
+                spool=spool,
+            )
         return ExporterHealth(
             up=self._up,
             exported_batches=self._batches,

@@ -10,6 +10,9 @@
     ├── CaptureRefused         a layer, layout or engine version that is not understood
     ├── EngineStateError       the engine is not where capture expected it to be in a step
     ├── StoreError             the store cannot be opened, or refuses a write
+    │   ├── StoreUnavailable   it cannot be reached or written at the moment
+    │   └── BatchRefused       it will never take this batch: its contents are at fault
+    ├── SpoolError             the spool's folder cannot be used, or does not take a record
     ├── ExportError            an exporter's peer cannot be reached or refuses
     ├── ControlError           a change of what live control orders that cannot be made
     ├── IncompatibleHistograms two histograms whose buckets differ
@@ -76,6 +79,26 @@ class StoreError(HeadwatchError):
     """The store cannot be opened or refuses a write."""
 
     reason = "store"
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store, which passes
+    """The store cannot be reached or written at the moment: nothing is wrong with what was to be written."""
+
+    reason = "store_unavailable"
+
+
+class BatchRefused(StoreError):  # noqa: N818 - a refusal is no error of ours
+    """The store will never take this batch: its contents are at fault, and trying again is of no use."""
+
+    reason = "refused"
+
+
+class SpoolError(HeadwatchError):
+    """The spool's folder cannot be used, or does not take a record: ``in_use no_space read_only too_large closed io``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ExportError(HeadwatchError):

@@ -13,6 +13,11 @@ an error or nonsense; rows did not arrive, or not whole; the fingerprint cannot 
 prompts; an error of headwatch's own."""
 CANARY_REASONS: tuple[CanaryReason, ...] = get_args(CanaryReason)
 
+SPOOL_FULL = 0.8
+"""Beyond this part of its cap a spool makes the sidecar not ready."""
+SPOOL_LATE_SECONDS = 300.0
+"""So does a delivery that waits longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
@@ -57,6 +62,55 @@ class ExporterHealth:
     last_error: str
     last_duration_seconds: float
     queue_batches: int
+    spool: SpoolHealth | None = None
+    """None: this exporter has no spool.  Otherwise what is exported is what the store has taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolHealth:
+    """What is between this process and the store.  Counts are since the sidecar's start."""
+
+    up: bool
+    """Whether the last record was taken, by the spool and by the store."""
+    last_error: str
+    disk_bytes: int
+    """On disk, what was delivered and not yet deleted included."""
+    max_bytes: int
+    records: int
+    """Deliveries that wait for the store."""
+    oldest_ns: int
+    """When the oldest of them was made; 0: none waits."""
+    sent_records: int
+    sent_batches: int
+    sent_rows: int
+    """Rows of the Collector's and headwatch's tables; not what views make of them."""
+    send_errors: int
+    """Attempts to send a delivery that failed; each is made again."""
+    errors: dict[str, int]
+    """By reason, attempts that failed, of writing to the spool and of sending: each is made again."""
+    dropped_batches: dict[str, int]
+    """By ``reason:table``: given up for good."""
+    dropped_rows: dict[str, int]
+    """Likewise; what could not be read any more counts no rows, since nobody knows how many it held."""
+    aside_batches: int
+    """Batches set aside, with the reason beside each: the store refuses them, or they could not be read."""
+    last_duration_seconds: float
+    """How long the store took for the last record."""
+
+    def age_seconds(self, now_ns: int) -> float:
+        """Return how long the oldest delivery waits; 0 where none does."""
+        return max(0.0, (now_ns - self.oldest_ns) / 1e9) if self.oldest_ns else 0.0
+
+
+def spool_reasons(spool: SpoolHealth, now_ns: int) -> list[str]:
+    """Return why *spool* is no state to be in; empty where it is."""
+    reasons = []
+    if spool.disk_bytes > SPOOL_FULL * spool.max_bytes:
+        full = spool.disk_bytes / spool.max_bytes
+        reasons.append(f"the spool is {full:.0%} full; at 100 % the oldest is lost (spool.max_bytes)")
+    if spool.age_seconds(now_ns) > SPOOL_LATE_SECONDS:
+        reasons.append(f"the oldest of {spool.records} deliveries waits for the store since {spool.age_seconds(now_ns):.0f} s")
+    return reasons
 
 
 @dataclass(frozen=True, slots=True)

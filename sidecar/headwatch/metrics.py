@@ -30,6 +30,7 @@ ATTR_ARM = "headwatch.arm"
 ATTR_DOCUMENT_SOURCE = "headwatch.document.source"
 ATTR_REASON = "headwatch.reason"
 ATTR_EXPORTER = "headwatch.exporter"
+ATTR_TABLE = "headwatch.table"
 ATTR_RANK = "headwatch.rank"
 ATTR_EVIDENCE = "headwatch.evidence"
 """What was looked at: a feature of heads, a signal of retrieval."""
@@ -61,6 +62,8 @@ class Metric:
         name = self.name.replace(".", "_")
         if self.unit == "s":
             name += "_seconds"
+        if self.unit == "By" and not name.endswith("_bytes"):
+            name += "_bytes"
         return name + "_total" if self.instrument == "sum" else name
 
 
@@ -182,6 +185,23 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.pager.sent", "sum", "{message}", "Messages that were taken.", _PAGER),
     Metric("headwatch.pager.failed", "sum", "{attempt}", "Attempts that failed; each is made again.", _PAGER),
     Metric("headwatch.pager.pending", "gauge", "{message}", "Messages that were tried and not yet taken.", _PAGER),
+    Metric("headwatch.spool.bytes", "gauge", "By", "What the spool before the store takes on disk."),
+    Metric("headwatch.spool.limit", "gauge", "By", "What it may take; the oldest makes room then."),
+    Metric("headwatch.spool.records", "gauge", "{delivery}", "Deliveries in the spool that the store does not have yet."),
+    Metric("headwatch.spool.age", "gauge", "s", "How long the oldest of them waits."),
+    Metric("headwatch.spool.sent", "sum", "{batch}", "Batches that the store has taken: rows of one table of one delivery."),
+    Metric("headwatch.spool.dropped", "sum", "{row}",
+           "Rows that were given up, by table and reason: the oldest made room (full), what was set aside longest made room "
+           "(aside_full), or a table does not take them (encode).", (ATTR_REASON, ATTR_TABLE)),
+    Metric("headwatch.spool.dropped_batches", "sum", "{batch}",
+           "Batches of these rows; with reason corrupt, records that cannot be read, so that nobody knows the rows.",
+           (ATTR_REASON, ATTR_TABLE)),
+    Metric("headwatch.spool.aside", "sum", "{batch}",
+           "Batches set aside, with the reason beside each: the store refuses them, or they cannot be read."),
+    Metric("headwatch.spool.errors", "sum", "{error}",
+           "Failed attempts, each of which is made again: of the disk (no_space, read_only, io, full, too_large), of the store "
+           "(store_unavailable, store). Records that a kill left half written, which counted nowhere yet (torn).",
+           (ATTR_REASON,)),
     Metric("headwatch.exporter.up", "gauge", "1", "1 when the last export succeeded.", (ATTR_EXPORTER,)),
     Metric("headwatch.exporter.points", "sum", "{point}", "Data points or rows delivered.", (ATTR_EXPORTER,)),
     Metric("headwatch.exporter.dropped", "sum", "{batch}", "Batches given up or pushed out of a full queue.", (ATTR_EXPORTER,)),

@@ -1,7 +1,8 @@
 """The sidecar process: ingest → aggregate → exporters, joined here and nowhere else.
 
 Threads: one receives, one for each exporter, one serves HTTP; the main thread closes windows and hands out deliveries.
-An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts.
+An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts; before the store lies
+a spool on disk.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
-from headwatch.health import Health
+from headwatch.health import Health, spool_reasons
 from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.places import control_state_path, salts_path, store_url
+from headwatch.places import control_state_path, salts_path, spool_folder, store_url
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
@@ -80,7 +81,7 @@ class Sidecar:
         )  # fmt: skip
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
-        store = ClickHouseExporter.open(config.store) if config.store.enabled else None
+        store = ClickHouseExporter.open(config.store, config.spool, spool_folder(config)) if config.store.enabled else None
         self._reader = store.reader() if store is not None else None
         exporters: list[Exporter] = [self._prometheus]
         if store is not None:
@@ -91,7 +92,11 @@ class Sidecar:
             exporters.append(TraceExporter(config.otlp))
         if config.requests.log_path:
             exporters.append(RequestLog(config.requests))
-        self._threads = [ExporterThread(exporter) for exporter in exporters]
+        self._threads = [
+            ExporterThread(exporter, spool=store.spool_health) if exporter is store and store is not None
+            else ExporterThread(exporter)
+            for exporter in exporters
+        ]  # fmt: skip
         self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
         self._receiver = Receiver(config.wire, self._registry, self._consume)
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
@@ -190,6 +195,12 @@ class Sidecar:
         state = self.health()
         reasons = [
             f"exporter {name}: {health.last_error or 'down'}" for name, health in state.exporters.items() if not health.up
+        ]
+        reasons += [
+            reason
+            for health in state.exporters.values()
+            if health.spool is not None
+            for reason in spool_reasons(health.spool, state.time_ns)
         ]
         reasons += [
             f"pages by {name}: {pager.last_error or 'down'}"

@@ -24,6 +24,18 @@ def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> 
     return f"chdb://{state_folder(os.environ if environ is None else environ)}/store"
 
 
+def spool_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of what is on its way to the store: beside the embedded store where there is one."""
+    if config.spool.folder:
+        return Path(config.spool.folder)
+    environ = os.environ if environ is None else environ
+    url = store_url(config.store, environ)
+    if url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(store.name + ".spool")
+    return state_folder(environ) / "spool"
+
+
 def control_state_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the file in which the sidecar keeps what live control ordered."""
     if config.wire.control_state_file:

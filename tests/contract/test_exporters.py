@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwatch.config import OtlpConfig, PrometheusConfig, StoreConfig
+from headwatch.config import OtlpConfig, PrometheusConfig, SpoolConfig, StoreConfig
 from headwatch.errors import ExportError
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.memory import MemoryExporter
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
+from ..programs import wait_for
 from ..unit.incidents import found
 from .deliveries import contents, empty, full, undefined
 from .otlp_receiver import free_ports, receiver
@@ -77,6 +78,17 @@ def clickhouse(_: pytest.FixtureRequest, folder: Path) -> Iterator[Subject]:
 
 
 @contextmanager
+def clickhouse_spooled(_: pytest.FixtureRequest, folder: Path) -> Iterator[Subject]:
+    exporter = ClickHouseExporter.open(StoreConfig(url=f"chdb://{folder}/store"), SpoolConfig(), folder / "spool")
+
+    def look(_: int) -> dict[Any, float]:
+        wait_for(lambda: (state := exporter.spool_health()) is not None and not state.records, "the spool to drain")
+        return exporter.reader().counts()
+
+    yield Subject(exporter, look)
+
+
+@contextmanager
 def _otlp(request: pytest.FixtureRequest, folder: Path, protocol: Any) -> Iterator[Subject]:
     with receiver(request.getfixturevalue("rotel_binary"), folder) as running:
         exporter = OtlpExporter(running.config(protocol))
@@ -106,6 +118,7 @@ def otlp_http(request: pytest.FixtureRequest, folder: Path) -> Iterator[Subject]
         memory,
         prometheus,
         pytest.param(clickhouse, marks=pytest.mark.store),
+        pytest.param(clickhouse_spooled, marks=pytest.mark.store),
         pytest.param(otlp_grpc, marks=pytest.mark.peer),
         pytest.param(otlp_http, marks=pytest.mark.peer),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -13,10 +14,14 @@ import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
-from headwatch.errors import StoreError
-from headwatch_exporters.clickhouse.connection import connect
+from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
+from headwatch_exporters.clickhouse.column_types import column_types
+from headwatch_exporters.clickhouse.connection import Connection, connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.native import native_blocks
+from headwatch_exporters.spool.record import Batch, BatchWriter
 
+from ..clickhouse_http import ClickHouseHttp
 from ..contract.deliveries import (
     DOCUMENT_MASS,
     DOCUMENT_SHARES,
@@ -27,6 +32,7 @@ from ..contract.deliveries import (
     undefined,
     wide,
 )
+from ..programs import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,6 +226,85 @@ def test_tables_have_the_columns_of_the_collector(store: Store, table: str):
     """Whatever reads what the Collector's ClickHouse exporter writes, reads this store."""
     sql = f"SELECT name FROM system.columns WHERE table = '{table}' AND database = currentDatabase() ORDER BY position"
     assert [row["name"] for row in store.rows(sql)] == COLLECTOR_COLUMNS[table].split()
+
+
+def test_the_types_by_which_a_delivery_is_encoded_are_those_of_the_tables(store: Store):
+    """They are taken from our statements, since nothing can be asked while the store is away."""
+    rows = store.rows("SELECT table, name, type FROM system.columns WHERE database = currentDatabase()")
+    tables = {(row["table"], row["name"]): row["type"] for row in rows}
+    known = {
+        (table, name): kind.replace("Boolean", "Bool")
+        for table, columns in column_types().items()
+        for name, kind in columns.items()
+    }
+    assert len(known) > 150
+    assert known == {key: tables[key] for key in known}
+    assert {key for key in tables if key not in known and "Exemplars." not in key[1]} == set()
+
+
+def test_a_column_that_is_not_what_it_should_be_costs_its_batch_alone(store: Store, caplog: pytest.LogCaptureFixture):
+    types = store.exporter._types
+    store.exporter._types = {**types, "headwatch_requests": {**types["headwatch_requests"], "route": "UInt8"}}
+    assert store.exporter.export(full(NOW_NS)) > 0
+    counts = store.reader.counts()
+    assert (counts["requests"], counts["documents"]) == (0, 6)
+    assert store.exporter._losses.rows == {"encode:headwatch_requests": 3}
+    assert "a batch of headwatch_requests cannot be written: column route" in caplog.text
+    store.exporter._types = {**types, "headwatch_documents": {}}
+    store.exporter.export(full(NOW_NS + 1))
+    assert (store.reader.counts()["requests"], store.reader.counts()["documents"]) == (3, 6)
+    assert "a batch of headwatch_documents cannot be written: no such column: time, " in caplog.text
+
+
+@pytest.fixture(params=["chdb", "http"])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    """A store in this process, and one by URL."""
+    if request.param == "chdb":
+        opened = connect(StoreConfig(url=f"chdb://{tmp_path}/store"))
+        yield opened
+        opened.close()
+        return
+    server = ClickHouseHttp(tmp_path / "server", free_port())
+    try:
+        server.listen()
+        opened = connect(StoreConfig(url=server.url))
+        yield opened
+        server.refuse()
+        with pytest.raises(StoreUnavailable, match="Connection refused"):
+            opened.insert_batch(Batch("t", ("a",), "away", 1, 1, b""))
+        opened.close()
+    finally:
+        server.close()
+
+
+def test_the_store_refuses_a_batch_for_what_it_holds_or_for_now(connection: Connection):
+    """What is at fault decides whether it is set aside or sent again."""
+    connection.command("CREATE TABLE t (a UInt8, CONSTRAINT small CHECK a < 9) ENGINE = MergeTree ORDER BY a SETTINGS "
+                       "parts_to_throw_insert = 3, parts_to_delay_insert = 3, non_replicated_deduplication_window = 10")
+    connection.command("SYSTEM STOP MERGES t")
+
+    def batch(values: list[int], token: str, **changes: Any) -> Batch:
+        writer = BatchWriter("t", ("a",), token)
+        writer.add(len(values), native_blocks({"a": values}, {"a": "UInt8"}))
+        return msgspec.structs.replace(writer.batch(), **changes)
+
+    good = batch([1], "t'1")
+    for bad in (
+        batch([9], "constraint"), batch([1], "cut", block=good.block[:-2]), batch([1], "none", block=b"zstd"),
+        batch([1], "column", columns=("b",)), batch([1], "`quoted`", columns=("a`) SELECT 1 --",)),
+    ):  # fmt: skip
+        with pytest.raises(BatchRefused, match=f"^insert into t on {re.escape(connection.url)} failed: ") as error:
+            connection.insert_batch(bad)
+        assert "\n" not in str(error.value)
+    connection.insert_batch(good)
+    connection.insert_batch(batch([1], "t'1"))
+    assert connection.query("SELECT count() AS n FROM t") == [{"n": 1}]
+    connection.insert_batch(batch([2], "second"))
+    connection.insert_batch(batch([3], "third"))
+    for later in (batch([3], "parts"), batch([4], "table", table="nowhere")):
+        with pytest.raises(StoreError, match="insert into") as refused:
+            connection.insert_batch(later)
+        assert not isinstance(refused.value, BatchRefused | StoreUnavailable)
 
 
 def test_the_series_of_a_head(full_store: Store):

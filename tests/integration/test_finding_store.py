@@ -84,7 +84,7 @@ def test_what_was_found_while_the_store_was_away_is_in_it_afterwards(store: Clic
     wait_for(lambda: thread.health().dropped_batches == 2, "both to be given up")
     canaries = "SELECT count() AS n FROM headwatch_canaries"
     assert rows(store, canaries) != [{"n": 0}], "a part of them was written"
-    with store._connection._lock:  # the store does not answer
+    with store._connection._insert_lock:  # the store does not answer
         for number in range(QUEUE_DELIVERIES + 5):
             thread.offer(replace(EMPTY, time_ns=NOW_NS + number, incidents=(other,) if number == 2 else ()))
         assert thread.health().dropped_batches > 4, "that of the other one among them"

@@ -1,15 +1,14 @@
 """A connection to the store: chDB embedded in this process, or a ClickHouse server by URL.  One code path.
 
-chDB belongs to one process at a time; the second is told so in one line.  A client is guarded by a lock: chDB answers
-one query at a time anyway, and a shared HTTP client must not mix sessions.
+chDB belongs to one process at a time; the second is told so in one line.  Queries are guarded by a lock: chDB answers one at a
+time anyway, and a shared HTTP client must not mix sessions.  Inserts have a session and a lock of their own.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import shutil
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,31 +16,48 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from headwatch.addresses import mask_url
-from headwatch.errors import StoreError
+from headwatch.errors import StoreError, StoreUnavailable
 from headwatch.places import store_url
+from headwatch_exporters.clickhouse.inserts import SETTINGS, EmbeddedInserts, HttpInserts, Inserts, cause
+from headwatch_exporters.clickhouse.native import native_blocks
+from headwatch_exporters.spool.record import BatchWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from headwatch.config import StoreConfig
+    from headwatch_exporters.clickhouse.columns import Columns
+    from headwatch_exporters.spool.record import Batch
 
-SETTINGS = {
-    "async_insert": 0,  # chDB's default of 1 makes each small insert wait
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-}
 CONNECT_SECONDS = 5
 QUERY_SECONDS = 60
+_PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What keeps a folder from being written for a while."""
 
 
 class Connection:
-    """Queries and inserts, safe from threads."""
+    """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
-    def __init__(self, client: Any, url: str, temporary: Path | None = None) -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        self._temporary = temporary
-        self.url = url
+    def __init__(self, url: str) -> None:
+        self._scheme, self._path = _parse(url)
+        self._dsn = url
+        self._query_lock = threading.Lock()
+        self._insert_lock = threading.Lock()
+        self._client: Any = None
+        self._inserts: Inserts | None = None
+        self.url = mask_url(url)
         """For messages: the password is masked."""
+
+    def open(self) -> None:
+        """Connect, unless that is done.
+
+        Raises:
+            StoreError: The store is in use by another process, or refuses.
+            StoreUnavailable: It cannot be reached, or not be written at the moment.
+        """
+        if self._client is None:  # an insert does not wait for a query that takes long
+            with self._query_lock:
+                self._open()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
@@ -49,8 +65,8 @@ class Connection:
         Raises:
             StoreError: The store refuses, or cannot be reached.
         """
-        with self._guarded("query"):
-            result = self._client.query(sql, parameters=parameters or {})
+        with self._guarded("query") as client:
+            result = client.query(sql, parameters=parameters or {})
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
     def command(self, sql: str) -> None:
@@ -59,10 +75,10 @@ class Connection:
         Raises:
             StoreError: The store refuses, or cannot be reached.
         """
-        with self._guarded("command"):
-            self._client.command(sql)
+        with self._guarded("command") as client:
+            client.command(sql)
 
-    def insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str) -> int:
+    def insert(self, table: str, columns: Columns, token: str) -> int:
         """Insert *columns* of equal length into *table*, and return the number of rows.
 
         *token* names this batch: a second insert with the same one is taken as the same and changes nothing.
@@ -71,29 +87,74 @@ class Connection:
             StoreError: The store refuses, or cannot be reached.
         """
         rows = len(next(iter(columns.values())))
-        if rows == 0:
-            return 0
-        with self._guarded(f"insert into {table}"), _temporary_files_in(self._temporary):
-            self._client.insert(
-                table, list(columns.values()), column_names=list(columns), column_oriented=True,
-                settings={"insert_deduplication_token": token},
-            )  # fmt: skip
+        if rows:
+            types = {row["name"]: row["type"] for row in self.query("DESCRIBE TABLE {table:Identifier}", {"table": table})}
+            writer = BatchWriter(table, tuple(columns), token)
+            writer.add(rows, native_blocks(columns, types))
+            self.insert_batch(writer.batch())
         return rows
 
+    def insert_batch(self, batch: Batch) -> None:
+        """Insert *batch*; one whose token is known already changes nothing.
+
+        Raises:
+            BatchRefused: The store will never take it.
+            StoreUnavailable: The store cannot be reached.
+            StoreError: The store refuses at the moment.
+        """
+        self.open()
+        with self._insert_lock:
+            if self._inserts is None:
+                self._inserts = self._open_inserts()
+            self._inserts.insert(batch)
+
     def close(self) -> None:
-        """Close the client."""
-        with self._lock:
-            self._client.close()
-            if self._temporary is not None:
-                shutil.rmtree(self._temporary, ignore_errors=True)
+        """Close the sessions."""
+        with self._query_lock, self._insert_lock:
+            for session in (self._inserts, self._client):
+                if session is not None:
+                    session.close()
 
     @contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
-        with self._lock:
+    def _guarded(self, what: str) -> Iterator[Any]:
+        with self._query_lock:
+            client = self._open()
             try:
-                yield
+                yield client
             except Exception as error:
-                raise StoreError(f"{what} on {self.url} failed: {_cause(error)}") from error
+                raise StoreError(f"{what} on {self.url} failed: {cause(error)}") from error
+
+    def _open(self) -> Any:
+        if self._client is None:
+            if self._scheme == "chdb":
+                _make_folder(self._path)
+                shutil.rmtree(self._path.with_name(f"{self._path.name}.tmp"), ignore_errors=True)  # of versions without a spool
+            self._client = self._session()
+        return self._client
+
+    def _open_inserts(self) -> Inserts:
+        if self._scheme == "chdb":
+            return EmbeddedInserts(os.path.realpath(self._path))  # as the driver spells it: chDB compares letter by letter
+        return HttpInserts(self._session(), self.url)
+
+    def _session(self) -> Any:
+        """Return a client of the driver.
+
+        Raises:
+            StoreError: The store is in use by another process, or refuses.
+            StoreUnavailable: It cannot be reached, or not be written at the moment.
+        """
+        import clickhouse_connect  # noqa: PLC0415 - heavy, and only where a store is wanted
+
+        try:
+            if self._scheme == "chdb":
+                return clickhouse_connect.get_client(dsn=self._dsn, settings=SETTINGS)
+            return clickhouse_connect.get_client(
+                dsn=self._dsn, settings=SETTINGS, secure=self._scheme == "https",  # the driver looks at the port
+                connect_timeout=CONNECT_SECONDS, send_receive_timeout=QUERY_SECONDS,
+            )  # fmt: skip
+        except Exception as error:
+            raise _failure(self._dsn, self._path, error) from error
 
 
 def connect(config: StoreConfig) -> Connection:
@@ -103,28 +164,22 @@ def connect(config: StoreConfig) -> Connection:
         StoreError: The URL is none of a store, the path is in use by another process or cannot be written, or the server
             cannot be reached.
     """
-    url = store_url(config)
+    connection = unconnected(config)
+    connection.open()
+    return connection
+
+
+def unconnected(config: StoreConfig) -> Connection:
+    """Return a connection to the store of *config* that is opened at its first use.
+
+    Raises:
+        StoreError: The URL is none of a store, or what the store needs is not installed.
+    """
     try:
-        import clickhouse_connect  # noqa: PLC0415 - heavy, and only where a store is wanted
-        from clickhouse_connect.datatypes.format import set_write_format  # noqa: PLC0415
+        import clickhouse_connect  # noqa: F401, PLC0415 - heavy, and only where a store is wanted
     except ImportError as error:
         raise StoreError(f"the store needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
-    set_write_format("DateTime64", "int")  # times are nanoseconds since 1970
-    scheme, path = _parse(url)
-    try:
-        if scheme == "chdb":
-            _make_folder(path)
-            client = clickhouse_connect.get_client(dsn=url, settings=SETTINGS)
-            return Connection(client, url, _empty_folder(path.with_name(f"{path.name}.tmp")))
-        client = clickhouse_connect.get_client(
-            dsn=url, settings=SETTINGS, secure=scheme == "https",  # the driver itself looks at the port, not the scheme
-            connect_timeout=CONNECT_SECONDS, send_receive_timeout=QUERY_SECONDS,
-        )  # fmt: skip
-        return Connection(client, mask_url(url))
-    except StoreError:
-        raise
-    except Exception as error:
-        raise StoreError(_explain(url, path, error)) from error
+    return Connection(store_url(config))
 
 
 def _parse(url: str) -> tuple[str, Path]:
@@ -138,52 +193,27 @@ def _parse(url: str) -> tuple[str, Path]:
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - the same word whichever call finds it
     except OSError as error:
-        raise StoreError(f"cannot create the store's folder {path}: {error.strerror} (store.url)") from error
+        kind = StoreUnavailable if error.errno in _PASSES else StoreError
+        raise kind(f"cannot create the store's folder {path}: {error.strerror} (store.url)") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise StoreError(f"cannot write to the store's folder {path} (store.url)")
 
 
-def _empty_folder(path: Path) -> Path:
-    """Return *path*, free of what an insert that was killed has left there."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o700)
-    return path
-
-
-@contextmanager
-def _temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Have temporary files made in *folder*: the driver hands an insert to chDB as a file, a kill leaves it behind.
-
-    The default folder belongs to the process, so another thread may for a moment get a file here as well; it works there too.
-    """
-    if folder is None:
-        yield
-        return
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-def _explain(url: str, path: Path, error: Exception) -> str:
+def _failure(url: str, path: Path, error: Exception) -> StoreError:
     text = str(error)
     if not url.startswith("chdb://"):
-        return f"cannot open the store {mask_url(url)}: {_cause(error)}"
+        kind = StoreError if getattr(error, "code", None) else StoreUnavailable
+        return kind(f"cannot open the store {mask_url(url)}: {cause(error)}")
     if "already initialized with path" in text:
-        return f"cannot open the store {path}: this process has another embedded store open"
+        return StoreError(f"cannot open the store {path}: this process has another embedded store open")
+    if any(words in text for words in ("No space left", "Read-only file system", "NOT_ENOUGH_SPACE")):
+        return StoreUnavailable(f"cannot open the store {path}: {cause(error)}")
     if any(code in text for code in ("Code: 76", "CANNOT_OPEN_FILE", "Cannot lock file", "EmbeddedServer")):
-        return (
+        return StoreError(
             f"the store {path} is in use by another process; an embedded store belongs to one sidecar: stop the other, "
             "or give this one a path of its own (store.url)"
         )
-    return f"cannot open the store {path}: {_cause(error)}"
-
-
-def _cause(error: Exception) -> str:
-    """Return one line that says what is wrong: the system's own words where a connection failed."""
-    if found := re.search(r"\[Errno -?\d+\] ([^')]+)", str(error)):
-        return found[1]
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return StoreError(f"cannot open the store {path}: {cause(error)}")

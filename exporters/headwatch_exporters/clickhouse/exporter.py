@@ -3,63 +3,75 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Self
 
-from headwatch.errors import ExportError, StoreError
-from headwatch_exporters.clickhouse.connection import connect
-from headwatch_exporters.clickhouse.evidence_columns import request_columns
-from headwatch_exporters.clickhouse.finding_columns import finding_batches
-from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, row_count_columns, window_columns
+from headwatch.errors import ExportError, SpoolError, StoreError, StoreUnavailable
+from headwatch_exporters.clickhouse.batches import Batches
+from headwatch_exporters.clickhouse.column_types import column_types
+from headwatch_exporters.clickhouse.connection import unconnected
+from headwatch_exporters.clickhouse.native import native_blocks
 from headwatch_exporters.clickhouse.queries import StoreReader
-from headwatch_exporters.clickhouse.row_columns import TABLE as ROWS
-from headwatch_exporters.clickhouse.row_columns import row_columns
 from headwatch_exporters.clickhouse.row_reader import RowReader
 from headwatch_exporters.clickhouse.schema import create_tables
-from headwatch_exporters.grounding import Grounding
-from headwatch_exporters.points import sidecar_source
-from headwatch_exporters.totals import Totals
+from headwatch_exporters.clickhouse.spooled import Spooled
+from headwatch_exporters.spool.losses import Losses
+from headwatch_exporters.spool.record import BatchWriter, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from headwatch.config import StoreConfig
-    from headwatch.findings import DriftStatus
+    from headwatch.config import SpoolConfig, StoreConfig
+    from headwatch.health import SpoolHealth
     from headwatch.records import Delivery
-    from headwatch_exporters.clickhouse.columns import Columns
     from headwatch_exporters.clickhouse.connection import Connection
+    from headwatch_exporters.spool.record import Batch
 
-EVERY_WINDOW = frozenset({"headwatch.drift.evidence", "headwatch.drift.effect_size"})
-"""Gauges that change with a window of drift detection, and are written once for each."""
-TOTALS_NS = 5_000_000_000
-"""Sums and gauges are written so often at most, and with every window: deliveries may come each second."""
+logger = logging.getLogger("headwatch.export")
 
 
 class ClickHouseExporter:
-    """Writes deliveries.  :meth:`open` connects and creates what is missing."""
+    """Writes deliveries: into the spool, from where they go to the store, or without one straight into it."""
 
     name = "clickhouse"
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, store: StoreConfig) -> None:
         self._connection = connection
-        self._totals = Totals()
-        self._grounding = Grounding()
-        self._totals_ns = 0
-        self._drift: tuple[int, int] | None = None
+        self._store = store
+        self._batches = Batches()
+        self._types = column_types()
+        self._losses = Losses()
+        self._prepared = False
+        self._spooled: Spooled | None = None
 
     @classmethod
-    def open(cls, config: StoreConfig) -> Self:
-        """Return an exporter on the store of *config*.
+    def open(cls, store: StoreConfig, spool: SpoolConfig | None = None, folder: Path | None = None) -> Self:
+        """Return an exporter on the store of *store*, with its spool in *folder*; None: each delivery is inserted at once.
+
+        With a spool, a store or a disk that is away is waited for.
 
         Raises:
-            StoreError: The store is in use, cannot be reached, or refuses the tables.
+            StoreError: The store is in use, refuses the tables or, without a spool, cannot be reached.
+            SpoolError: The spool is in use by another process.
         """
-        connection = connect(config)
+        exporter = cls(unconnected(store), store)
         try:
-            create_tables(connection, config)
+            exporter._prepare()
+        except StoreUnavailable as error:
+            if spool is None:
+                raise
+            logger.error("the store is not there yet, and waited for: %s", error)  # noqa: TRY400 - one line, at the edge
         except StoreError:
-            connection.close()
+            exporter._connection.close()
             raise
-        return cls(connection)
+        if spool is not None and folder is not None:
+            try:
+                exporter._spooled = Spooled(spool, folder, exporter._insert, exporter._losses)
+            except SpoolError:
+                exporter._connection.close()
+                raise
+        return exporter
 
     def reader(self) -> StoreReader:
         """Return what reads this store back."""
@@ -69,54 +81,71 @@ class ClickHouseExporter:
         """Return what reads single rows back."""
         return RowReader(self._connection)
 
-    def export(self, delivery: Delivery) -> int:
-        """Insert *delivery* and return the number of rows.  Safe to repeat: tables that took it already change nothing.
+    def spool_health(self) -> SpoolHealth | None:
+        """Return where the spool stands; None: there is none."""
+        return self._spooled.health() if self._spooled is not None else None
+
+    def rewrite_spool(self, transform: Callable[[Batch], Batch | None]) -> int:
+        """Have each batch that is on its way, or set aside, as *transform* returns it, None: gone; return how many changed.
 
         Raises:
-            ExportError: The store refuses or cannot be reached.
+            SpoolError: The disk does not let us; some of it may be as it was.
         """
-        totals = self._totals.points(delivery)
-        due = bool(delivery.windows) or not 0 <= delivery.time_ns - self._totals_ns < TOTALS_NS
-        status = delivery.drift if delivery.drift is not None and _stepped(delivery.drift) != self._drift else None
-        if status is None:
-            totals = [point for point in totals if point.metric.name not in EVERY_WINDOW]
-        points = [*self._grounding.points(delivery), *(totals if due or status is not None else ())]
-        rows = 0
+        return self._spooled.rewrite(transform) if self._spooled is not None else 0
+
+    def export(self, delivery: Delivery) -> int:
+        """Write *delivery* and return the number of rows.  Safe to repeat: tables that took it already change nothing.
+
+        Raises:
+            ExportError: The spool does not take it; without one, the store refuses or cannot be reached.
+        """
+        record = self._record(delivery)
         try:
-            batches = self._batches(delivery, point_columns(points, delivery.service))
-            for table, columns, token in (*batches, *finding_batches(delivery, status)):
-                digest = hashlib.blake2b(f"{table}:{token}".encode(), digest_size=16).hexdigest()
-                rows += self._connection.insert(table, columns, digest)
-        except StoreError as error:
+            if self._spooled is not None:
+                self._spooled.append(record)
+            else:
+                for batch in record.batches:
+                    self._insert(batch)
+        except (StoreError, SpoolError) as error:
             raise ExportError(str(error)) from error
-        if due:
-            self._totals_ns = delivery.time_ns
-        if status is not None:
-            self._drift = _stepped(status)
-        return rows
+        self._batches.wrote(delivery)
+        return sum(batch.rows for batch in record.batches)
 
     def close(self) -> None:
-        """Close the connection; the reader ends with it."""
-        self._connection.close()
+        """Send what can be sent at once, and close the connection; the reader ends with it.  The rest stays in the spool."""
+        if self._spooled is None or self._spooled.close():
+            self._connection.close()
 
-    def _batches(self, delivery: Delivery, points: dict[str, Columns]) -> Iterator[tuple[str, Columns, str]]:
-        """Yield table, columns and a token that is the same whenever the same part of *delivery* is written."""
-        for number, window in enumerate(delivery.windows):  # a clock that was set back gives two windows one start
-            worker = window.worker
-            token = f"window:{worker.instance}:{worker.start_ns}:{window.start_ns}:{delivery.time_ns}:{number}"
-            yield "otel_metrics_exp_histogram", window_columns(window, delivery.service), token
-            yield "otel_metrics_gauge", row_count_columns(window, delivery.service), f"rows:{token}"
-            if window.output_norm is not None:
-                yield "otel_metrics_gauge", norm_columns(window, window.output_norm, delivery.service), token
-        token = f"{sidecar_source().instance}:{delivery.service}:{delivery.time_ns}"
-        for table, columns in points.items():
-            yield table, columns, f"points:{token}"
-        for table, columns in request_columns(delivery.requests, delivery.service).items():
-            yield table, columns, f"requests:{token}"
-        if delivery.rows:
-            yield ROWS, row_columns(delivery.rows, delivery.service), f"rows:{token}"
+    def _record(self, delivery: Delivery) -> Record:
+        """Return *delivery* as it is spooled.  A batch that cannot be written as its table has it is left out, and counted."""
+        writers: dict[tuple[str, ...], BatchWriter] = {}
+        unfit: set[tuple[str, ...]] = set()
+        for table, columns, token in self._batches.parts(delivery):
+            rows = len(next(iter(columns.values())))
+            if not rows:
+                continue
+            key = (table, token, *columns)
+            writer = writers.setdefault(key, BatchWriter(table, tuple(columns), _digest(key)))
+            try:
+                writer.add(rows, native_blocks(columns, self._types.get(table, {})))
+            except StoreError as error:
+                logger.error("a batch of %s cannot be written: %s", table, error)  # noqa: TRY400 - one line, at the edge
+                unfit.add(key)
+        for key in unfit:
+            self._losses.batch("encode", key[0], writers.pop(key).rows)
+        return Record(delivery.time_ns, tuple(writer.batch() for writer in writers.values()))
+
+    def _insert(self, batch: Batch) -> None:
+        if not self._prepared:
+            self._prepare()
+        self._connection.insert_batch(batch)
+
+    def _prepare(self) -> None:
+        """Connect, and create what is missing."""
+        self._connection.open()
+        create_tables(self._connection, self._store)
+        self._prepared = True
 
 
-def _stepped(status: DriftStatus) -> tuple[int, int]:
-    """Return what tells the status after one window from that after another."""
-    return status.window, status.time_ns
+def _digest(key: tuple[str, ...]) -> str:
+    return hashlib.blake2b(":".join(key).encode(), digest_size=16).hexdigest()

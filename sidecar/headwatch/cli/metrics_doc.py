@@ -37,6 +37,7 @@ GROUPS = {
     "canary": "Canaries",
     "incident": "Incidents",
     "pager": "Pagers",
+    "spool": "The spool before the store",
     "exporter": "Exporters",
 }
 

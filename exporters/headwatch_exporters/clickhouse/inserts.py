@@ -1,0 +1,130 @@
+"""Inserts of Native blocks under a token: into chDB in this process, or over HTTP.  Both take the same zstd frame.
+
+chDB reads it from a file in memory, which no kill leaves behind.  Its other ways in do not do: ``send_insert`` (4.4) reports
+rows as written that a full disk, a constraint or too many parts kept out, data behind the statement ends at an empty line, and
+the driver's own insert goes through the temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from headwatch_exporters.spool.record import Batch
+
+SETTINGS = {
+    "async_insert": 0,  # chDB's default of 1 makes each small insert wait
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+}
+_CODE = re.compile(r"\bCode: (\d+)")
+BATCH_AT_FAULT = frozenset({
+    6,  # CANNOT_PARSE_TEXT
+    8, 9, 10, 16, 20,  # columns that the table has not, or not of that size
+    15,  # DUPLICATE_COLUMN
+    26, 27, 33, 38, 41, 72,  # what cannot be parsed or read to its end
+    32,  # ATTEMPT_TO_READ_AFTER_EOF
+    44, 50, 53, 69, 70,  # types and values that do not fit
+    117,  # INCORRECT_DATA
+    128, 131,  # arrays and strings that are too large
+    321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+    349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    469,  # VIOLATED_CONSTRAINT
+    561,  # ZSTD_DECODER_FAILED
+})  # fmt: skip
+"""Error codes of ClickHouse that blame what is inserted: the same batch fails tomorrow as well."""
+
+
+class Inserts(Protocol):
+    """What takes batches."""
+
+    def insert(self, batch: Batch) -> None:
+        """Insert *batch*; one whose token is known already changes nothing.
+
+        Raises:
+            BatchRefused: The store will never take it.
+            StoreUnavailable: The store cannot be reached.
+            StoreError: The store refuses at the moment.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+class EmbeddedInserts:
+    """Inserts into the chDB of this process, on a handle of its own beside that of the queries."""
+
+    def __init__(self, path: str) -> None:
+        import chdb  # noqa: PLC0415 - heavy
+
+        self._handle = chdb.connect(path)
+        self._url = f"chdb://{path}"
+
+    def insert(self, batch: Batch) -> None:
+        """Insert *batch*."""
+        columns = ", ".join(map(_quoted, batch.columns))
+        settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
+        token = _quoted(batch.token, "'")
+        with os.fdopen(os.memfd_create("headwatch-batch", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+            file.write(batch.block)
+            try:
+                self._handle.query(
+                    f"INSERT INTO {_quoted(batch.table)} ({columns}) "
+                    f"FROM INFILE '/proc/self/fd/{file.fileno()}' COMPRESSION 'zstd' "
+                    f"SETTINGS {settings}, insert_deduplication_token = {token} FORMAT Native"
+                )
+            except Exception as error:
+                raise failure(batch.table, self._url, error) from error
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._handle.close()
+
+
+class HttpInserts:
+    """Inserts over HTTP, on a session of its own: an insert that takes a minute holds up no query."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def insert(self, batch: Batch) -> None:
+        """Insert *batch*: its zstd frame travels as it lies in the spool."""
+        try:
+            self._client.raw_insert(
+                _quoted(batch.table), list(batch.columns), batch.block, fmt="Native", compression="zstd",
+                settings={**SETTINGS, "insert_deduplication_token": batch.token},
+            )  # fmt: skip
+        except Exception as error:
+            raise failure(batch.table, self._url, error) from error
+
+    def close(self) -> None:
+        """Close the session."""
+        self._client.close()
+
+
+def failure(table: str, url: str, error: Exception) -> StoreError:
+    """Return what *error* of the driver means for the batch."""
+    code = getattr(error, "code", None)
+    if code is None and (found := _CODE.search(str(error))):
+        code = int(found[1])
+    message = f"insert into {table} on {url} failed: {cause(error)}"
+    if code is None:
+        return StoreUnavailable(message)
+    return BatchRefused(message) if code in BATCH_AT_FAULT else StoreError(message)
+
+
+def cause(error: Exception) -> str:
+    """Return one line that says what is wrong: the system's own words where a connection failed."""
+    if found := re.search(r"\[Errno -?\d+\] ([^')]+)", str(error)):
+        return found[1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _quoted(name: str, mark: str = "`") -> str:
+    return mark + name.replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
