@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -99,8 +98,10 @@ def require_known(connection: Connection) -> None:
         )
 
 
-def create_tables(connection: Connection, config: StoreConfig, progress: Progress = lambda _: None) -> list[int]:
-    """Bring the store to the newest version, keep everything as long as *config* says, and return the versions applied.
+def create_tables(
+    connection: Connection, config: StoreConfig, progress: Progress = lambda _: None, *, upto: int | None = None
+) -> list[int]:
+    """Bring the store to version *upto* (None: the newest), keep rows as long as *config* says, and return what was applied.
 
     Raises:
         StoreError: The store refuses, or is of a newer version.
@@ -109,7 +110,7 @@ def create_tables(connection: Connection, config: StoreConfig, progress: Progres
     for statement in ledger().statements(config):
         connection.command(statement)
     whole = {seen.version for seen in applied(connection) if seen.whole}
-    done = [migration for migration in migrations() if migration.version not in whole]
+    done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
     for migration in done:
         _apply(connection, config, migration, progress)
     _keep(connection, config)
@@ -147,11 +148,13 @@ def _record(connection: Connection, migration: Migration, step: Step | None) -> 
 
 def _keep(connection: Connection, config: StoreConfig) -> None:
     """Have each table keep its rows as long as *config* says."""
-    rows = connection.query("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
-    engines: dict[str, str] = defaultdict(str, {row["name"]: row["engine_full"] for row in rows})
+    rows = connection.query(
+        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
+    )
+    engines = {row["name"]: row["engine_full"] for row in rows}
     for table, statement in tables(config):
         wanted = _TTL.search(statement)
-        if wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
+        if table in engines and wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
             connection.command(f"ALTER TABLE {table} MODIFY TTL {wanted[1]}")
 
 
