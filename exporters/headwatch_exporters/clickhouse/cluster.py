@@ -1,8 +1,9 @@
 """The schema for a cluster, made from the same files as every other store.
 
-Each table has its rows in ``<name>_local``, replicated within a shard; ``<name>`` is Distributed over them, so whoever reads or
-writes uses the names that he knows.  Rows are sharded by service instance: all windows of an engine lie on one shard, where the
-views turn them into rungs, and a delivery that is repeated meets its own tokens.  What has no instance is sharded by service.
+Each table has its rows in ``<name>_local``, replicated within a shard; ``<name>`` is Distributed over them, so whoever reads
+or writes uses the names that he knows.  Rows are sharded by service instance: all windows of an engine lie on one shard,
+where the views turn them into rungs, and a delivery that is repeated meets its own tokens.  What has no instance is sharded
+by service.
 
 ``{shard}`` and ``{replica}`` are the servers' own macros.
 """
@@ -45,10 +46,9 @@ def cluster_ddl(config: StoreConfig, cluster: str, database: str) -> Iterator[st
             yield _replicated(_qualified(statement, database, on, "_local"), database)
     for step in _steps():
         if step.table and _kept(step):
-            yield (
-                f"CREATE TABLE IF NOT EXISTS {_identifier(database)}.{step.table}{on} AS {_identifier(database)}.{step.table}_local\n"
-                f"ENGINE = Distributed({_string(cluster)}, {_string(database)}, {_string(step.table + '_local')}, {_shard(step)})"
-            )
+            name, local = f"{_identifier(database)}.{step.table}", f"{step.table}_local"
+            engine = f"Distributed({_string(cluster)}, {_string(database)}, {_string(local)}, {_shard(step)})"
+            yield f"CREATE TABLE IF NOT EXISTS {name}{on} AS {name}_local\nENGINE = {engine}"
     yield from _recorded(config, database, on)
 
 
@@ -89,7 +89,8 @@ def _replicated(statement: str, database: str) -> str:
 def _shard(step: Step) -> str:
     if step.table.startswith(_COLLECTOR):
         return "cityHash64(ResourceAttributes['service.instance.id'])"
-    return "cityHash64(instance)" if re.search(r"^    instance ", step.text, re.MULTILINE) else "cityHash64(service)"
+    columns = re.findall(r"^    (instance|engine_id) ", step.text, re.MULTILINE)
+    return f"cityHash64({'instance' if 'instance' in columns else columns[0] if columns else 'service'})"
 
 
 def _recorded(config: StoreConfig, database: str, on: str = "") -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Single rows of detail 2 and more as columns of ``headwatch_rows``.
 
-Features and masses are written as codes of a byte (:mod:`headwatch_exporters.clickhouse.share_code`).  All other bytes stay as the
-worker sent them: 16 rows of a megabyte each go in within 0.2 s, as arrays of numbers they would take a hundred times as long.  The
-spans of the prompt stand beside each row, so that a row can be drawn before its request ends.
+Features and masses are written as codes of a byte (:mod:`headwatch_exporters.clickhouse.share_code`).  All other bytes stay
+as the worker sent them: 16 rows of a megabyte each go in within 0.2 s, as arrays of numbers they would take a hundred times
+as long.  The spans of the prompt stand beside each row, so that a row can be drawn before its request ends.
 """
 
 from __future__ import annotations

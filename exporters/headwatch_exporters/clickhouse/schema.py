@@ -1,14 +1,14 @@
 """A store brought up to the version of this program: forward only, step by step, resumed where it was cut short.
 
-Each step is recorded once it is done, and each may be run again until then: what creates says ``IF NOT EXISTS``, what fills
-a table empties it first.  A version counts once all its steps are recorded.  A store that an earlier headwatch made has no record;
-version 1 is that schema, and creates only what is missing.
+Each step is recorded once it is done, and each may be run again until then: what creates says ``IF NOT EXISTS``, what fills a
+table empties it first.  A version counts once all its steps are recorded.  A store that an earlier headwatch made has no
+record; version 1 is that schema, and creates only what is missing.
 
 A store of a newer version than this program knows is not touched: writing into columns that it does not understand would lose
 data quietly.
 
-By URL several sidecars may share a store.  Start one first when the version changes: two that migrate at one moment would both
-fill.
+By URL several sidecars may share a store.  Start one first when the version changes: two that migrate at one moment would
+both fill.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The schema as files: a folder of ``sql/`` for each version, a file for each step, which can be read and run alone.
 
 Versions go up and never change once they are released; what a store has seen is its own table ``headwatch_schema``
-(:mod:`headwatch_exporters.clickhouse.schema`).  A new store is made by the same steps as an old one is brought up to date,
-so there is one way to any version.
+(:mod:`headwatch_exporters.clickhouse.schema`).  A new store is made by the same steps as an old one is brought up to date, so
+there is one way to any version.
 """
 
 from __future__ import annotations

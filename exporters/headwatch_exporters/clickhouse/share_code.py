@@ -1,11 +1,12 @@
 """One byte for a share: how features and masses of single rows are written.
 
-Code c in 0 … 254 stands for sin²(π c / 508), the arcsine code of proportions: its steps are finest at 0 and at 1, where shares of
-attention crowd, and coarsest at ½.  A share x comes back within 0.0062 √(x (1 - x)): 0.0031 at ½, 0.0006 at 0.01, and 0 and 1
-exactly.  255 is NaN, "undefined".
+Code c in 0 … 254 stands for sin²(π c / 508), the arcsine code of proportions: its steps are finest at 0 and at 1, where
+shares of attention crowd, and coarsest at ½.  A share x comes back within 0.0062 √(x (1 - x)): 0.0031 at ½, 0.0006 at 0.01,
+and 0 and 1 exactly.  255 is NaN, "undefined".
 
-Numbers stand plane by plane (all heads of one feature, then of the next), because neighbours are alike: 14 shares of a head take
-about 13 bytes in the store, where the float32 that the worker sent take 48 (docs/adr/0015-windows-of-heads-in-the-store.md).
+Numbers stand plane by plane (all heads of one feature, then of the next), because neighbours are alike: 14 shares of a head
+take about 13 bytes in the store, where the float32 that the worker sent take 48 (docs/adr/0015-windows-of-heads-in-the-
+store.md).
 """
 
 from __future__ import annotations

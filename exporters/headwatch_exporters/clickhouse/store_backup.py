@@ -1,9 +1,9 @@
-"""A backup of an embedded store: a folder with a file in ClickHouse's Native format for each table and partition, and a manifest.
+"""A backup of an embedded store: a Native file for each table and partition, and a manifest.
 
 It needs nothing of the machine that it came from, and a backup of an earlier schema is restored at its own version and then
-migrated.  The manifest is written last and holds a checksum of each file, so a backup that was cut short is none.  What goes in is
-what comes out: views are taken away while rows are written, so that what they derived comes from the backup and not a second
-time from the base tables.
+migrated.  The manifest is written last and holds a checksum of each file, so a backup that was cut short is none.  What goes
+in is what comes out: views are taken away while rows are written, so that what they derived comes from the backup and not a
+second time from the base tables.
 
 A server backs itself up (``BACKUP DATABASE``, docs/store.md): it knows its disks, and can do it without a pause.
 """
@@ -99,8 +99,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{folder}: cannot be read as a backup: {error}") from error
     if manifest.format != FORMAT or not 0 < manifest.schema_version <= newest():
         raise StoreError(
-            f"{folder}: a backup of format {manifest.format} and schema version {manifest.schema_version}; this headwatch reads "
-            f"format {FORMAT} up to version {newest()}"
+            f"{folder}: a backup of format {manifest.format} and schema version {manifest.schema_version}; this headwatch "
+            f"reads format {FORMAT} up to version {newest()}"
         )
     return manifest
 

@@ -1,8 +1,9 @@
 """Is a store whole: its parts, its schema, and do the rungs say what the Collector's table says?
 
-Every column of every part is read, and its blocks are held against their checksums.  The schema is held against one that the engine makes anew from
-our files in a database of its own, which goes again.  Sums of weights are compared over one hour that has closed: every window of
-it must be in the Collector's table and in each rung once.  What lies behind a rung's time to live is not compared.
+Every column of every part is read, and its blocks are held against their checksums.  The schema is held against one that the
+engine makes anew from our files in a database of its own, which goes again.  Sums of weights are compared over one hour that
+has closed: every window of it must be in the Collector's table and in each rung once.  What lies behind a rung's time to live
+is not compared.
 """
 
 from __future__ import annotations

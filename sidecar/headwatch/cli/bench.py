@@ -16,9 +16,11 @@ BENCHMARKS = {
     "overhead": "tokens a second, latency and memory of a server, with and without capture",
     "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
     "drift": "false alarms of drift detection over those it promises, and its delays beside those of its peers; simulated",
+    "store": "bytes on disk of windows, rungs and rows, and how fast they are taken, on real attention",
+    "query": "what the API and the dashboards ask, on a month of a fleet",
     "triage": "whether pages say what happened: replays recordings of a real model and server; --live is the full run",
 }
-WITHOUT_MODEL = {"capture", "drift"}
+WITHOUT_MODEL = {"capture", "drift", "store", "query"}
 _QUICK = {"triage": "replay recordings in minutes, which is the default; refused with --live and --record"}
 
 
@@ -98,6 +100,13 @@ def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
+def _store(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench import store
+
+    report = store.run(quick=namespace.quick, progress=_say)
+    return report, store.render(report)
+
+
 def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.triage import run as triage
     from headwatch.bench.triage.judge import INTERVAL_WINDOWS
@@ -120,7 +129,9 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
-_RUNNERS = {"capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "triage": _triage}
+_RUNNERS = {
+    "capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "store": _store, "triage": _triage,
+}  # fmt: skip
 
 
 def _model(namespace: argparse.Namespace) -> Path:

@@ -33,8 +33,8 @@ _MIB = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = (
-        "An embedded store belongs to one process: stop the sidecar first, or look at it through its HTTP port.  A store by URL "
-        "may be in use."
+        "An embedded store belongs to one process: stop the sidecar first, or look at it through its HTTP port.  A store by "
+        "URL may be in use."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="{" + ",".join(ACTIONS) + "}")
     for name, text in ACTIONS.items():
@@ -144,24 +144,29 @@ _ACTIONS: dict[str, Callable[[Connection, StoreConfig, argparse.Namespace], _Res
 def _ddl(namespace: argparse.Namespace, config: StoreConfig) -> int:
     from headwatch_exporters.clickhouse.cluster import cluster_ddl, server_ddl
 
-    statements = (
-        cluster_ddl(config, namespace.cluster, namespace.database) if namespace.cluster else server_ddl(config, namespace.database)
-    )
-    _print(namespace, {"statements": list(statements)}, [f"{statement};\n" for statement in statements])
+    database = namespace.database
+    made = cluster_ddl(config, namespace.cluster, database) if namespace.cluster else server_ddl(config, database)
+    statements = list(made)
+    _print(namespace, {"statements": statements}, [f"{statement};\n" for statement in statements])
     return 0
 
 
 def _status_lines(status: StoreStatus) -> list[str]:
-    lines = [f"{status.url}: schema version {status.version} (this headwatch writes {status.known_version}), "
-             f"{status.bytes_on_disk / _MIB:.1f} MiB", ""]  # fmt: skip
+    version = f"schema version {status.version} (this headwatch writes {status.known_version})"
+    lines = [f"{status.url}: {version}, {status.bytes_on_disk / _MIB:.1f} MiB", ""]
     heads = ("table", "rows", "MiB", "parts", "kept", "from", "to")
     rows = [heads, *(
         (table.name, str(table.rows), f"{table.bytes_on_disk / _MIB:.1f}", str(table.parts),
-         "for ever" if table.kept_days is None else f"{table.kept_days} d", _time(table.oldest), _time(table.newest))
+         _kept(table.kept_days), _time(table.oldest), _time(table.newest))
         for table in status.tables
     )]  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    return lines + ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return lines + ["  ".join(cells).rstrip() for cells in padded]
+
+
+def _kept(days: int | None) -> str:
+    return "for ever" if days is None else f"{days} d"
 
 
 def _time(seconds: float | None) -> str:
