@@ -2,8 +2,8 @@
 
 ``data/attention_rows.npz`` holds what the 30 layers of 9 heads of SmolLM2-135M-Instruct did in 80 generated rows: ten prompts of about
 615 tokens with four documents each, every fifth of 40 tokens, float32.  A window draws five of the ten requests and jitters each
-value by 2 %, so that no two windows are alike and each head keeps its own place and spread.  A model with more heads has the same
-heads again.
+value by 2 %, so that no two windows are alike and each head keeps its own place and spread.  A model of another size takes its heads
+evenly from first to last layer.
 
 Rows weigh what the default settings give them: requests are sampled one in ten, rows one in eight, and the first generated row
 always.
@@ -60,7 +60,7 @@ def windows(
 ) -> Iterator[WindowBatch]:
     """Yield *minutes* windows of one engine from *start_seconds* on, every stratum and head in each."""
     values = _of_windows(recorded())  # [R, N, F, heads]
-    chosen = np.resize(np.arange(values.shape[-1]), layers * heads)
+    chosen = _spread(values.shape[-1], layers * heads)
     random = np.random.default_rng(0)
     cells = len(FEATURES_STORED) * layers * heads
     weights = np.tile(WEIGHTS, REQUESTS_A_WINDOW).astype(np.int64)
@@ -127,7 +127,7 @@ def rows(start_seconds: int) -> list[RowEvidence]:
 def requests(layers: int, heads: int, number: int, start_seconds: int, every_seconds: float = 1.0) -> Iterator[RequestRecord]:
     """Yield *number* requests that ended *every_seconds*, with the means of every head."""
     values = _of_windows(recorded())[:, :, :7]  # [R, N, len(REQUEST_FEATURES), heads]
-    chosen = np.resize(np.arange(values.shape[-1]), layers * heads)
+    chosen = _spread(values.shape[-1], layers * heads)
     means = np.nanmean(values, axis=1)[..., chosen]
     random = np.random.default_rng(1)
     for request in range(number):
@@ -141,6 +141,12 @@ def requests(layers: int, heads: int, number: int, start_seconds: int, every_sec
             document_mass=float(np.mean(mean[6])), document_share=(0.4, 0.3, 0.2, 0.1), undefined=0,
             head_means=mean.reshape(-1, layers, heads),
         )  # fmt: skip
+
+
+def _spread(there: int, wanted: int) -> NDArray[np.int64]:
+    """Return *wanted* heads out of *there*, evenly from the first to the last."""
+    chosen: NDArray[np.int64] = np.arange(wanted) * there // wanted
+    return chosen
 
 
 def context(number: int) -> RequestContext:
