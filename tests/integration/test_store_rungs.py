@@ -61,8 +61,9 @@ def store(opened: Store) -> Store:
 
 def tally(store: Store, table: str) -> tuple[int, int, float]:
     """Return values by weight, values by bucket, and the sum of all values."""
-    counts = "arraySum(`bucketMap.count`)" + ("" if table == RUNGS[0] else " * unit")
-    (row,) = store.query(f"SELECT sum(weight) AS weight, sum({counts} + zero_count) AS counted, sum(total) AS total FROM {table}")
+    (row,) = store.query(
+        f"SELECT sum(weight) AS weight, sum(arraySum(buckets) + zero_count) AS counted, sum(total) AS total FROM {table}"
+    )
     return int(row["weight"]), int(row["counted"]), float(row["total"])
 
 
@@ -107,17 +108,16 @@ def test_buckets_of_a_rung_are_those_of_its_windows_added_up(store: Store):
     store.command("OPTIMIZE TABLE headwatch_heads_1h FINAL")
     head = (int(rng.integers(40)), int(rng.integers(50)))
     (row,) = store.query(
-        f"""SELECT sumMap(`bucketMap.index`, arrayMap(n -> n * unit, `bucketMap.count`)) AS b FROM headwatch_heads_1h
-            WHERE feature = 'lookback' AND layer = {head[0]} AND head = {head[1]}"""
+        f"SELECT sumForEach(buckets) AS b FROM headwatch_heads_1h "
+        f"WHERE feature = 'lookback' AND layer = {head[0]} AND head = {head[1]}"
     )
-    wanted: dict[int, int] = {}
+    wanted = [0] * 64
     for delivery in deliveries:
         (window,) = delivery.windows
         buckets = window.buckets[0, window.features.index("lookback"), head[0], head[1]]
         for place in np.flatnonzero(buckets):
-            scale_2 = (int(place) + window.offset) >> 1
-            wanted[scale_2] = wanted.get(scale_2, 0) + int(buckets[place])
-    assert dict(zip(*row["b"], strict=True)) == wanted
+            wanted[int(place) // 2] += int(buckets[place])
+    assert list(row["b"]) == wanted
 
 
 def test_what_is_written_again_is_there_once(store: Store):
@@ -144,22 +144,30 @@ def test_a_kill_between_table_and_view_is_repaired_by_the_next_attempt(store: St
 
 
 @pytest.mark.parametrize(
-    ("changed", "first", "counts"),
+    ("changed", "buckets", "zero"),
     [
-        ({}, -7, [1, 2, 3]),  # buckets -13 … -10 of scale 3 are the upper half of -7, both of -6, the lower half of -5
-        ({"Scale": 4, "PositiveOffset": -26, "PositiveBucketCounts": [1, 1, 1, 1, 1, 1]}, -7, [2, 4]),
-        ({"Scale": 2, "PositiveOffset": -6, "PositiveBucketCounts": [6]}, -6, [6]),
-        ({"Scale": 1, "PositiveOffset": -3, "PositiveBucketCounts": [4, 2]}, -6, [0, 4, 0, 2]),
-        ({"Scale": 0, "PositiveOffset": -2, "PositiveBucketCounts": [6]}, -8, [0, 0, 6, 0]),
-        ({"PositiveBucketCounts": [], "ZeroCount": 6}, -7, [0]),
+        ({}, {-7: 1, -6: 2, -5: 3}, 0),  # -13 … -10 of scale 3: the upper half of -7, both of -6, the lower half of -5
+        ({"Scale": 4, "PositiveOffset": -26, "PositiveBucketCounts": [1, 1, 1, 1, 1, 1]}, {-7: 2, -6: 4}, 0),
+        ({"Scale": 20, "PositiveOffset": -3, "PositiveBucketCounts": [1, 2, 3]}, {-1: 6}, 0),
+        ({"Scale": 2, "PositiveOffset": -6, "PositiveBucketCounts": [6]}, {-6: 6}, 0),
+        ({"Scale": 1, "PositiveOffset": -3, "PositiveBucketCounts": [4, 2]}, {-5: 4, -3: 2}, 0),
+        ({"Scale": 0, "PositiveOffset": -2, "PositiveBucketCounts": [6]}, {-6: 6}, 0),
+        ({"PositiveBucketCounts": [], "ZeroCount": 6}, {}, 6),
+        ({"PositiveOffset": -1, "PositiveBucketCounts": [1, 5]}, {-1: 6}, 0),  # above 1
+        ({"PositiveOffset": -130, "PositiveBucketCounts": [1, 1, 1, 3], "ZeroCount": 1}, {-64: 4}, 3),  # below 2^-16
+        ({"Scale": 2, "PositiveOffset": -66, "PositiveBucketCounts": [1, 1, 4]}, {-64: 4}, 2),
+        ({"Scale": 0, "PositiveOffset": -17, "PositiveBucketCounts": [1, 5]}, {-62: 5}, 1),
     ],
 )
-def test_a_histogram_of_any_scale_lands_in_our_buckets(store: Store, changed: dict[str, Any], first: int, counts: list[int]):
+def test_a_histogram_of_any_scale_lands_in_our_buckets(
+    store: Store, changed: dict[str, Any], buckets: dict[int, int], zero: int
+):
     store.insert(BASE, point(**changed), "p")
-    (row,) = store.query("SELECT first, unit, arrayMap(n -> n * unit, counts) AS counts, layer, head, instance, model, stratum "
-                         "FROM headwatch_heads_1m")  # fmt: skip
-    assert (row["first"], list(row["counts"])) == (first, counts)
+    (row,) = store.query("SELECT buckets, zero_count, layer, head, instance, model, stratum FROM headwatch_heads_1m")
+    assert {place - 64: count for place, count in enumerate(row["buckets"]) if count} == buckets
+    assert row["zero_count"] == zero
     assert (row["layer"], row["head"], row["instance"], row["model"], row["stratum"]) == (3, 7, "e", "m", "s")
+    assert store.query("SELECT buckets FROM headwatch_heads_1d")[0]["buckets"] == row["buckets"]
 
 
 @pytest.mark.parametrize(
@@ -198,11 +206,3 @@ def test_nonsense_of_a_collector_is_taken_and_refuses_no_insert(store: Store, ch
     store.insert(BASE, point(**changed), "p")
     store.insert(BASE, point(), "q")
     assert store.query(f"SELECT count() AS rows FROM {BASE}") == [{"rows": 2}]
-
-
-def test_weights_that_have_a_common_measure_are_kept_over_it(store: Store):
-    """Rows that stand for 80 and for 10 values: the table counts in tens, and says so."""
-    store.insert(BASE, point(Count=170, PositiveBucketCounts=[80, 10, 0, 80]), "p")
-    (row,) = store.query("SELECT unit, counts, weight FROM headwatch_heads_1m")
-    assert (row["unit"], list(row["counts"]), row["weight"]) == (10, [8, 1, 8], 170)
-    assert [tally(store, rung)[1] for rung in RUNGS] == [170] * 4

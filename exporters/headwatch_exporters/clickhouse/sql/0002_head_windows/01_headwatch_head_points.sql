@@ -1,5 +1,5 @@
 -- The series of heads as they come, typed: what the Collector's attributes say, in columns.  Keeps nothing; the rungs hang on it.
--- Scale 2: bucket i holds values in (2^(i/4), 2^((i+1)/4)], and counts[n + 1] * unit of them lie in bucket first + n.
+-- buckets[n + 1] values lie in bucket n of headwatch_heads_1m.
 CREATE TABLE IF NOT EXISTS headwatch_head_points
 (
     time DateTime('UTC'),
@@ -16,8 +16,6 @@ CREATE TABLE IF NOT EXISTS headwatch_head_points
     weight UInt64,
     total Float64,
     zero_count UInt64,
-    first Int32,
-    unit UInt64,
-    counts Array(UInt64)
+    buckets Array(UInt64)
 )
 ENGINE = Null;

@@ -1,23 +1,26 @@
 -- Series of single heads out of the Collector's table, whoever wrote them there: the sidecar, or any Collector.
--- Taken are delta histograms of scale 0 to 20 that name a layer and a head.  A histogram that is finer than ours is merged down, which
--- is exact; of one that is coarser each bucket counts at the bucket of ours in its middle.  Weights of one window are mostly multiples
--- of one number: counts are kept over it.
+-- Taken are delta histograms of scale 0 to 20 that name a layer and a head.  Ours are of scale 2.  One that is finer is merged down, which
+-- is exact; of one that is coarser each bucket counts at the bucket of ours in its middle.  Values above 1 count in the last bucket, values
+-- up to 2^-16 as zero.
 CREATE MATERIALIZED VIEW IF NOT EXISTS headwatch_head_points_view TO headwatch_head_points AS
 WITH
     substring(MetricName, 21) AS name,
-    greatest(Scale - 2, 0) AS down,
-    greatest(2 - Scale, 0) AS up,
-    bitShiftLeft(toInt32(1), down) AS merged,
-    bitShiftLeft(toInt32(1), up) AS spread,
-    positiveModulo(PositiveOffset, merged) AS before,
-    arrayConcat(arrayWithConstant(before, toUInt64(0)), PositiveBucketCounts) AS padded,
+    bitShiftLeft(toInt64(1), greatest(Scale - 2, 0)) AS merged,
+    bitShiftLeft(toInt64(1), greatest(2 - Scale, 0)) AS spread,
+    1 - toInt64(PositiveOffset) AS zeroth,
     multiIf(
-        down > 0, arrayMap(n -> arraySum(arraySlice(padded, n * merged + 1, merged)), range(toUInt32(ceil(length(padded) / merged)))),
-        up > 0, arrayFlatten(arrayMap(c -> arrayMap(n -> if(n = intDiv(spread, 2), c, toUInt64(0)), range(toUInt32(spread))), PositiveBucketCounts)),
-        PositiveBucketCounts
-    ) AS whole,
-    gcd(gcd(greatest(arrayMin(arrayFilter(n -> n > 0, whole)), 1), greatest(arrayMax(whole), 1)), Count) AS common,
-    if(arrayAll(n -> n % common = 0, whole), common, toUInt64(1)) AS divisor
+        merged = 2, arrayMap(
+            i -> PositiveBucketCounts[greatest(2 * i + zeroth, 0)] + PositiveBucketCounts[greatest(2 * i + zeroth + 1, 0)],
+            range(-64, 0)),
+        merged > 1, arrayMap(
+            i -> arraySum(arraySlice(PositiveBucketCounts, greatest(merged * i + zeroth, 1),
+                                     greatest(merged * (i + 1) + zeroth - greatest(merged * i + zeroth, 1), 0))),
+            range(-64, 0)),
+        arrayMap(
+            i -> if(positiveModulo(i, spread) = intDiv(spread, 2), PositiveBucketCounts[greatest(intDiv(i - intDiv(spread, 2), spread) + zeroth, 0)], 0),
+            range(-64, 0))
+    ) AS inside,
+    arraySum(arraySlice(PositiveBucketCounts, greatest(zeroth, 1))) AS above
 SELECT
     toStartOfMinute(toDateTime(if(StartTimeUnix = 0, TimeUnix, StartTimeUnix), 'UTC')) AS time,
     ServiceName AS service,
@@ -32,10 +35,8 @@ SELECT
     assumeNotNull(toUInt16OrZero(Attributes['headwatch.head'])) AS head,
     Count AS weight,
     Sum AS total,
-    ZeroCount AS zero_count,
-    intDiv(PositiveOffset - before, merged) * spread AS first,
-    divisor AS unit,
-    arrayMap(n -> intDiv(n, divisor), whole) AS counts
+    ZeroCount + arraySum(PositiveBucketCounts) - arraySum(inside) - above AS zero_count,
+    if(above = 0, inside, arrayPushBack(arrayPopBack(inside), inside[64] + above)) AS buckets
 FROM otel_metrics_exp_histogram
 WHERE startsWith(MetricName, 'headwatch.attention.')
   AND mapContains(Attributes, 'headwatch.head')
