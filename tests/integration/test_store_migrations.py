@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.store
 
-KEPT = {name: 100_000 for name in StoreConfig().ttl_days()}
+KEPT = dict.fromkeys(StoreConfig().ttl_days(), 100_000)
 RUNGS = ("headwatch_heads_1m", "headwatch_heads_10m", "headwatch_heads_1h", "headwatch_heads_1d")
 FEATURES_AS_FLOATS = bytes(4 * 6 * 6)
 """Of two layers and three heads, all zero: what version 1 and 2 wrote."""
@@ -167,7 +167,8 @@ def test_a_store_of_a_newer_version_is_refused_and_not_touched(config: StoreConf
                                "applied_at": [0]}, "later")  # fmt: skip
     connection.command("DROP TABLE headwatch_deploys")
     connection.close()
-    with pytest.raises(StoreError, match=f"schema version {newest() + 1}, and this headwatch knows {newest()}: upgrade") as error:
+    message = f"schema version {newest() + 1}, and this headwatch knows {newest()}: upgrade"
+    with pytest.raises(StoreError, match=message) as error:
         ClickHouseExporter.open(config)
     assert "\n" not in str(error.value)
     connection = connect(config)

@@ -1,18 +1,19 @@
 """``headwatch bench store``: what the store costs on disk and how fast it takes windows, on real attention.
 
-Bytes are those of the files after merges (``system.parts.bytes_on_disk``, indexes and marks included).  A *head window* is one head
-of one stratum in one window of a minute, with all its features and their histograms: here 40 rows, 12 features.  A *head summary*
-is one head for one kept row: six features and the masses of eight spans.
+Bytes are those of the files after merges (``system.parts.bytes_on_disk``, indexes and marks included).  A *head window* is
+one head of one stratum in one window of a minute, with all its features and their histograms: here 40 rows, 12 features.  A
+*head summary* is one head for one kept row: six features and the masses of eight spans.
 
 ``rollup_overhead_ratio`` is what the rungs of ten minutes, an hour and a day add to each byte of minute windows, for the same
 windows: it says what rolling up costs and depends on no retention.  What is held in the end does depend on it, and stands in
 ``parts`` for the default settings.
 
-``mib_per_replica_day`` is what one day of one engine adds, at the default detail: 1,024 heads, ten strata that are all seen in every
-minute by 40 rows, so 50 sampled requests a minute.  ``without_collector`` leaves the Collector's tables out, which are kept a day.
+``mib_per_replica_day`` is what one day of one engine adds, at the default detail: 1,024 heads, ten strata that are all seen
+in every minute by 40 rows, so 50 sampled requests a minute.  ``without_collector`` leaves the Collector's tables out, which
+are kept a day.
 
-``rows_per_second`` counts rows of the Collector's table (one feature of one head of one stratum) on one core, from a closed window in
-memory to base table, views and rungs; the time of merges comes on top, as it runs beside.
+``rows_per_second`` counts rows of the Collector's table (one feature of one head of one stratum) on one core, from a closed
+window in memory to base table, views and rungs; the time of merges comes on top, as it runs beside.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Windows, rows and requests to fill a store with, made of real attention.
 
-``data/attention_rows.npz`` holds what the 30 layers of 9 heads of SmolLM2-135M-Instruct did in 80 generated rows: ten prompts of about
-615 tokens with four documents each, every fifth of 40 tokens, float32.  A window draws five of the ten requests and jitters each
-value by 2 %, so that no two windows are alike and each head keeps its own place and spread.  A model of another size takes its heads
-evenly from first to last layer.
+``data/attention_rows.npz`` holds what the 30 layers of 9 heads of SmolLM2-135M-Instruct did in 80 generated rows: ten prompts
+of about 615 tokens with four documents each, every fifth of 40 tokens, float32.  A window draws five of the ten requests and
+jitters each value by 2 %, so that no two windows are alike and each head keeps its own place and spread.  A model of another
+size takes its heads evenly from first to last layer.
 
-Rows weigh what the default settings give them: requests are sampled one in ten, rows one in eight, and the first generated row
-always.
+Rows weigh what the default settings give them: requests are sampled one in ten, rows one in eight, and the first generated
+row always.
 """
 
 from __future__ import annotations
@@ -128,19 +128,28 @@ def requests(layers: int, heads: int, number: int, start_seconds: int, every_sec
     """Yield *number* requests that ended *every_seconds*, with the means of every head."""
     values = _of_windows(recorded())[:, :, :7]  # [R, N, len(REQUEST_FEATURES), heads]
     chosen = _spread(values.shape[-1], layers * heads)
-    means = np.nanmean(values, axis=1)[..., chosen]
+    means = _mean(values)[..., chosen]
     random = np.random.default_rng(1)
     for request in range(number):
         mean = means[request % len(means)]
         mean = np.minimum(mean * np.exp(random.normal(0, _JITTER, mean.shape)), 1).astype(np.float32)
         ended_ns = int((start_seconds + every_seconds * request) * 1e9)
         yield RequestRecord(
-            context=context(request), worker=worker(layers, heads, "engine-1"), started_ns=ended_ns - 4 * 10**9, ended_ns=ended_ns,
-            rows_prefill=1, rows_decode=ROWS_A_REQUEST, state="measured", grounding_ratio=float(np.mean(mean[5])),
+            context=context(request), worker=worker(layers, heads, "engine-1"), started_ns=ended_ns - 4 * 10**9,
+            ended_ns=ended_ns, rows_prefill=1, rows_decode=ROWS_A_REQUEST, state="measured",
+            grounding_ratio=float(np.mean(mean[5])),
             grounding_ratio_retrieval_heads=float(np.mean(mean[5, : max(layers * heads // 20, 1)])),
             document_mass=float(np.mean(mean[6])), document_share=(0.4, 0.3, 0.2, 0.1), undefined=0,
             head_means=mean.reshape(-1, layers, heads),
         )  # fmt: skip
+
+
+def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean over the rows of each request, NaN where none is defined."""
+    count = (~np.isnan(values)).sum(1)
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float32] = np.nansum(values, axis=1) / count
+    return mean
 
 
 def _spread(there: int, wanted: int) -> NDArray[np.int64]:

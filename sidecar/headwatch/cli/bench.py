@@ -107,6 +107,13 @@ def _store(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, store.render(report)
 
 
+def _query(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench import query
+
+    report = query.run(quick=namespace.quick, progress=_say)
+    return report, query.render(report)
+
+
 def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.triage import run as triage
     from headwatch.bench.triage.judge import INTERVAL_WINDOWS
@@ -130,7 +137,8 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
 
 
 _RUNNERS = {
-    "capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "store": _store, "triage": _triage,
+    "capture": _capture, "overhead": _overhead, "peers": _peers, "drift": _drift, "store": _store,
+    "query": _query, "triage": _triage,
 }  # fmt: skip
 
 
