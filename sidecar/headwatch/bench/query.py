@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from headwatch.config import StoreConfig
 from headwatch.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from headwatch.bench.query_data import Fleet
     from headwatch_exporters.clickhouse.connection import Connection
@@ -99,6 +100,7 @@ def run(*, quick: bool, progress: Progress = lambda _: None) -> QueryReport:
             last = int(time.time()) // DAY_SECONDS * DAY_SECONDS
             fleet = build(connection, REPLICAS[quick], last, progress)
             built = time.monotonic() - started
+            _settle(connection)
             timed = []
             for query in queries(connection, fleet):
                 progress(query.name)
@@ -180,14 +182,31 @@ def _forget(connection: Connection, folder: Path) -> None:
     """Drop the engine's caches, and the store's files from the page cache."""
     for cache in ("MARK CACHE", "UNCOMPRESSED CACHE", "QUERY CACHE"):
         connection.command(f"SYSTEM DROP {cache}")
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in _files(folder):
+        with suppress(FileNotFoundError), path.open("rb") as file:  # a merge may take it away
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
+
+
+def _settle(connection: Connection) -> None:
+    """Wait until the merges of what was written are done, ten minutes at most."""
+    for _ in range(600):
+        (row,) = connection.query("SELECT count() AS merges FROM system.merges")
+        if not row["merges"]:
+            return
+        time.sleep(1.0)
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    size = 0
+    for path in _files(folder):
+        with suppress(FileNotFoundError):
+            size += path.lstat().st_size
+    return size
 
 
 def render(report: QueryReport) -> str:

@@ -138,8 +138,8 @@ def _requests(connection: Connection, replicas: int, first: int) -> None:
         **keys, "rank": "rank", "document_id": "concat('doc-', toString((number * 7 + rank) % 500))", "kind": "'document'",
         "source": "concat('source-', toString(rank))", "found": "1", "share": f"greatest(0.25 + {_NOISE}, 0)", "tokens": "130",
     })  # fmt: skip
-    some = f"SELECT number * {number // REQUESTS_WITH_HEADS} AS number FROM numbers({REQUESTS_WITH_HEADS})"
-    cells = f"({some}) ARRAY JOIN range({LAYERS * HEADS}) AS cell"
+    some = f"(SELECT number * {number // REQUESTS_WITH_HEADS} AS number FROM numbers({REQUESTS_WITH_HEADS}))"  # noqa: S608
+    cells = f"{some} ARRAY JOIN range({LAYERS * HEADS}) AS cell"
     values = {name: f"greatest(0.4 + randNormal(0, 0.05, {place}), 0)" for place, name in enumerate(REQUEST_FEATURES)}
     place = {"layer": f"intDiv(cell, {HEADS})", "head": f"cell % {HEADS}"}
     _insert(connection, "headwatch_request_heads", cells, {**keys, **place, **values})
