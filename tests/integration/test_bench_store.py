@@ -29,7 +29,7 @@ def test_bench_store_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch):
 def test_bench_query_asks_at_least_twenty_and_each_has_an_answer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(query, "REPLICAS", {True: 5})
     monkeypatch.setattr(query, "REPEATS", {True: 2})
-    monkeypatch.setattr(query_data, "LAYERS", 4)
+    monkeypatch.setattr(query_data, "LAYERS", 8)
     monkeypatch.setattr(query_data, "HEADS", 4)
     monkeypatch.setattr(query_data, "REQUESTS_WITH_HEADS", 50)
     report = query.run(quick=True)

@@ -26,6 +26,7 @@ import numpy as np
 from headwatch.bench.machine import Machine, describe
 from headwatch.bench.query_data import DAYS, FEATURE, build
 from headwatch.bench.query_set import queries
+from headwatch.bench.store import settle
 from headwatch.bench.store_data import DAY_SECONDS
 from headwatch.config import StoreConfig
 from headwatch.errors import CommandError
@@ -100,7 +101,7 @@ def run(*, quick: bool, progress: Progress = lambda _: None) -> QueryReport:
             last = int(time.time()) // DAY_SECONDS * DAY_SECONDS
             fleet = build(connection, REPLICAS[quick], last, progress)
             built = time.monotonic() - started
-            _settle(connection)
+            settle(connection)
             timed = []
             for query in queries(connection, fleet):
                 progress(query.name)
@@ -190,15 +191,6 @@ def _forget(connection: Connection, folder: Path) -> None:
 def _files(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         yield from (Path(parent, name) for name in names)
-
-
-def _settle(connection: Connection) -> None:
-    """Wait until the merges of what was written are done, ten minutes at most."""
-    for _ in range(600):
-        (row,) = connection.query("SELECT count() AS merges FROM system.merges")
-        if not row["merges"]:
-            return
-        time.sleep(1.0)
 
 
 def _size(folder: Path) -> int:

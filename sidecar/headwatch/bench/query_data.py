@@ -37,7 +37,7 @@ REQUESTS_WITH_HEADS = 2000
 _NOISE = "randNormal(0, 0.05, number)"
 _VARIANTS = 4
 _MINUTES_MERGED = 4
-_SETTINGS = "SETTINGS insert_deduplicate = 0, optimize_on_insert = 0, max_block_size = 1000000"
+_SETTINGS = "SETTINGS insert_deduplicate = 0, optimize_on_insert = 0, max_block_size = 200000"
 
 
 @dataclass(frozen=True, slots=True)
