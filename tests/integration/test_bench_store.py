@@ -14,7 +14,7 @@ def test_bench_store_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store, "HEADS", {True: (2, 4)})
     monkeypatch.setattr(store, "MINUTES", 20)
     monkeypatch.setattr(store, "FULL_SIZE", (2, 4))
-    monkeypatch.setattr(store, "REQUESTS", {True: 4})
+    monkeypatch.setattr(store, "REQUESTS", {True: 10})
     report = store.run(quick=True)
     assert set(report.bars) == set(store.BOUNDS) == set(report.bounds)
     parts = {part.table: part for part in report.parts}

@@ -12,8 +12,8 @@ windows: it says what rolling up costs and depends on no retention.  What is hel
 in every minute by 40 rows, so 50 sampled requests a minute.  ``without_collector`` leaves the Collector's tables out, which
 are kept a day.
 
-``rows_per_second`` counts rows of the Collector's table (one feature of one head of one stratum) for a second of CPU time, whichever
-thread spends it, from a closed window in memory to base table, views and rungs; the merges that follow at once are counted in.
+``rows_per_second`` counts rows of the Collector's table (one feature of one head of one stratum) for a second of CPU time,
+whichever thread spends it, from a closed window in memory to base table, views and rungs; merges that follow are counted in.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ MINUTES = 1440
 FULL_SIZE = (32, 32)
 FULL_WINDOWS = {True: 8, False: 40}
 """Windows of a model of full size that are timed."""
-REQUESTS = {True: 40, False: 400}
+REQUESTS = {True: 3600, False: 14_400}
+REQUEST_HEADS = (2, 16)
+"""Layers and heads of the requests of a day: their ids come again for each head."""
+_BATCH = 240
 STRATA = 10
 COLLECTOR = "otel_metrics_exp_histogram"
 RUNGS = {"1m": "minute_ttl_days", "10m": "ten_minute_ttl_days", "1h": "hour_ttl_days", "1d": "day_ttl_days"}
@@ -132,7 +135,7 @@ def _measured(connection: Connection, config: StoreConfig, started: float, *, qu
     head_windows = layers * heads * MINUTES
     per_window = {table: size[table] / head_windows for table in tables[:5]}
     minute = per_window["headwatch_heads_1m"]
-    per_request_head = size["headwatch_request_heads"] / (requests * FULL_SIZE[0] * FULL_SIZE[1])
+    per_request_head = size["headwatch_request_heads"] / (requests * REQUEST_HEADS[0] * REQUEST_HEADS[1])
     per_request = (size["headwatch_requests"] + size["headwatch_documents"]) / requests
     summaries = sum(len(row.layers) * row.heads for row in kept)
     bars = {
@@ -199,10 +202,10 @@ def _fill_evidence(connection: Connection, requests: int, start_seconds: int) ->
 
     connection.insert("headwatch_rows", row_columns(store_data.rows(start_seconds), SERVICE), "bench")
     every = store_data.DAY_SECONDS / requests
-    records = list(store_data.requests(*FULL_SIZE, requests, start_seconds, every))
-    for number, record in enumerate(records):
-        for table, columns in request_columns([record], SERVICE).items():
-            connection.insert(table, columns, f"bench:{number}")
+    records = list(store_data.requests(*REQUEST_HEADS, requests, start_seconds, every))
+    for first in range(0, requests, _BATCH):
+        for table, columns in request_columns(records[first : first + _BATCH], SERVICE).items():
+            connection.insert(table, columns, f"bench:{first}")
 
 
 def _rate(connection: Connection, windows: int, start_seconds: int) -> float:
