@@ -210,6 +210,23 @@ def test_what_is_no_whole_backup_is_refused(url: str, tmp_path: Path, capfd: pyt
     assert "cut short" in command(capfd, "restore", str(folder), "--url", empty)[1]
 
 
+def test_a_store_whose_migration_was_cut_short_is_migrated_before_it_is_backed_up(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    config = StoreConfig(url=f"chdb://{tmp_path}/store")
+    connection = connect(config)
+    create_tables(connection, config, upto=newest() - 1)
+    row = {"version": [newest()], "name": ["x"], "step": ["00_done"], "checksum": [""], "applied_at": [0]}
+    connection.insert("headwatch_schema", row, "step")
+    connection.close()
+    code, message = command(capfd, "backup", str(tmp_path / "backup"), "--url", config.url)
+    assert code == 1
+    assert "was cut short: `headwatch store migrate` goes on with it" in message
+    assert not (tmp_path / "backup").exists()
+    assert command(capfd, "migrate", "--url", config.url)[1]["applied"] == [newest()]
+    assert command(capfd, "backup", str(tmp_path / "backup"), "--url", config.url)[0] == 0
+
+
 def test_migrate_says_from_where_to_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     config = StoreConfig(url=f"chdb://{tmp_path}/store")
     connection = connect(config)

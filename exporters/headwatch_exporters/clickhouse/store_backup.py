@@ -19,7 +19,7 @@ import msgspec
 
 from headwatch import __version__
 from headwatch.errors import StoreError
-from headwatch_exporters.clickhouse.schema import create_tables, newest, version_of
+from headwatch_exporters.clickhouse.schema import applied, create_tables, newest, version_of
 from headwatch_exporters.clickhouse.schema_files import LEDGER, views
 from headwatch_exporters.clickhouse.store_status import read_status
 
@@ -65,6 +65,8 @@ def backup(connection: Connection, folder: Path, progress: Progress) -> Manifest
     version = version_of(connection)
     if not 0 < version <= newest():
         raise StoreError(f"the store {connection.url} has schema version {version}; 1 to {newest()} can be backed up")
+    if any(not seen.whole for seen in applied(connection)):
+        raise StoreError(f"a migration of the store {connection.url} was cut short: `headwatch store migrate` goes on with it")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
