@@ -166,6 +166,14 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``$XDG_STATE_HOME/headwatch/store``."""
     head_ttl_days: Positive = 1
     """Per-head series in the Collector's tables."""
+    minute_ttl_days: Positive = 7
+    """Windows of single heads, typed: what the rungs above are made of."""
+    ten_minute_ttl_days: Positive = 14
+    """The same by ten minutes, ..."""
+    hour_ttl_days: Positive = 60
+    """... by the hour, ..."""
+    day_ttl_days: Positive = 400
+    """... and by the day."""
     evidence_ttl_days: Positive = 30
     """Requests, documents and request heads."""
     row_ttl_days: Positive = 7
@@ -175,9 +183,12 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
-        return (f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, head_ttl_days={self.head_ttl_days}, "
-                f"evidence_ttl_days={self.evidence_ttl_days}, row_ttl_days={self.row_ttl_days}, "
-                f"incident_ttl_days={self.incident_ttl_days})")
+        days = ", ".join(f"{name}={value}" for name, value in self.ttl_days().items())
+        return f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, {days})"
+
+    def ttl_days(self) -> dict[str, int]:
+        """Return how long each kind of row is kept, by the name of its setting."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name.endswith("_ttl_days")}
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import numpy as np
 
 from headwatch.model import FEATURES, Span
 from headwatch.wire.mass_code import from_code
+from headwatch_exporters.clickhouse import share_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,8 +89,8 @@ def _decoded(row: dict[str, Any]) -> StoredRow:
         layers=tuple(row["layers"]),
         head_offset=row["head_offset"],
         spans=tuple(Span(*span) for span in spans),
-        features=np.frombuffer(raw["features"], "<f4").reshape(layers, heads, len(FEATURES)),
-        span_mass=np.frombuffer(raw["span_mass"], "<f4").reshape(-1, layers, heads),
+        features=_features(raw["features"], row["code"]).reshape(layers, heads, len(FEATURES)),
+        span_mass=_shares(raw["span_mass"], row["code"]).reshape(-1, layers, heads),
         value_mass=array("value_mass", "<f4", -1, layers, heads),
         output_norm=array("output_norm", "<f4", layers, heads),
         block_tokens=row["block_tokens"],
@@ -98,3 +99,15 @@ def _decoded(row: dict[str, Any]) -> StoredRow:
         top_weight=array("top_weight", "<f4", layers, heads, row["top_k"]),
         full_weight=array("full_weight", "<f2", -1, layers, heads),
     )
+
+
+def _features(data: bytes, code: int) -> NDArray[np.float32]:
+    """Return the features of each head in turn: codes stand plane by plane, floats head by head."""
+    shares = _shares(data, code)
+    return shares if code == share_code.FLOAT32 else shares.reshape(len(FEATURES), -1).T
+
+
+def _shares(data: bytes, code: int) -> NDArray[np.float32]:
+    if code == share_code.FLOAT32:
+        return np.frombuffer(data, "<f4")
+    return share_code.from_code(np.frombuffer(data, np.uint8))

@@ -1,55 +1,160 @@
-"""The tables: one ``.sql`` file each in ``sql/``, which can be read and run alone."""
+"""A store brought up to the version of this program: forward only, step by step, resumed where it was cut short.
+
+Each step is recorded once it is done, and each may be run again until then: what creates says ``IF NOT EXISTS``, what fills a
+table empties it first.  A version counts once all its steps are recorded.  A store that an earlier headwatch made has no
+record; version 1 is that schema, and creates only what is missing.
+
+A store of a newer version than this program knows is not touched: writing into columns that it does not understand would lose
+data quietly.
+
+By URL several sidecars may share a store.  Start one first when the version changes: two that migrate at one moment would
+both fill.
+"""
 
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from headwatch.errors import StoreError
+from headwatch_exporters.clickhouse.schema_files import LEDGER, ledger, migrations, tables
 
+if TYPE_CHECKING:
     from headwatch.config import StoreConfig
     from headwatch_exporters.clickhouse.connection import Connection
+    from headwatch_exporters.clickhouse.schema_files import Migration, Step
+
+Progress = Callable[[str], None]
 
 _TTL = re.compile(r"^TTL (.+)$", re.MULTILINE)
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
-
-
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
+_FIRST = 1
+"""The version whose tables may be there already, with fewer columns."""
 
 
-def statements(config: StoreConfig) -> Iterator[tuple[str, str]]:
-    """Yield the name of each table and the statement that creates it, with the days of *config* filled in."""
-    days = {
-        "{head_ttl_days}": str(config.head_ttl_days),
-        "{evidence_ttl_days}": str(config.evidence_ttl_days),
-        "{row_ttl_days}": str(config.row_ttl_days),
-        "{incident_ttl_days}": str(config.incident_ttl_days),
-    }
-    for file in sorted(files(__package__).joinpath("sql").iterdir(), key=lambda item: item.name):
-        text = file.read_text(encoding="utf-8").strip().rstrip(";")
-        for name, value in days.items():
-            text = text.replace(name, value)
-        yield file.name.removesuffix(".sql"), text
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A version that a store has seen."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at_ns: int
+    steps: int
+    whole: bool
 
 
-def create_tables(connection: Connection, config: StoreConfig) -> None:
-    """Create what is missing, columns that an earlier version did not have too, and keep everything as long as *config* says.
+def newest() -> int:
+    """Return the version that this program writes."""
+    return migrations()[-1].version
+
+
+def applied(connection: Connection) -> list[Applied]:
+    """Return the versions that the store has seen, the first one first; none of a new store, or of one of before version 2.
 
     Raises:
-        StoreError: The store refuses.
+        StoreError: The store cannot be read.
     """
-    for table, statement in statements(config):
-        connection.command(statement)
-        _add_columns(connection, table, statement)
-        wanted = _TTL.search(statement)
-        (row,) = connection.query(
-            "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
-            {"table": table},
+    if not _exists(connection, LEDGER):
+        return []
+    rows = connection.query(
+        f"""
+        SELECT version, any(name) AS name, anyIf(checksum, step = '') AS checksum, countIf(step != '') AS steps,
+               toUnixTimestamp64Nano(max(applied_at)) AS applied_at_ns, countIf(step = '') > 0 AS whole
+        FROM {LEDGER} GROUP BY version ORDER BY version
+        """  # noqa: S608 - a constant
+    )
+    return [Applied(**{**row, "whole": bool(row["whole"])}) for row in rows]
+
+
+def version_of(connection: Connection) -> int:
+    """Return the version of the store; 0 where it holds nothing of ours.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    whole = [seen.version for seen in applied(connection) if seen.whole]
+    if whole:
+        return max(whole)
+    return _FIRST if _exists(connection, "otel_metrics_gauge") else 0
+
+
+def require_known(connection: Connection) -> None:
+    """See that this program knows the version of the store.
+
+    Raises:
+        StoreError: It is newer, or cannot be read.
+    """
+    version = max((seen.version for seen in applied(connection)), default=0)
+    if version > newest():
+        raise StoreError(
+            f"the store {connection.url} has schema version {version}, and this headwatch knows {newest()}: upgrade headwatch; "
+            "nothing was written"
         )
-        if wanted is not None and _DAYS.findall(row["engine_full"]) != _DAYS.findall(wanted[1]):
+
+
+def create_tables(
+    connection: Connection, config: StoreConfig, progress: Progress = lambda _: None, *, upto: int | None = None
+) -> list[int]:
+    """Bring the store to version *upto* (None: the newest), keep rows as long as *config* says, and return what was applied.
+
+    Raises:
+        StoreError: The store refuses, or is of a newer version.
+    """
+    require_known(connection)
+    for statement in ledger().statements(config):
+        connection.command(statement)
+    whole = {seen.version for seen in applied(connection) if seen.whole}
+    done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
+    for migration in done:
+        _apply(connection, config, migration, progress)
+    _keep(connection, config)
+    return [migration.version for migration in done]
+
+
+def _apply(connection: Connection, config: StoreConfig, migration: Migration, progress: Progress) -> None:
+    rows = connection.query(
+        f"SELECT step FROM {LEDGER} WHERE version = {{version:UInt32}}", {"version": migration.version}  # noqa: S608
+    )
+    seen = {row["step"] for row in rows}
+    for step in migration.steps:
+        if step.name in seen:
+            continue
+        progress(f"version {migration.version}: {step.name}")
+        for statement in step.statements(config):
+            connection.command(statement)
+            if migration.version == _FIRST:
+                _add_columns(connection, step.table, statement)
+        _record(connection, migration, step)
+    _record(connection, migration, None)
+
+
+def _record(connection: Connection, migration: Migration, step: Step | None) -> None:
+    name = "" if step is None else step.name
+    columns: dict[str, list[object]] = {
+        "version": [migration.version],
+        "name": [migration.name],
+        "step": [name],
+        "checksum": [migration.checksum if step is None else ""],
+        "applied_at": [time.time_ns() // 1_000_000],
+    }
+    connection.insert(LEDGER, columns, f"{migration.version}:{name}")
+
+
+def _keep(connection: Connection, config: StoreConfig) -> None:
+    """Have each table keep its rows as long as *config* says."""
+    rows = connection.query(
+        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
+    )
+    engines = {row["name"]: row["engine_full"] for row in rows}
+    for table, statement in tables(config):
+        wanted = _TTL.search(statement)
+        if table in engines and wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
             connection.command(f"ALTER TABLE {table} MODIFY TTL {wanted[1]}")
 
 
@@ -66,3 +171,9 @@ def _add_columns(connection: Connection, table: str, statement: str) -> None:
         if name.strip("`") not in known:
             connection.command(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind} {place}")
         place = f"AFTER {name}"
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return bool(connection.query(
+        "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = {table:String}", {"table": table}
+    ))  # fmt: skip

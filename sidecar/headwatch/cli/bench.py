@@ -17,9 +17,11 @@ BENCHMARKS = {
     "peers": "the same work done by copying queries and keys out, and by eager attention in transformers",
     "ingest": "head summaries that one core takes from frames to closed windows, and what happens to ten times as many",
     "drift": "false alarms of drift detection over those it promises, and its delays beside those of its peers; simulated",
+    "store": "bytes on disk of windows, rungs and rows, and how fast they are taken, on real attention",
+    "query": "what the API and the dashboards ask, on a month of a fleet",
     "triage": "whether pages say what happened: replays recordings of a real model and server; --live is the full run",
 }
-WITHOUT_MODEL = {"capture", "drift", "ingest"}
+WITHOUT_MODEL = {"capture", "drift", "ingest", "store", "query"}
 _QUICK = {"triage": "replay recordings in minutes, which is the default; refused with --live and --record"}
 
 
@@ -107,6 +109,20 @@ def _drift(namespace: argparse.Namespace) -> tuple[Any, str]:
     return report, render(report)
 
 
+def _store(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench import store
+
+    report = store.run(quick=namespace.quick, progress=_say)
+    return report, store.render(report)
+
+
+def _query(namespace: argparse.Namespace) -> tuple[Any, str]:
+    from headwatch.bench import query
+
+    report = query.run(quick=namespace.quick, progress=_say)
+    return report, query.render(report)
+
+
 def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
     from headwatch.bench.triage import run as triage
     from headwatch.bench.triage.judge import INTERVAL_WINDOWS
@@ -130,8 +146,9 @@ def _triage(namespace: argparse.Namespace) -> tuple[Any, str]:
 
 
 _RUNNERS = {
-    "capture": _capture, "overhead": _overhead, "peers": _peers, "ingest": _ingest, "drift": _drift, "triage": _triage,
-}
+    "capture": _capture, "overhead": _overhead, "peers": _peers, "ingest": _ingest, "drift": _drift, "store": _store,
+    "query": _query, "triage": _triage,
+}  # fmt: skip
 
 
 def _model(namespace: argparse.Namespace) -> Path:

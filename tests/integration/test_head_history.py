@@ -1,0 +1,125 @@
+"""Windows of heads read back: means, quantiles and courses are those of the values that went in."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from headwatch.bench import store_data
+from headwatch.config import StoreConfig
+from headwatch.errors import StoreError
+from headwatch_exporters.clickhouse.connection import connect
+from headwatch_exporters.clickhouse.head_history import RUNGS, HeadHistory, Scope, quantiles_of, step_of
+from headwatch_exporters.clickhouse.metric_columns import window_columns
+from headwatch_exporters.clickhouse.schema import create_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headwatch.records import WindowBatch
+
+pytestmark = pytest.mark.store
+
+START = 1_800_000_000 // 86_400 * 86_400
+MINUTES = 40
+LAYERS, HEADS = 2, 3
+KEPT = dict.fromkeys(StoreConfig().ttl_days(), 100_000)
+
+
+@pytest.fixture(scope="module")
+def windows() -> list[WindowBatch]:
+    return list(store_data.windows(LAYERS, HEADS, 2, MINUTES, START))
+
+
+@pytest.fixture(scope="module")
+def history(windows: list[WindowBatch], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadHistory]:
+    config = StoreConfig(url=f"chdb://{tmp_path_factory.mktemp('history')}/store", **KEPT)
+    connection = connect(config)
+    create_tables(connection, config)
+    for number, window in enumerate(windows):
+        connection.insert("otel_metrics_exp_histogram", window_columns(window, "vllm"), f"w{number}")
+    yield HeadHistory(connection)
+    connection.close()
+
+
+def scope(last: int = START + MINUTES * 60, **fields: object) -> Scope:
+    return Scope("lookback", START, last, **fields)  # type: ignore[arg-type] # names of its fields
+
+
+def place(windows: list[WindowBatch]) -> int:
+    return windows[0].features.index("lookback")
+
+
+def test_a_map_has_the_mean_of_every_head(history: HeadHistory, windows: list[WindowBatch]):
+    rows = history.map(scope())
+    total = sum(window.total[:, place(windows)].sum(0) for window in windows)
+    weight = sum(window.weight[:, place(windows)].sum(0) for window in windows)
+    assert [(row["layer"], row["head"]) for row in rows] == [(layer, head) for layer in range(2) for head in range(3)]
+    assert [row["mean"] for row in rows] == pytest.approx((total / weight).reshape(-1).tolist(), rel=4e-4)
+    assert [row["values"] for row in rows] == weight.reshape(-1).tolist()
+
+
+@pytest.mark.parametrize("step", RUNGS)
+def test_every_rung_has_the_same_course(history: HeadHistory, windows: list[WindowBatch], step: int):
+    rows = history.course(scope(), step, by="stratum")
+    assert sum(row["values"] for row in rows) == sum(int(window.weight[:, place(windows)].sum()) for window in windows)
+    assert {row["at"] for row in rows} == {START + number * 60 // step * step for number in range(MINUTES)}
+    mean = sum(row["mean"] * row["values"] for row in rows) / sum(row["values"] for row in rows)
+    total = sum(float(window.total[:, place(windows)].sum()) for window in windows)
+    assert mean == pytest.approx(total / sum(row["values"] for row in rows), rel=4e-4)
+
+
+def test_a_quantile_lies_within_a_bucket_of_the_true_one(history: HeadHistory, windows: list[WindowBatch]):
+    chosen = (0.05, 0.5, 0.95)
+    (row,) = [row for row in history.quantile_map(scope(), chosen) if (row["layer"], row["head"]) == (1, 2)]
+    buckets = sum(window.buckets[:, place(windows), 1, 2].sum(0).astype(np.int64) for window in windows)
+    for quantile, found in zip(chosen, row["quantiles"], strict=True):
+        fine = int(np.searchsorted(np.cumsum(buckets), quantile * buckets.sum()))
+        low, high = 2.0 ** ((fine - 128) / 8), 2.0 ** ((fine - 127) / 8)
+        assert low * 2**-0.125 <= found <= high * 2**0.125
+
+
+def test_scopes_narrow(history: HeadHistory):
+    everything = sum(row["values"] for row in history.map(scope()))
+    parts = [sum(row["values"] for row in history.map(scope(phase=phase))) for phase in ("decode", "prefill")]
+    assert sum(parts) == everything
+    assert min(parts) > 0
+    assert history.map(scope(instance="another")) == history.map(scope(route="'; DROP TABLE x")) == []
+    assert {row["layer"] for row in history.map(scope(layer=1))} == {1}
+    assert len(history.groups(scope(), "layer")) == LAYERS
+    assert sum(history.distribution(scope())) == everything
+
+
+def test_moved_heads_come_with_both_means(history: HeadHistory):
+    rows = history.moved(scope(), START + 1200, limit=3)
+    assert len(rows) == 3
+    assert [row["octaves"] for row in rows] == sorted((row["octaves"] for row in rows), reverse=True)
+    assert all(row["octaves"] == pytest.approx(abs(math.log2(row["after"] / row["before"]))) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step"), [(600, 60), (3600, 60), (5 * 3600, 600), (30 * 3600, 3600), (29 * 86_400, 3600), (30 * 86_400, 86_400)]
+)
+def test_the_rung_is_the_coarsest_with_thirty_steps(seconds: int, step: int):
+    assert step_of(Scope("entropy", 0, seconds)) == step
+
+
+def test_what_is_not_known_is_one_clear_line(history: HeadHistory):
+    with pytest.raises(StoreError, match="unknown feature 'count\\(\\)'; known: entropy"):
+        history.map(Scope("count()", 0, 60))
+    with pytest.raises(StoreError, match="unknown column 'b00'; known: instance"):
+        history.groups(scope(), "b00")
+    with pytest.raises(StoreError, match="is empty"):
+        history.map(Scope("entropy", 60, 60))
+    with pytest.raises(StoreError, match="give numbers from 0 to 1"):
+        history.quantile_map(scope(), (1.5,))
+
+
+def test_quantiles_of_counts():
+    """Ten zeros and ten values in the last bucket, (2^-0.25, 1]."""
+    counts = [10, *[0] * 63, 10]
+    assert quantiles_of(counts, (0.25, 0.5, 0.75, 1.0)) == pytest.approx([0.0, 0.0, 2**-0.125, 1.0])
+    assert math.isnan(quantiles_of([0] * 65, (0.5,))[0])
