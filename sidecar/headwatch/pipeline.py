@@ -29,6 +29,7 @@ from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.http.endpoint import ClickHouseEndpoint
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 
@@ -88,7 +89,9 @@ class Sidecar:
         self._receiver = Receiver(config.wire, self._registry, self._consume)
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
         runner = self._desk.runner if self._desk is not None else None
-        self._http = HttpServer(create_app(self, config.http.host, token, runner), config.http.host, config.http.port)
+        self._endpoint = ClickHouseEndpoint.open(config)
+        app = create_app(self, config.http.host, token, runner, self._endpoint)
+        self._http = HttpServer(app, config.http.host, config.http.port)
         self._last_delivery = 0.0
 
     @property
@@ -152,6 +155,8 @@ class Sidecar:
         self._control.stop()
         self._receiver.stop()
         self.tick(everything=True)
+        if self._endpoint is not None:
+            self._endpoint.close()
         for thread in self._threads:
             thread.stop()
         self._http.stop()

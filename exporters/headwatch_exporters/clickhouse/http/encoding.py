@@ -1,0 +1,72 @@
+"""Compression as HTTP has it: what an answer is packed with, and what a request was."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from typing import TYPE_CHECKING
+
+import lz4.frame
+
+from headwatch_exporters.clickhouse.http.refusal import QueryError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    zstd: Any
+elif sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PREFERRED = ("zstd", "lz4", "br", "gzip", "deflate")
+"""Names are the same in HTTP and in ``INTO OUTFILE … COMPRESSION``."""
+
+
+def choose(header: str) -> str:
+    """Return the best encoding that *header* (``Accept-Encoding``) takes; empty: as it is."""
+    weights = {}
+    for item in header.lower().split(","):
+        name, _, parameters = item.strip().partition(";")
+        weights[name.strip()] = _weight(parameters)
+    offered = [name for name in PREFERRED if weights.get(name, 0.0) > 0.0]
+    return max(offered, key=lambda name: weights[name], default="")
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def unpack(body: bytes, encoding: str, most_bytes: int) -> bytes:
+    """Return *body* as it was before *encoding* (``Content-Encoding``) was applied, at most *most_bytes*.
+
+    Raises:
+        QueryError: The encoding is not known, the body is damaged, or it holds more.
+    """
+    try:
+        data = _unpacked(body, encoding.strip().lower(), most_bytes + 1)
+    except (zlib.error, RuntimeError, EOFError, zstd.ZstdError) as error:
+        raise QueryError("CANNOT_DECOMPRESS", f"the body is no {encoding[:32]}: {error}") from error
+    if len(data) > most_bytes:
+        raise QueryError("QUERY_IS_TOO_LARGE", f"the body holds more than {most_bytes} bytes")
+    return data
+
+
+def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    if encoding in {"", "identity"}:
+        return body
+    if encoding in {"gzip", "x-gzip"}:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, most)
+    if encoding == "deflate":
+        return zlib.decompressobj().decompress(body, most)
+    if encoding == "lz4":
+        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(body, most))
+    if encoding == "zstd":
+        return bytes(zstd.ZstdDecompressor().decompress(body, most))
+    raise QueryError("UNKNOWN_COMPRESSION_METHOD", f"Content-Encoding {encoding[:32]!r} is none of gzip, deflate, lz4, zstd")
