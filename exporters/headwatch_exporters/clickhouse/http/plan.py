@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FORMAT = "TabSeparated"
 MAX_AUDITED_CHARACTERS = 4096
+_FIRST_WORD = re.compile(r"\s*([A-Za-z]{1,16})\b")
 _ANSWERED_WITH_NOTHING = frozenset({"SetQuery", "UseQuery"})
 
 
@@ -71,9 +73,15 @@ def make_plan(
 
 
 def without_literals(handle: Handle, query: str) -> str:
-    """Return *query* as it is audited: literals replaced, comments left out."""
+    """Return *query* as it is audited: formatted, literals replaced; of one that cannot be parsed, its first word.
+
+    Data may follow an INSERT, or stand in a query that is none: of what is not understood nothing is kept.
+    """
     try:
-        text = handle.ask("SELECT normalizeQuery({text:String})", text=query[: 4 * MAX_AUDITED_CHARACTERS])
-    except QueryError:
-        return ""
-    return text.decode("utf-8", "replace").strip()[:MAX_AUDITED_CHARACTERS]
+        text = handle.ask("SELECT normalizeQuery(formatQuerySingleLineOrNull({text:String})) AS q WHERE isNotNull(q)", text=query)
+    except (QueryError, UnicodeError):
+        text = b""
+    if text:
+        return text.decode("utf-8", "replace").strip()[:MAX_AUDITED_CHARACTERS]
+    word = _FIRST_WORD.match(query)
+    return word[1].upper() if word else ""
