@@ -19,6 +19,18 @@ _CHECKSUM = Struct("<QQ")
 _HEADER = Struct("<BII")
 
 
+class Blocks:
+    """Packs a stream into blocks, one for each piece."""
+
+    def pack(self, piece: bytes) -> bytes:
+        """Return the block of *piece*."""
+        return pack(piece) if piece else b""
+
+    def finish(self) -> bytes:
+        """Return nothing: blocks have no end."""
+        return b""
+
+
 def pack(data: bytes) -> bytes:
     """Return *data* as one block, with LZ4."""
     packed: bytes = lz4.block.compress(data, store_size=False)

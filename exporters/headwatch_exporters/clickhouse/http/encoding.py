@@ -1,16 +1,21 @@
-"""Compression as HTTP has it: what an answer is packed with, and what a request was."""
+"""Compression as HTTP has it: what an answer is packed with, and what a request was.
+
+Answers are packed here and not by chDB, though it could: an error that comes late has to stand inside the packed stream, or a
+driver that unpacks only what is whole takes the part that it got for the answer (clickhouse-connect 1.12 does).
+"""
 
 from __future__ import annotations
 
 import sys
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import lz4.frame
 
 from headwatch_exporters.clickhouse.http.refusal import QueryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     zstd: Any
@@ -19,8 +24,69 @@ elif sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-PREFERRED = ("zstd", "lz4", "br", "gzip", "deflate")
-"""Names are the same in HTTP and in ``INTO OUTFILE … COMPRESSION``."""
+PREFERRED = ("zstd", "lz4", "gzip", "deflate")
+_LEVEL = 3
+
+
+class Packing(Protocol):
+    """Packs a stream, piece by piece."""
+
+    def pack(self, piece: bytes) -> bytes:
+        """Return what can be sent once *piece* is there; it may be nothing."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return the rest."""
+        ...
+
+
+class _Zlib:
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, window_bits)
+
+    def pack(self, piece: bytes) -> bytes:
+        return self._stream.compress(piece)
+
+    def finish(self) -> bytes:
+        return self._stream.flush()
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._stream = zstd.ZstdCompressor(level=_LEVEL)
+
+    def pack(self, piece: bytes) -> bytes:
+        return bytes(self._stream.compress(piece))
+
+    def finish(self) -> bytes:
+        return bytes(self._stream.flush())
+
+
+class _Lz4:
+    def __init__(self) -> None:
+        self._stream = lz4.frame.LZ4FrameCompressor()
+        self._begun = False
+
+    def pack(self, piece: bytes) -> bytes:
+        head = b"" if self._begun else self._stream.begin()
+        self._begun = True
+        return bytes(head + self._stream.compress(piece))
+
+    def finish(self) -> bytes:
+        return bytes((b"" if self._begun else self._stream.begin()) + self._stream.flush())
+
+
+_PACKINGS: dict[str, Callable[[], Packing]] = {
+    "zstd": _Zstd,
+    "lz4": _Lz4,
+    "gzip": lambda: _Zlib(zlib.MAX_WBITS | 16),
+    "deflate": lambda: _Zlib(zlib.MAX_WBITS),
+}
+
+
+def packing(encoding: str) -> Packing:
+    """Return what packs with *encoding*, one of those that :func:`choose` returns and not empty."""
+    return _PACKINGS[encoding]()
 
 
 def choose(header: str) -> str:

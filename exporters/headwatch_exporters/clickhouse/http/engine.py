@@ -1,7 +1,6 @@
 """The embedded engine as the endpoint uses it: a handle for each query, results through a pipe, and a way to stop one.
 
-Why a pipe: ``SELECT … INTO OUTFILE '/proc/self/fd/N'`` has chDB itself format and compress the whole answer, in any format and
-as it comes, with as much in memory as a pipe holds.  Its streaming API gives one document a block, which is no JSON and no
+Why a pipe: ``SELECT … INTO OUTFILE '/proc/self/fd/N'`` has chDB itself format the whole answer, in any format and as it comes, with as much in memory as a pipe holds.  Its streaming API gives one document a block, which is no JSON and no
 Parquet; its plain API holds everything.  A reader that is slow slows the query; one that is gone does not end it (chDB 26.9
 goes on after EPIPE), so it has to be killed.
 
@@ -71,7 +70,7 @@ class Handle:
         self._query("SET readonly = 1", {})
 
     def run(
-        self, sql: str, into: int, formatted: str, compression: str, parameters: Mapping[str, str],
+        self, sql: str, into: int, formatted: str, parameters: Mapping[str, str],
         progress: Callable[[Progress], None] | None = None,
     ) -> Figures:  # fmt: skip
         """Have *sql* answered into the file descriptor *into*, and return what it did.
@@ -81,7 +80,7 @@ class Handle:
         if progress is not None:
             self._connection.set_progress_callback(progress)
         result = self._query(
-            f"{sql} INTO OUTFILE '/proc/self/fd/{into}' TRUNCATE COMPRESSION '{compression}' FORMAT {formatted}", parameters
+            f"{sql} INTO OUTFILE '/proc/self/fd/{into}' TRUNCATE COMPRESSION 'none' FORMAT {formatted}", parameters
         )
         return Figures(
             result.rows_read(), result.bytes_read(), result.storage_rows_read(), result.storage_bytes_read(), result.elapsed()

@@ -48,7 +48,7 @@ class Job:
         self._held = dict(held)
         self._ceilings = ceilings
         self._mark = f"{MARK}{uuid.uuid4().hex}"
-        self._reading, self._writing = pipe(PIPE_BYTES)
+        self._reading = self._writing = -1
         self._given_up = False
         self.plan: Plan | None = None
         """Known when the first byte can be read."""
@@ -57,9 +57,20 @@ class Job:
         self.done: asyncio.Future[Figures]
 
     def start(self, executor: Executor) -> None:
-        """Run the query on a thread of *executor*."""
+        """Run the query on a thread of *executor*.
+
+        Raises:
+            OSError: There is no pipe to be had.
+            RuntimeError: *executor* takes nothing more.
+        """
+        self._reading, self._writing = pipe(PIPE_BYTES)
         os.set_blocking(self._reading, False)
-        self.done = asyncio.get_running_loop().run_in_executor(executor, self._work)
+        try:
+            self.done = asyncio.get_running_loop().run_in_executor(executor, self._work)
+        except RuntimeError:
+            os.close(self._reading)
+            os.close(self._writing)
+            raise
 
     async def read(self) -> bytes:
         """Return what comes next of the answer; nothing at its end."""
@@ -100,7 +111,7 @@ class Job:
                 if not plan.sql or self._given_up:
                     return NOTHING
                 return handle.run(
-                    plan.sql, self._writing, plan.format, plan.encoding or "none", self._asked.parameters,
+                    plan.sql, self._writing, plan.format, self._asked.parameters,
                     self._note if self._asked.progress else None,
                 )  # fmt: skip
         finally:

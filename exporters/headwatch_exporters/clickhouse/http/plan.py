@@ -36,7 +36,7 @@ class Plan:
     format: str
     content_type: str
     encoding: str
-    """Of HTTP, and of what the engine writes; empty: none."""
+    """Of HTTP; empty: none."""
     settings: dict[str, str]
     kept: dict[str, str]
     """Settings that hold for the rest of the session."""

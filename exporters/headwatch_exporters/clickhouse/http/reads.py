@@ -64,8 +64,7 @@ class Reads:
             await self._places.take()
             return await self._job(reader, asked, session, reply)
         finally:
-            self._ids.discard(asked.query_id)
-            self._sessions.give_back(reader.name, asked, session)
+            self._end(reader, asked, session)
 
     def close(self) -> None:
         """Kill what runs, and free the store, within five seconds."""
@@ -74,19 +73,35 @@ class Reads:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.helpers.shutdown(wait=False)
 
-    async def _job(self, reader: Reader, asked: Asked, session: Session, reply: Responder) -> Figures:
-        job = Job(self._engine, self.catalog, asked, reader, session.settings, self._limits)
-        job.start(self._threads)
+    def _end(self, reader: Reader, asked: Asked, session: Session) -> None:
+        """Let the next query of this session and this id in.  Safe to repeat by the query that has them."""
+        if session.held_by == asked.query_id:
+            self._ids.discard(asked.query_id)
+            self._sessions.give_back(reader.name, asked, session)
+
+    def _ended(self, job: Job, reader: Reader, asked: Asked, session: Session) -> None:
+        if job.plan is not None:
+            session.settings.update(job.plan.kept)
+        self._end(reader, asked, session)
+
+    def _started(self, reader: Reader, asked: Asked, session: Session) -> Job:
+        """Return a job that runs in the place that was taken, and gives it back."""
+        try:
+            job = Job(self._engine, self.catalog, asked, reader, session.settings, self._limits)
+            job.start(self._threads)
+        except (OSError, RuntimeError) as error:  # no file descriptor is left; no thread is taken any more
+            self._places.give_back()
+            raise QueryError("TOO_MANY_SIMULTANEOUS_QUERIES", f"a query cannot be started: {error}") from error
         job.done.add_done_callback(lambda _: self._places.give_back())
+        return job
+
+    async def _job(self, reader: Reader, asked: Asked, session: Session, reply: Responder) -> Figures:
+        job = self._started(reader, asked, session)
         try:
             async with asyncio.timeout(self._seconds):
-                figures = await reply.answer(job, asked, self.helpers)
+                return await reply.answer(job, asked, self.helpers, lambda: self._ended(job, reader, asked, session))
         except TimeoutError:
             raise QueryError("TIMEOUT_EXCEEDED", f"the answer was not taken within {self._seconds:g} s") from None
-        else:
-            if job.plan is not None:
-                session.settings.update(job.plan.kept)
-            return figures
         finally:
             reply.audited = job.audited
             ending = asyncio.create_task(job.end(self.helpers))

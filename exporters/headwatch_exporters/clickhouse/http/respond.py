@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import secrets
 from typing import TYPE_CHECKING
 
-from headwatch_exporters.clickhouse.http import blocks
+from headwatch_exporters.clickhouse.http.blocks import Blocks
+from headwatch_exporters.clickhouse.http.encoding import packing
 from headwatch_exporters.clickhouse.http.hello import DISPLAY_NAME
 from headwatch_exporters.clickhouse.http.refusal import QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from starlette.types import Send
 
     from headwatch_exporters.clickhouse.http.asked import Asked
     from headwatch_exporters.clickhouse.http.catalog import Catalog
+    from headwatch_exporters.clickhouse.http.encoding import Packing
     from headwatch_exporters.clickhouse.http.engine import Figures, Progress
     from headwatch_exporters.clickhouse.http.job import Job
 
@@ -26,6 +29,7 @@ HOLD_BYTES = 256 * 1024
 """An answer is held until it has so much, so that an error of its beginning still gets its status."""
 WAIT_END_BYTES = 4 * 1024 * 1024
 """The same where the client asks to wait for the end; a longer answer is sent as it comes."""
+_PACKED_AT_ONCE_BYTES = 8 * 1024
 _PLAIN = "text/plain; charset=UTF-8"
 
 
@@ -42,6 +46,7 @@ class Responder:
         """The query without its literals, where it is known."""
         self.started = False
         self.complete = False
+        self._packing: Packing | None = None
         self.sent_bytes = 0
 
     async def text(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, kind: str = _PLAIN) -> None:
@@ -59,21 +64,24 @@ class Responder:
             await self.text(body, error.status, headers)
             return
         tag = self._tag.encode()
-        await self._body(b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, body, len(body), tag), more=True)
+        marked = b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, body, len(body), tag)
+        if self._packing is not None:
+            marked = self._packing.pack(marked) + self._packing.finish()
+        await self._body(marked, more=True)
 
-    async def answer(self, job: Job, asked: Asked, packer: Executor) -> Figures:
-        """Send what *job* answers, and return what it did.
+    async def answer(self, job: Job, asked: Asked, packer: Executor, ended: Callable[[], None]) -> Figures:
+        """Send what *job* answers, and return what it did; *ended* is called before the client can know that it has.
 
         Raises:
             QueryError: It failed.
         """
-        held, ended = bytearray(), False
+        held, whole = bytearray(), False
         most = WAIT_END_BYTES if asked.wait_end else HOLD_BYTES
-        while not ended and len(held) < most:
+        while not whole and len(held) < most:
             piece = await job.read()
             held += piece
-            ended = not piece
-        figures = await job.done if ended else None
+            whole = not piece
+        figures = await job.done if whole else None
         plan = job.plan
         if plan is None:
             raise QueryError("UNKNOWN_EXCEPTION", "the query has no plan and did not fail")
@@ -83,9 +91,14 @@ class Responder:
             "Content-Encoding": plan.encoding if plan.sql else "",
             "X-ClickHouse-Summary": json.dumps(_summary(figures)),
         }
+        if asked.compress and plan.sql:
+            self._packing = Blocks()
+        elif plan.encoding and plan.sql:
+            self._packing = packing(plan.encoding)
         steps = [("X-ClickHouse-Progress", json.dumps(_texts(step))) for step in job.progress]
         if figures is not None:
-            body = await self._packed(bytes(held), asked, packer)
+            ended()
+            body = await self._packed(bytes(held), packer, last=True)
             await self._start(200, {**headers, "Content-Length": str(len(body))}, steps)
             await self._body(body, more=False)
             return figures
@@ -93,16 +106,21 @@ class Responder:
         piece = bytes(held)
         held.clear()
         while piece:
-            await self._body(await self._packed(piece, asked, packer), more=True)
+            await self._body(await self._packed(piece, packer), more=True)
             piece = await job.read()
         figures = await job.done
-        await self._body(b"", more=False)
+        ended()
+        await self._body(await self._packed(b"", packer, last=True), more=False)
         return figures
 
-    async def _packed(self, piece: bytes, asked: Asked, packer: Executor) -> bytes:
-        if not asked.compress or not piece:
+    async def _packed(self, piece: bytes, packer: Executor, *, last: bool = False) -> bytes:
+        """Return *piece* as it is sent; where that is work, it is done by *packer*."""
+        if self._packing is None:
             return piece
-        return await asyncio.get_running_loop().run_in_executor(packer, blocks.pack, piece)
+        work = functools.partial(_pack, self._packing, piece, last=last)
+        if len(piece) <= _PACKED_AT_ONCE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(packer, work)
 
     async def _start(self, status: int, headers: Mapping[str, str], more: list[tuple[str, str]] | None = None) -> None:
         own = {
@@ -120,6 +138,10 @@ class Responder:
         self.sent_bytes += len(body)
         self.complete = not more
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _pack(packing: Packing, piece: bytes, *, last: bool) -> bytes:
+    return packing.pack(piece) + (packing.finish() if last else b"")
 
 
 def _texts(progress: Progress) -> dict[str, str]:

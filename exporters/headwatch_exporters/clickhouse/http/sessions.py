@@ -23,11 +23,12 @@ MAX_SECONDS = 3600
 
 @dataclass(slots=True)
 class Session:
-    """One session; *busy* while a request of it runs."""
+    """One session."""
 
     settings: dict[str, str] = field(default_factory=dict)
     ends: float = 0.0
-    busy: bool = False
+    held_by: str = ""
+    """Id of the query that it belongs to at the moment."""
 
 
 class Sessions:
@@ -38,16 +39,16 @@ class Sessions:
         self._sessions: dict[tuple[str, str], Session] = {}
 
     def take(self, user: str, asked: Asked) -> Session:
-        """Return the session of *asked*, busy from now on; one without a name where it names none.
+        """Return the session of *asked*, its own from now on; one without a name where it names none.
 
         Raises:
             QueryError: It is busy, is not there though it has to be, or is to last too long.
         """
         if not asked.session_id:
-            return Session()
+            return Session(held_by=asked.query_id)
         seconds = _seconds(asked.session_timeout)
         now = self._clock()
-        for key in [key for key, session in self._sessions.items() if session.ends < now and not session.busy]:
+        for key in [key for key, session in self._sessions.items() if session.ends < now and not session.held_by]:
             del self._sessions[key]
         session = self._sessions.get((user, asked.session_id))
         if session is None:
@@ -55,21 +56,21 @@ class Sessions:
                 raise QueryError("SESSION_NOT_FOUND", f"Session {asked.session_id} not found.")
             self._make_room()
             session = self._sessions[user, asked.session_id] = Session()
-        elif session.busy:
+        elif session.held_by:
             raise QueryError("SESSION_IS_LOCKED", f"Session {asked.session_id} is locked by a concurrent client.")
-        session.busy, session.ends = True, now + seconds
+        session.held_by, session.ends = asked.query_id, now + seconds
         return session
 
     def give_back(self, user: str, asked: Asked, session: Session) -> None:
         """Let the next request of *session* in, or end it where *asked* says so."""
-        session.busy = False
+        session.held_by = ""
         if asked.close_session:
             self._sessions.pop((user, asked.session_id), None)
 
     def _make_room(self) -> None:
         if len(self._sessions) < MAX_SESSIONS:
             return
-        idle = [key for key, session in self._sessions.items() if not session.busy]
+        idle = [key for key, session in self._sessions.items() if not session.held_by]
         if not idle:
             raise QueryError("TOO_MANY_SIMULTANEOUS_QUERIES", f"{MAX_SESSIONS} sessions are busy")
         del self._sessions[min(idle, key=lambda key: self._sessions[key].ends)]
