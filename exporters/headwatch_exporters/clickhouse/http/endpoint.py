@@ -136,7 +136,10 @@ class ClickHouseEndpoint:
             time_ns=time.time_ns(), user=user, query_id=reply.query_id, query=reply.audited, rows=figures.result_rows,
             bytes=reply.sent_bytes, read_rows=figures.read_rows, seconds=round(time.monotonic() - started, 6), outcome=outcome,
         )  # fmt: skip
-        self._reads.helpers.submit(self._record, read)
+        try:
+            self._reads.helpers.submit(self._record, read)
+        except RuntimeError:  # the endpoint is closed: this is the last of it
+            self._record(read)
 
     def _check_room(self) -> None:
         if self._requests > self._most_requests:

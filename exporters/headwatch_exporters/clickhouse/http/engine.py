@@ -105,6 +105,7 @@ class Engine:
         self._open = 0
         self._closed = False
         self._killing = threading.Lock()
+        self._killed_last = False
         self._killer = self.handle()
 
     def handle(self) -> Handle:
@@ -126,7 +127,7 @@ class Engine:
     def kill(self, mark: str) -> None:
         """Stop queries of which the ``log_comment`` begins with *mark*; those that have not begun yet are not found."""
         with self._killing:
-            if self._open:
+            if not self._killed_last:
                 self._killer.ask(f"KILL QUERY WHERE startsWith(Settings['log_comment'], {literal(mark)}) ASYNC")
 
     def close(self, seconds: float) -> bool:
@@ -142,10 +143,10 @@ class Engine:
             with self._changed:
                 self._changed.wait_for(lambda: self._open <= 1, _KILL_SECONDS)
         with self._killing:
-            left = self._open
-            if left:
+            if not self._killed_last:
+                self._killed_last = True
                 self._killer.close()
-        return left <= 1
+        return not self._open
 
     def _returned(self) -> None:
         with self._changed:

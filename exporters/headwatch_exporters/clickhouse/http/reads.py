@@ -46,6 +46,8 @@ class Reads:
         self.helpers = ThreadPoolExecutor(_HELPERS, "headwatch-clickhouse-help")
         self._ids: set[str] = set()
         self._ends: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[Figures], asyncio.AbstractEventLoop] = {}
+        self._stopping = False
 
     async def run(self, reader: Reader, asked: Asked, reply: Responder) -> Figures:
         """Answer *asked* of *reader* with *reply*; return what the query did.
@@ -60,14 +62,23 @@ class Reads:
             raise QueryError("QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {asked.query_id} is already running.")
         session = self._sessions.take(reader.name, asked)
         self._ids.add(asked.query_id)
+        running = asyncio.create_task(self._in_turn(reader, asked, session, reply))
+        self._running[running] = asyncio.get_running_loop()
         try:
-            await self._places.take()
-            return await self._job(reader, asked, session, reply)
+            return await running
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            raise QueryError("QUERY_WAS_CANCELLED", "Query was cancelled: the sidecar is stopping.") from None
         finally:
+            del self._running[running]
             self._end(reader, asked, session)
 
     def close(self) -> None:
         """Kill what runs, and free the store, within five seconds."""
+        self._stopping = True
+        for running, loop in list(self._running.items()):
+            loop.call_soon_threadsafe(running.cancel)
         if not self._engine.close(_CLOSE_SECONDS):
             logger.warning("a query did not end within %.0f s of being killed; the store stays open", _CLOSE_SECONDS)
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -94,6 +105,10 @@ class Reads:
             raise QueryError("TOO_MANY_SIMULTANEOUS_QUERIES", f"a query cannot be started: {error}") from error
         job.done.add_done_callback(lambda _: self._places.give_back())
         return job
+
+    async def _in_turn(self, reader: Reader, asked: Asked, session: Session, reply: Responder) -> Figures:
+        await self._places.take()
+        return await self._job(reader, asked, session, reply)
 
     async def _job(self, reader: Reader, asked: Asked, session: Session, reply: Responder) -> Figures:
         job = self._started(reader, asked, session)

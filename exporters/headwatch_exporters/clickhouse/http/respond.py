@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headwatch_exporters.clickhouse.http.blocks import Blocks
@@ -30,6 +31,7 @@ HOLD_BYTES = 256 * 1024
 WAIT_END_BYTES = 4 * 1024 * 1024
 """The same where the client asks to wait for the end; a longer answer is sent as it comes."""
 _PACKED_AT_ONCE_BYTES = 8 * 1024
+_LAST_WORD_SECONDS = 1.0
 _PLAIN = "text/plain; charset=UTF-8"
 
 
@@ -67,7 +69,9 @@ class Responder:
         marked = b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, body, len(body), tag)
         if self._packing is not None:
             marked = self._packing.pack(marked) + self._packing.finish()
-        await self._body(marked, more=True)
+        with suppress(TimeoutError):  # who takes nothing is not told
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._body(marked, more=True)
 
     async def answer(self, job: Job, asked: Asked, packer: Executor, ended: Callable[[], None]) -> Figures:
         """Send what *job* answers, and return what it did; *ended* is called before the client can know that it has.
