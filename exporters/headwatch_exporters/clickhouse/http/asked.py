@@ -60,8 +60,8 @@ def read_request(url: Mapping[str, str], headers: Mapping[str, str], body: bytes
     query = "\n".join(part for part in (url.get("query", ""), _text(plain)) if part)
     if len(query.encode("utf-8", "replace")) > most_bytes:
         raise QueryError("QUERY_IS_TOO_LARGE", f"the query is longer than {most_bytes} bytes")
-    if "\0" in query:
-        raise QueryError("SYNTAX_ERROR", "the query has a zero byte")
+    if "\0" in query or any("\0" in value for value in url.values()):
+        raise QueryError("SYNTAX_ERROR", "there is a zero byte in the query or a parameter; write \\0")
     return Asked(
         query=query,
         query_id=_query_id(url.get("query_id") or headers.get("x-clickhouse-query-id", "")),

@@ -23,13 +23,11 @@ Pair = tuple[int, int]
 
 
 def cityhash128(data: bytes) -> Pair:
-    """Return the hash of *data* as its low and its high word."""
+    """Return the hash of *data*, of eight bytes at least, as its low and its high word."""
     size = len(data)
-    if size >= 16:  # noqa: PLR2004 - two words
-        return _seeded(data, 16, _WORD(data, 0)[0] ^ _K3, _WORD(data, 8)[0])
-    if size >= 8:  # noqa: PLR2004 - one word
+    if size < 16:  # noqa: PLR2004 - two words
         return _seeded(b"", 0, _WORD(data, 0)[0] ^ (size * _K0 & _MASK), _WORD(data, size - 8)[0] ^ _K1)
-    return _seeded(data, 0, _K0, _K1)
+    return _seeded(data, 16, _WORD(data, 0)[0] ^ _K3, _WORD(data, 8)[0])
 
 
 def _rotated(value: int, by: int) -> int:

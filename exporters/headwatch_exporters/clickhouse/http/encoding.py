@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lz4.frame
 
@@ -16,7 +16,6 @@ from headwatch_exporters.clickhouse.http.refusal import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     zstd: Any
 elif sys.version_info >= (3, 14):
@@ -125,14 +124,25 @@ def unpack(body: bytes, encoding: str, most_bytes: int) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """Return what *body* holds, no more than *most* bytes: every frame of it, and each to its end."""
     if encoding in {"", "identity"}:
         return body
-    if encoding in {"gzip", "x-gzip"}:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, most)
-    if encoding == "deflate":
-        return zlib.decompressobj().decompress(body, most)
-    if encoding == "lz4":
-        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(body, most))
-    if encoding == "zstd":
-        return bytes(zstd.ZstdDecompressor().decompress(body, most))
-    raise QueryError("UNKNOWN_COMPRESSION_METHOD", f"Content-Encoding {encoding[:32]!r} is none of gzip, deflate, lz4, zstd")
+    if encoding not in _UNPACKINGS:
+        raise QueryError("UNKNOWN_COMPRESSION_METHOD", f"Content-Encoding {encoding[:32]!r} is none of gzip, deflate, lz4, zstd")
+    found = bytearray()
+    while body and len(found) < most:
+        frame = _UNPACKINGS[encoding]()
+        found += frame.decompress(body, most - len(found))
+        if not frame.eof and len(found) < most:
+            raise EOFError("it ends too early")
+        body = frame.unused_data
+    return bytes(found)
+
+
+_UNPACKINGS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+    "x-gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+    "deflate": zlib.decompressobj,
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+    "zstd": zstd.ZstdDecompressor,
+}

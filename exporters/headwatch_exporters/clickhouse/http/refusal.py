@@ -55,6 +55,7 @@ _STATUS = {
 """By HTTP status, the codes that have it; any other code is 500."""
 _STATUS_OF = {code: status for status, codes in _STATUS.items() for code in codes}
 
+_NAMES = {code: name for name, code in CODES.items()}
 _WORDED = re.compile(r"(?s)^.*?Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )*(.*?)\s*$")
 _VERSION = re.compile(r" \(version [^()]*(?:\([^()]*\))?\)\.?(?= \(|$)")
 _NAME = re.compile(r"^(?s:(.*?))((?: \([A-Z0-9_]+\)\.?)+)$")
@@ -89,5 +90,5 @@ def from_engine(message: str) -> QueryError:
     text = _VERSION.sub("", found[2])
     named = _NAME.match(text)
     if named is None:
-        return QueryError("UNKNOWN_EXCEPTION", text, int(found[1]))
+        return QueryError(_NAMES.get(int(found[1]), "UNKNOWN_EXCEPTION"), text, int(found[1]))  # a zero byte cuts it
     return QueryError(named[2].strip().split(" ")[-1].strip("()."), named[1].rstrip(), int(found[1]))

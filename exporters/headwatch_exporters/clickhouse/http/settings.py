@@ -34,7 +34,7 @@ _IGNORED = names("""
     insert_deduplicate log_comment log_queries priority wait_for_async_insert
 """)
 """Drivers send them with every request, and here they change nothing."""
-_NUMBER = re.compile(r"(\d{1,20})(\.\d{1,9})?")
+_NUMBER = re.compile(r"([0-9]{1,20})(\.[0-9]{1,9})?")
 
 _ALWAYS = {
     "allow_ddl": "0",

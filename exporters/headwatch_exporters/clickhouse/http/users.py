@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headwatch.errors import ConfigError
 from headwatch.secret_file import read_secret
 from headwatch_exporters.clickhouse.http.refusal import QueryError
 
@@ -37,10 +39,13 @@ class Users:
     """The users of *given*, their secrets read once.
 
     Raises:
-        ConfigError: A secret cannot be read, or is not its owner's alone.
+        ConfigError: A secret cannot be read, or is not its owner's alone; two users have one name.
     """
 
     def __init__(self, given: Sequence[ClickHouseUser], *, everybody: bool) -> None:
+        named = Counter(user.name for user in given)
+        if twice := [name for name, count in named.items() if count > 1]:
+            raise ConfigError(f"clickhouse.users: {twice[0]!r} is there twice")
         self._users = [
             (user.name.encode(), read_secret(f"clickhouse.users: secret_file of {user.name}", user.secret_file),
              Reader(user.name, user.services, user.routes))
