@@ -41,6 +41,8 @@ class Health:
     """By the name of the sender: the one that pages, and those that mirror it."""
     canary: CanaryRuns | None = None
     """None: this sidecar sends no canaries."""
+    reads: dict[str, int] = field(default_factory=dict)
+    """Reads through the ClickHouse endpoint by how they ended: ``ok``, ``cancelled``, or the name of the error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,7 @@ class Sidecar:
             exporters={thread.name: thread.health() for thread in self._threads},
             pagers=self._desk.pagers() if self._desk is not None else {},
             canary=self._desk.canary() if self._desk is not None else None,
+            reads=self._endpoint.counters if self._endpoint is not None else {},
         )
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:

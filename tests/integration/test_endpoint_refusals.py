@@ -240,7 +240,7 @@ ESCAPES = [
     "SELECT 1 SETTINGS readonly = 0, max_threads = 1",
     "SELECT 1 FORMAT TSV SETTINGS readonly = 0",
     "SELECT 1 SETTINGS max_memory_usage = 0",
-    "SELECT 1 SETTINGS max_execution_time = 1e9",
+    "SELECT 1 SETTINGS max_execution_time = -1",
     "SELECT 1 SETTINGS max_threads = 64",
     "SELECT 1 SETTINGS max_result_bytes = DEFAULT",
     "SELECT 1 SETTINGS output_format_schema = '{folder}/out.tsv'",
@@ -258,7 +258,7 @@ ESCAPES = [
     "DESCRIBE TABLE seen SETTINGS readonly = 0",
 ]
 URL_SETTINGS = [
-    "readonly=0", "max_execution_time=0", "max_execution_time=99999", "max_memory_usage=0", "max_threads=64", "max_threads=-1",
+    "readonly=0", "max_execution_time=0", "max_execution_time=-5", "max_memory_usage=0", "max_threads=64", "max_threads=-1",
     "max_threads=1.5", "max_result_rows=x", "allow_ddl=1", "allow_introspection_functions=1", "additional_table_filters={}",
     "output_format_schema=/tmp/x", "format_schema=/etc/passwd", "format_template_resultset=/etc/passwd", "profile=default",
     "role=admin", "user_files_path=/", "enable_analyzer=0", "allow_experimental_analyzer=0", "max_ast_depth=1000000",

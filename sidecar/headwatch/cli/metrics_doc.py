@@ -38,6 +38,7 @@ GROUPS = {
     "incident": "Incidents",
     "pager": "Pagers",
     "exporter": "Exporters",
+    "endpoint": "The ClickHouse endpoint",
 }
 
 

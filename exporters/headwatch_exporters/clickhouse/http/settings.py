@@ -34,6 +34,8 @@ _IGNORED = names("""
     insert_deduplicate log_comment log_queries priority wait_for_async_insert
 """)
 """Drivers send them with every request, and here they change nothing."""
+_FROM_DEADLINES = "max_execution_time"
+"""Drivers (clickhouse-go, and so Grafana) make it from their own deadline, which is no wish for more: it is cut, not refused."""
 _NUMBER = re.compile(r"([0-9]{1,20})(\.[0-9]{1,9})?")
 
 _ALWAYS = {
@@ -99,9 +101,11 @@ def _lowered(name: str, value: str, ceiling: float) -> str:
     found = _NUMBER.fullmatch(value)
     if found is None:
         raise QueryError("CANNOT_PARSE_TEXT", f"Cannot parse setting {name}: {value[:64]!r} is no number")
-    if found[2] and name != "max_execution_time":
+    if found[2] and name != _FROM_DEADLINES:
         raise QueryError("CANNOT_PARSE_TEXT", f"Cannot parse setting {name}: {value[:64]!r} is no whole number")
     number = float(value)
+    if name == _FROM_DEADLINES and number > ceiling:
+        return f"{ceiling:.15g}"
     if ceiling and not 0 < number <= ceiling:
         raise QueryError("SETTING_CONSTRAINT_VIOLATION", f"Setting {name} shouldn't be greater than {ceiling:.15g}, or 0")
     return value
