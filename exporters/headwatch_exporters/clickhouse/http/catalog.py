@@ -26,7 +26,7 @@ _SINGLE = names("""
     bar blockNumber blockSize byteSize connectionId countDigits currentDatabase currentQueryID currentSchemas currentUser
     defaultValueOfArgumentType defaultValueOfTypeName displayName dumpColumnStructure errorCodeToName finalizeAggregation
     flipCoordinates formatQuery formatQueryOrNull formatQuerySingleLine formatQuerySingleLineOrNull formatReadableDecimalSize
-    formatReadableQuantity formatReadableSize formatReadableTimeDelta getSizeOfEnumType getSubcolumn globalVariable hostName
+    formatReadableQuantity formatReadableSize formatReadableTimeDelta getSetting getSizeOfEnumType getSubcolumn globalVariable hostName
     identity ignore indexHint initialQueryID initializeAggregation isConstant isDecimalOverflow lowCardinalityIndices
     lowCardinalityKeys materialize minSampleSizeContinuous minSampleSizeConversion neighbor normalizeQuery
     normalizeQueryKeepNames normalizedQueryHash normalizedQueryHashKeepNames parseReadableSize parseReadableSizeOrNull
