@@ -1,8 +1,8 @@
 """The real programs that tests talk to.
 
 ``python tests/peers.py`` fetches those that are missing; tests ask :func:`peer` for them and fetch nothing.  Prometheus and its
-Alertmanager come as Debian's packages, unpacked below ``.cache/peers``, not installed; rotel is among the test requirements.  The
-driver of ClickHouse for Node comes from npm where Node is there; tests that need it are skipped elsewhere.
+Alertmanager come as Debian's packages, unpacked below ``.cache/peers``, not installed; rotel is among the test requirements.
+The driver of ClickHouse for Node comes from npm where Node is there; tests that need it are skipped elsewhere.
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ class Served:
 
 
 @contextmanager
-def serving_store(folder: Path, config: ClickHouseConfig | None = None, http: HttpConfig | None = None) -> Iterator[Served]:
+def serving_store(
+    folder: Path, config: ClickHouseConfig | None = None, http: HttpConfig | None = None
+) -> Iterator[Served]:
     """Serve a new store in *folder*."""
     config = config or ClickHouseConfig()
     whole = Config(store=StoreConfig(url=f"chdb://{folder}/store"), clickhouse=config, http=http or HttpConfig())
@@ -102,5 +104,3 @@ def fill_two_services(served: Served, rows: int = 1000) -> None:
         "INSERT INTO seen SELECT if(number % 2, 'b', 'a'), if(number % 3, 'q', 'r'), number, "
         f"if(number % 2, 'of b', 'of a') FROM numbers({rows})"
     )
-
-

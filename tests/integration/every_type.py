@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -45,7 +45,7 @@ CREATE = (
     "ENGINE = MergeTree ORDER BY u32"
 )
 NAMES = [name.strip("`") for name in COLUMNS]
-_EPOCH = datetime.date(1970, 1, 1)
+_EPOCH = dt.date(1970, 1, 1)
 
 
 def insert(rows: int) -> str:
@@ -60,7 +60,7 @@ def row(n: int) -> dict[str, Any]:
         "i16": n % 65536 - 32768, "i32": -n, "i64": -1000000007 * n, "f32": _special(n, 0, n / 4), "f64": _special(n, 1, n / 3),
         "flag": n % 2 == 1, "text": f"{TEXT}{n}", "low": f"route-{n % 10}", "fixed": f"{n % 10000:04d}",
         "kind": "mirror" if n % 2 else "page", "id": str(uuid.UUID(int=n)),
-        "day": (_EPOCH + datetime.timedelta(days=n % 40000)).isoformat(), "second": FIRST_SECOND + n,
+        "day": (_EPOCH + dt.timedelta(days=n % 40000)).isoformat(), "second": FIRST_SECOND + n,
         "time": FIRST_NS + n * 1000000007, "maybe": None if n % 3 == 0 else n / 2, "maybe_i": None if n % 5 == 0 else n,
         "list": [(n + x) % 65536 for x in range(n % 4)], "words": [f"w{x}" for x in range(n % 3)],
         "lists": [[float(n)], []] if n % 2 else [], "labels": {"k": str(n), f"k{n % 3}": "'"},

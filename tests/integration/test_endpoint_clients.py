@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import datetime
+import datetime as dt
 import itertools
 import json
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from . import every_type
 from .endpoints import Served, serving_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 pytestmark = pytest.mark.store
 
@@ -83,7 +84,15 @@ def test_the_client_of_npm(filled: tuple[Served, int], tmp_path: Path, form: str
         pytest.skip("Node or @clickhouse/client is not on this machine: install Node, then run `make peers`")
     path = tmp_path / "got"
     script = Path(__file__).with_name("every_type.mjs")
-    command = ["node", str(script), f"http://127.0.0.1:{served.port}", str(modules.parent), form, str(path), compression]
+    command = [
+        "node",
+        str(script),
+        f"http://127.0.0.1:{served.port}",
+        str(modules.parent),
+        form,
+        str(path),
+        compression,
+    ]
     subprocess.run(command, check=True, timeout=600, capture_output=True)
     with path.open("rb") as lines:
         if form == "JSONEachRow":
@@ -108,7 +117,7 @@ def _of_json(got: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(text: str) -> int:
-    return int(datetime.datetime.fromisoformat(f"{text}+00:00").timestamp())
+    return int(dt.datetime.fromisoformat(f"{text}+00:00").timestamp())
 
 
 def _nanoseconds(text: str) -> int:
@@ -128,26 +137,25 @@ def _column(name: str, column: pa.Array) -> list[Any]:
     if name == "time":
         return column.cast(pa.int64()).to_pylist()
     if name == "second":
-        values = column.cast(pa.int64()).to_pylist()
-        return [value // 1000 for value in values] if pa.types.is_timestamp(column.type) and column.type.unit == "ms" else values
-    values = column.to_pylist()
-    if name in {"text", "low", "kind", "fixed"}:
-        values = [value.decode() if isinstance(value, bytes) else value for value in values]
-    if name == "id":
-        return [_uuid(value) for value in values]
-    if name == "day":
-        return [value.isoformat() for value in values]
-    if name == "labels":
-        return [dict(value) for value in values]
-    if name == "kind":
-        return [{1: "page", 2: "mirror"}.get(value, value) for value in values]
-    return values
+        milliseconds = pa.types.is_timestamp(column.type) and column.type.unit == "ms"
+        return [value // 1000 if milliseconds else value for value in column.cast(pa.int64()).to_pylist()]
+    change = _OF_ARROW.get(name, lambda value: value)
+    return [change(value) for value in column.to_pylist()]
 
 
-def _uuid(value: Any) -> str:
-    import uuid
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
-    return str(uuid.UUID(bytes=value)) if isinstance(value, bytes) else str(value)
+
+_OF_ARROW: dict[str, Callable[[Any], Any]] = {
+    "text": _text,
+    "low": _text,
+    "fixed": _text,
+    "kind": lambda value: {1: "page", 2: "mirror"}.get(value, _text(value)),
+    "id": lambda value: str(uuid.UUID(bytes=value)) if isinstance(value, bytes) else str(value),
+    "day": lambda value: value.isoformat(),
+    "labels": dict,
+}
 
 
 @pytest.mark.parametrize("form", ["CSVWithNames", "TabSeparatedWithNames"])
@@ -164,7 +172,9 @@ def test_curl(filled: tuple[Served, int], tmp_path: Path, form: str, encoding: l
         with path.open(newline="") as lines:
             reader = csv.reader(lines)
             names = next(reader)
-            assert_equal((_of_text(dict(zip(_plain_names(names), line, strict=True)), null="\\N") for line in reader), rows)
+            assert_equal(
+                (_of_text(dict(zip(_plain_names(names), line, strict=True)), null="\\N") for line in reader), rows
+            )
     else:
         with path.open(newline="\n") as lines:
             fields = (line.removesuffix("\n").split("\t") for line in lines)
@@ -224,7 +234,12 @@ def test_clickhouse_connect_as_an_application_uses_it(filled: tuple[Served, int]
     client = driver(served, compress=True)
     assert client.ping()
     assert client.server_version == served.endpoint._reads.catalog.version
-    parameters = {"text": "it's\n\t\\", "list": [1, 2], "none": None, "when": datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)}
+    parameters = {
+        "text": "it's\n\t\\",
+        "list": [1, 2],
+        "none": None,
+        "when": dt.datetime(2024, 1, 2, tzinfo=dt.UTC),
+    }
     query = "SELECT {text:String}, {list:Array(Int32)}, {none:Nullable(Int8)}, {when:DateTime}"
     assert client.query(query, parameters=parameters).result_rows[0][:3] == ("it's\n\t\\", [1, 2], None)
     assert len(client.query_df("SELECT u8, text, maybe FROM every_type")) == rows
@@ -259,6 +274,8 @@ def test_many_clients_at_once_get_each_their_own(filled: tuple[Served, int]):
 
     served, _ = filled
     with ThreadPoolExecutor(16) as threads:
-        answers = threads.map(lambda n: served.ask(f"SELECT {n}, count() FROM every_type WHERE u32 >= {n}").text, range(40))
+        answers = threads.map(
+            lambda n: served.ask(f"SELECT {n}, count() FROM every_type WHERE u32 >= {n}").text, range(40)
+        )
         for n, answer in zip(itertools.count(), answers, strict=False):
             assert answer == f"{n}\t{filled[1] - n}\n"

@@ -1,4 +1,4 @@
-"""The ClickHouse endpoint under clients that take their time: the sidecar's health answers, and its store is written all the while."""
+"""The ClickHouse endpoint under clients that take their time: health answers, and the store is written all the while."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -34,8 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def resident_mib() -> float:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * 4096 / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
 def slow_reader(served: Served, stop: threading.Event) -> None:
@@ -64,7 +64,8 @@ def heavy(served: Served, stop: threading.Event) -> None:
 def ask(served: Served, query: str, parameters: str = "") -> socket.socket:
     """Send *query*, and return the connection that it is answered on until the server closes it."""
     connection = socket.create_connection(("127.0.0.1", served.port), 10.0)
-    head = f"POST /clickhouse{parameters} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(query)}\r\n\r\n"
+    head = f"POST /clickhouse{parameters} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Length: {len(query)}\r\n\r\n"
     connection.sendall((head + query).encode())
     return connection
 
@@ -131,14 +132,16 @@ def test_stopping_ends_what_runs_and_frees_the_store(tmp_path_factory: pytest.Te
                 thread.join(10)
 
 
-def test_an_answer_that_nobody_takes_is_given_up(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+def test_an_answer_that_nobody_takes_is_given_up(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
     from headwatch_exporters.clickhouse.http import reads
 
     monkeypatch.setattr(reads, "_SENDING_SECONDS", 0.5)
-    with serving_store(tmp_path_factory.mktemp("taken"), ClickHouseConfig(max_running=1, max_execution_seconds=0.5)) as served:
-        with ask(served, BIG, "?query_id=untaken"):
-            assert served.audit.wait("untaken").outcome == "TIMEOUT_EXCEEDED"
-            assert served.ask("SELECT 1").text == "1\n"
+    config = ClickHouseConfig(max_running=1, max_execution_seconds=0.5)
+    with serving_store(tmp_path_factory.mktemp("taken"), config) as served, ask(served, BIG, "?query_id=untaken"):
+        assert served.audit.wait("untaken").outcome == "TIMEOUT_EXCEEDED"
+        assert served.ask("SELECT 1").text == "1\n"
 
 
 def test_memory_stays_where_it_is(tmp_path_factory: pytest.TempPathFactory):

@@ -37,8 +37,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         found.write("CREATE VIEW through AS SELECT * FROM seen")
         found.write("CREATE MATERIALIZED VIEW copied ENGINE = MergeTree ORDER BY number AS SELECT * FROM seen")
         found.write(
-            "INSERT INTO otel_metrics_gauge (TimeUnix, ServiceName, MetricName, Attributes, Value) SELECT now64(9), if(number % 2, 'b', 'a'), 'm', "
-            "map('headwatch.route', if(number % 3, 'q', 'r')), number FROM numbers(60)"
+            "INSERT INTO otel_metrics_gauge (TimeUnix, ServiceName, MetricName, Attributes, Value) "
+            "SELECT now64(9), if(number % 2, 'b', 'a'), 'm', map('headwatch.route', if(number % 3, 'q', 'r')), number "
+            "FROM numbers(60)"
         )
         yield found
 
@@ -51,7 +52,10 @@ def asked(served: Served, name: str, query: str, **parameters: Any) -> httpx.Res
 def test_each_user_sees_his_rows(served: Served, name: str, rows: int):
     assert asked(served, name, "SELECT count() FROM seen").text == f"{rows}\n"
     metrics = {"all": 60, "only-a": 30, "only-r": 20, "a-and-r": 10}
-    assert asked(served, name, "SELECT count() FROM otel_metrics_gauge WHERE MetricName = 'm'").text == f"{metrics[name]}\n"
+    assert (
+        asked(served, name, "SELECT count() FROM otel_metrics_gauge WHERE MetricName = 'm'").text
+        == f"{metrics[name]}\n"
+    )
 
 
 EVASIONS = [
@@ -176,7 +180,9 @@ def test_an_error_on_a_hidden_row_tells_nobody_of_it(served: Served, condition: 
 
 
 def test_the_conditions_do_fail_where_the_rows_are_seen(served: Served):
-    assert asked(served, "all", "SELECT number FROM seen WHERE intDiv(1, if(service = 'b', 0, 1)) = 1").status_code == 500
+    assert (
+        asked(served, "all", "SELECT number FROM seen WHERE intDiv(1, if(service = 'b', 0, 1)) = 1").status_code == 500
+    )
 
 
 WAYS: list[dict[str, Any]] = [
@@ -204,7 +210,11 @@ def test_every_way_to_say_who_asks(served: Served, way: dict[str, Any]):
         ({"headers": {"Authorization": "Basic !!!"}}, 403, "516"),
         ({"headers": {"Authorization": "Negotiate x"}}, 403, "516"),
         ({"headers": {"X-ClickHouse-User": "all"}}, 403, "516"),
-        ({"headers": {"X-ClickHouse-User": "all", "X-ClickHouse-Key": "x"}, "auth": ("all", PASSWORDS["all"])}, 403, "516"),
+        (
+            {"headers": {"X-ClickHouse-User": "all", "X-ClickHouse-Key": "x"}, "auth": ("all", PASSWORDS["all"])},
+            403,
+            "516",
+        ),
         ({"params": {"user": "all", "password": PASSWORDS["only-a"]}}, 403, "516"),
     ],
 )
@@ -224,6 +234,8 @@ def test_the_audit_says_who_read(served: Served):
 
 def test_sessions_are_their_users_own(served: Served):
     asked(served, "all", "SET max_threads = 1", session_id="shared")
-    assert asked(served, "all", "SELECT getSetting('max_threads')", session_id="shared", session_check=1).status_code in {200, 403}
+    assert asked(
+        served, "all", "SELECT getSetting('max_threads')", session_id="shared", session_check=1
+    ).status_code in {200, 403}
     answer = asked(served, "only-a", "SELECT 1", session_id="shared", session_check=1)
     assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (404, "372")

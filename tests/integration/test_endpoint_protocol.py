@@ -19,6 +19,7 @@ from backports import zstd
 
 from headwatch.config import ClickHouseConfig
 from headwatch_exporters.clickhouse.http import blocks
+from headwatch_exporters.clickhouse.http.names import names
 
 from .endpoints import Served, fill_two_services, serving_store
 
@@ -54,7 +55,8 @@ def waited(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 def running(served: Served, query: str) -> int:
     rows = served.store._connection.query(
-        "SELECT count() AS n FROM system.processes WHERE positionCaseInsensitive(query, {q:String}) AND Settings['log_comment'] != ''",
+        "SELECT count() AS n FROM system.processes "
+        "WHERE positionCaseInsensitive(query, {q:String}) AND Settings['log_comment'] != ''",
         {"q": query},
     )
     return int(rows[0]["n"])
@@ -71,7 +73,9 @@ def test_the_query_stands_in_the_url_in_the_body_or_in_both(served: Served):
     assert httpx.get(served.url, params={"query": "SELECT 1"}).text == "1\n"
     assert httpx.post(served.url, content=b"SELECT 2").text == "2\n"
     assert httpx.post(served.url, params={"query": "SELECT 3,"}, content=b"4").text == "3\t4\n"
-    assert httpx.post(served.url, params={"query": "SELECT 5 --"}, content=b", 6").text == "5\t6\n", "a line break is between"
+    assert httpx.post(served.url, params={"query": "SELECT 5 --"}, content=b", 6").text == "5\t6\n", (
+        "a line break is between"
+    )
     assert httpx.post(f"{served.url}/", content=b"SELECT 7").text == "7\n"
     head = httpx.head(served.url, params={"query": "SELECT 8"})
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "2")
@@ -141,7 +145,8 @@ def test_bytes_that_are_no_text_are_refused(served: Served):
 @pytest.mark.parametrize(
     ("given", "type_name", "expected"),
     [
-        ("5", "UInt8", 5), ("it's", "String", "it's"), ("a\\nb\\tc\\\\", "String", "a\nb\tc\\"), ("\\N", "Nullable(String)", None),
+        ("5", "UInt8", 5), ("it's", "String", "it's"), ("a\\nb\\tc\\\\", "String", "a\nb\tc\\"),
+        ("\\N", "Nullable(String)", None),
         ("['a','b\\'c']", "Array(String)", ["a", "b'c"]), ("{'k':1}", "Map(String, UInt8)", {"k": 1}),
         ("2024-01-02 03:04:05", "DateTime", "2024-01-02 03:04:05"), ("') OR 1 --", "String", "') OR 1 --"),
         ("1.5", "Decimal(9, 2)", 1.5), ("é", "String", "é"),
@@ -156,14 +161,14 @@ def test_parameters_may_name_tables_and_columns(served: Served):
     assert served.values(query, param_c="number", param_d="default", param_t="seen") == [[1000]]
 
 
-FORMATS = """
-Arrow ArrowStream Avro BSONEachRow CSV CSVWithNames CSVWithNamesAndTypes JSON JSONColumns JSONColumnsWithMetadata JSONCompact
-JSONCompactColumns JSONCompactEachRow JSONCompactEachRowWithNames JSONCompactEachRowWithNamesAndTypes JSONCompactStrings
-JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow JSONStrings JSONStringsEachRow Markdown
-MsgPack NDJSON Native Null ORC Parquet Pretty PrettyCompact PrettyJSONEachRow PrettySpace RowBinary RowBinaryWithNames
-RowBinaryWithNamesAndTypes SQLInsert TSKV TSV TSVRaw TSVWithNames TSVWithNamesAndTypes TabSeparated
-TabSeparatedWithNamesAndTypes Values Vertical XML
-""".split()
+FORMATS = sorted(names("""
+    Arrow ArrowStream Avro BSONEachRow CSV CSVWithNames CSVWithNamesAndTypes JSON JSONColumns JSONColumnsWithMetadata
+    JSONCompact JSONCompactColumns JSONCompactEachRow JSONCompactEachRowWithNames JSONCompactEachRowWithNamesAndTypes JSONCompactStrings
+    JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow JSONStrings JSONStringsEachRow
+    Markdown MsgPack NDJSON Native Null ORC Parquet Pretty PrettyCompact PrettyJSONEachRow PrettySpace RowBinary
+    RowBinaryWithNames RowBinaryWithNamesAndTypes SQLInsert TSKV TSV TSVRaw TSVWithNames TSVWithNamesAndTypes TabSeparated
+    TabSeparatedWithNamesAndTypes Values Vertical XML
+"""))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -215,7 +220,9 @@ def test_answers_are_compressed_as_asked(served: Served, encoding: str, rows: in
 
 def test_nothing_is_compressed_unasked_and_weights_are_heard(served: Served):
     def encoding(header: str, **parameters: Any) -> str | None:
-        with httpx.stream("POST", served.url, content=b"SELECT 1", params=parameters, headers={"Accept-Encoding": header}) as answer:
+        with httpx.stream(
+            "POST", served.url, content=b"SELECT 1", params=parameters, headers={"Accept-Encoding": header}
+        ) as answer:
             return answer.headers.get("content-encoding")
 
     assert encoding("gzip") is None
@@ -234,7 +241,9 @@ def test_requests_may_be_compressed(served: Served, encoding: str, pack: Callabl
     assert answer.text == "12345\n"
     damaged = httpx.post(served.url, content=b"SELECT 1", headers={"Content-Encoding": encoding})
     assert code(damaged) in {62, 271}, "no such stream, or an empty one"
-    bomb = httpx.post(served.url, content=pack(b"SELECT 1 " + b" " * 50_000_000), headers={"Content-Encoding": encoding})
+    bomb = httpx.post(
+        served.url, content=pack(b"SELECT 1 " + b" " * 50_000_000), headers={"Content-Encoding": encoding}
+    )
     assert code(bomb) == 223
     unknown = httpx.post(served.url, content=b"x", headers={"Content-Encoding": "exotic"})
     assert code(unknown) == 89
@@ -244,7 +253,9 @@ def test_requests_may_be_compressed(served: Served, encoding: str, pack: Callabl
 def test_compressed_blocks_of_clickhouse_both_ways(served: Served, rows: int):
     query = f"SELECT number, toString(number) FROM numbers({rows})".encode()
     plain = httpx.post(served.url, content=query).content
-    answer = httpx.post(served.url, content=blocks.pack(query[:9]) + blocks.pack(query[9:]), params={"compress": 1, "decompress": 1})
+    answer = httpx.post(
+        served.url, content=blocks.pack(query[:9]) + blocks.pack(query[9:]), params={"compress": 1, "decompress": 1}
+    )
     assert blocks.unpack(answer.content, 1 << 30) == plain
     damaged = bytearray(blocks.pack(query))
     damaged[-1] ^= 1
@@ -264,13 +275,17 @@ def test_progress_is_sent_where_it_is_asked_for(served: Served):
 def test_an_error_that_comes_late_breaks_the_answer_off(served: Served):
     """Nobody can take the half of an answer for the whole: the body ends with the error, and never ends properly."""
     body = bytearray()
+
+    def collect(pieces: Iterator[bytes]) -> None:
+        for piece in pieces:
+            body.extend(piece)
+
     query = b"SELECT throwIf(number = 2000000) FROM numbers(10000000)"
     with httpx.stream("POST", served.url, content=query) as answer:
         assert answer.status_code == 200
         tag = answer.headers["x-clickhouse-exception-tag"]
         with pytest.raises(httpx.RemoteProtocolError):
-            for piece in answer.iter_bytes():
-                body += piece
+            collect(answer.iter_bytes())
     assert bytes(body[-1000:]).endswith(f" {tag}\r\n__exception__\r\n".encode())
     assert b"Code: 395. DB::Exception: " in body[-1000:]
     waiting = served.ask(query.decode(), wait_end_of_query=1)
@@ -280,11 +295,19 @@ def test_an_error_that_comes_late_breaks_the_answer_off(served: Served):
 def test_a_client_that_leaves_ends_its_query(served: Served):
     for drop in (0.2, 0.01):
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(served.url, content=SLOW.encode(), params={"query_id": f"left-{drop}"}, timeout=httpx.Timeout(5.0, read=drop))
+            httpx.post(
+                served.url,
+                content=SLOW.encode(),
+                params={"query_id": f"left-{drop}"},
+                timeout=httpx.Timeout(5.0, read=drop),
+            )
         assert waited(lambda: running(served, "sipHash64") == 0)
         assert served.audit.wait(f"left-{drop}").outcome == "cancelled"
-    with httpx.stream("POST", served.url, content=b"SELECT * FROM numbers(100000000000)", params={"query_id": "half"}) as answer:
-        next(answer.iter_raw())
+    with httpx.stream(
+        "POST", served.url, content=b"SELECT * FROM numbers(100000000000)", params={"query_id": "half"}
+    ) as answer:
+        pieces = answer.iter_raw()  # kept: the connection is closed with it
+        next(pieces)
         assert waited(lambda: running(served, "numbers(100000000000)") == 1)
     assert waited(lambda: running(served, "numbers(100000000000)") == 0)
     assert served.audit.wait("half").outcome == "cancelled"
@@ -296,7 +319,9 @@ def test_time_is_limited_and_can_only_be_limited_more(served: Served):
     assert (answer.status_code, code(answer)) == (408, 159)
     assert time.monotonic() - started < 3.0
     assert code(served.ask(SLOW, max_execution_time=0)) == 452
-    assert served.values("SELECT getSetting('max_execution_time')", max_execution_time=99) == [[20]], "cut to what is allowed"
+    assert served.values("SELECT getSetting('max_execution_time')", max_execution_time=99) == [[20]], (
+        "cut to what is allowed"
+    )
     assert code(served.ask("SELECT sleepEachRow(1)")) == 497
 
 
@@ -317,9 +342,9 @@ def test_limits_are_the_engines(served: Served, setting: str, value: int, query:
 
 
 def test_settings_of_formats_are_taken(served: Served):
-    assert served.ask("SELECT 18446744073709551615 AS a FORMAT JSONEachRow", output_format_json_quote_64bit_integers=1).text == (
-        '{"a":"18446744073709551615"}\n'
-    )
+    assert served.ask(
+        "SELECT 18446744073709551615 AS a FORMAT JSONEachRow", output_format_json_quote_64bit_integers=1
+    ).text == ('{"a":"18446744073709551615"}\n')
     assert served.ask("SELECT 1, 2 FORMAT CSV", format_csv_delimiter=";").text == "1;2\n"
     assert served.ask("SELECT toDateTime(0)", session_timezone="Asia/Tokyo").text == "1970-01-01 09:00:00\n"
     assert served.ask("SELECT NULL FORMAT TSV SETTINGS format_tsv_null_representation = 'none'").text == "none\n"
@@ -332,7 +357,10 @@ def test_statements_about_the_store(served: Served):
     assert served.ask("EXISTS TABLE seen").text == served.ask("EXISTS DATABASE default").text == "1\n"
     assert served.ask("EXISTS TABLE default.nope").text == "0\n"
     assert [row[0] for row in served.values("DESCRIBE TABLE default.seen")] == ["service", "route", "number", "secret"]
-    assert [row[:2] for row in served.values("DESCRIBE TABLE (SELECT 1 AS a, 'x' AS b)")] == [["a", "UInt8"], ["b", "String"]]
+    assert [row[:2] for row in served.values("DESCRIBE TABLE (SELECT 1 AS a, 'x' AS b)")] == [
+        ["a", "UInt8"],
+        ["b", "String"],
+    ]
     assert "MergeTree" in served.ask("SHOW CREATE TABLE seen FORMAT TSVRaw").text
     assert served.ask("SHOW COLUMNS FROM seen").status_code == served.ask("SHOW INDEX FROM seen").status_code == 200
     assert "ReadFromMergeTree" in served.ask("EXPLAIN SELECT * FROM seen").text
@@ -416,11 +444,11 @@ def test_the_requests_of_grafanas_data_source(served: Served):
     assert b"headwatch" in ask("SELECT displayName(), version(), revision(), timezone()").content
     assert ask("SELECT 1").content == b"\x01\x01\x011\x05UInt8\x01"
     for query in (
-        "SELECT version()", "SELECT timezone()", "SHOW DATABASES", "SHOW TABLES FROM \"default\"", "DESC TABLE \"default\".\"seen\"",
+        "SELECT version()", "SELECT timezone()", "SHOW DATABASES", 'SHOW TABLES FROM "default"', 'DESC TABLE "default"."seen"',
         "SELECT name, type FROM system.columns WHERE database = 'default' AND table = 'seen'",
         "SELECT name FROM system.databases WHERE name NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA')",
-        "SELECT toStartOfInterval(toDateTime(number), INTERVAL 60 second) as time, count() FROM \"default\".\"seen\" "
-        "WHERE ( number >= toDateTime(0) AND number <= toDateTime(1800000000) ) GROUP BY time ORDER BY time ASC LIMIT 1000",
+        'SELECT toStartOfInterval(toDateTime(number), INTERVAL 60 second) as time, count() FROM "default"."seen" '
+        "WHERE ( number >= toDateTime(0) AND number <= toDateTime(1800000000) ) GROUP BY time ORDER BY time LIMIT 1000",  # noqa: ISC004
     ):  # fmt: skip
         answer = ask(query)
         assert answer.status_code == 200, (query, answer.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
@@ -61,7 +60,7 @@ def trapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, 
 WRITES = [
     "INSERT INTO seen VALUES ('a', 'r', 1, 'x')",
     "INSERT INTO seen SELECT 'a', 'r', 1, 'x'",
-    "INSERT INTO seen FORMAT JSONEachRow {{\"service\": \"a\"}}",
+    'INSERT INTO seen FORMAT JSONEachRow {{"service": "a"}}',
     "INSERT INTO FUNCTION file('{folder}/out.tsv', 'TSV', 'a String') SELECT 'x'",
     "INSERT INTO FUNCTION url('http://127.0.0.1:{port}/', 'TSV', 'a String') SELECT 'x'",
     "INSERT INTO FUNCTION remote('127.0.0.1:{port}', default.seen) SELECT 'a', 'r', 1, 'x'",
@@ -72,7 +71,7 @@ WRITES = [
     "CREATE OR REPLACE VIEW v AS SELECT 1",
     "CREATE MATERIALIZED VIEW v ENGINE = Memory AS SELECT 1",
     "CREATE DATABASE d",
-    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path '{folder}/secret.tsv' format 'TSV')) LAYOUT(FLAT()) LIFETIME(1)",
+    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path '{folder}/secret.tsv' format 'TSV')) LAYOUT(FLAT())",
     "CREATE FUNCTION f AS (x) -> x + 1",
     "CREATE USER u IDENTIFIED BY 'x'",
     "CREATE ROW POLICY p ON seen USING 1 TO ALL",
@@ -106,7 +105,7 @@ WRITES = [
     "SELECT 1 INTO OUTFILE '{folder}/out.tsv'",
     "SELECT 1 INTO OUTFILE '{folder}/out.tsv' TRUNCATE FORMAT TSV",
     "SELECT 1 INTO OUTFILE '{folder}/secret.tsv' APPEND AND STDOUT",
-    "SELECT 1 /* */ INTO /**/ OUTFILE $$" "{folder}/out.tsv$$",
+    "SELECT 1 /* */ INTO /**/ OUTFILE $${folder}/out.tsv$$",
     "EXPLAIN SELECT 1 INTO OUTFILE '{folder}/out.tsv'",
     "SHOW TABLES INTO OUTFILE '{folder}/out.tsv'",
     "DESCRIBE TABLE seen INTO OUTFILE '{folder}/out.tsv'",
@@ -145,7 +144,7 @@ READS = [
     "SELECT * FROM `file`('{folder}/secret.tsv')",
     "SELECT * FROM FILE('{folder}/secret.tsv')",
     "SELECT * FROM '{folder}/secret.tsv'",
-    "SELECT * FROM \"{folder}/secret.tsv\"",
+    'SELECT * FROM "{folder}/secret.tsv"',
     "DESCRIBE TABLE file('{folder}/secret.tsv')",
     "DESCRIBE (SELECT * FROM file('{folder}/secret.tsv'))",
     "DESCRIBE TABLE (SELECT 1 FROM file('{folder}/secret.tsv', 'TSV', 'a String')) FORMAT JSON",
@@ -267,7 +266,7 @@ URL_SETTINGS = [
 
 
 def entries(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in os.listdir(folder)}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def state(served: Served) -> list[object]:
@@ -284,11 +283,15 @@ def refused(answer: httpx.Response) -> None:
     assert answer.status_code >= 400, answer.text
     assert SECRET not in answer.text
     code = answer.headers["x-clickhouse-exception-code"]
-    assert re.match(rf"Code: {code}\. DB::Exception: .*\([A-Z_]+\) \(version [0-9.]+\)\n$", answer.text, re.DOTALL), answer.text
+    assert re.match(rf"Code: {code}\. DB::Exception: .*\([A-Z_]+\) \(version [0-9.]+\)\n$", answer.text, re.DOTALL), (
+        answer.text
+    )
 
 
 @pytest.mark.parametrize("query", [*WRITES, *READS, *ESCAPES])
-def test_a_query_that_does_more_than_read_the_store_is_refused_and_does_nothing(trapped: tuple[Served, Trap], query: str):
+def test_a_query_that_does_more_than_read_the_store_is_refused_and_does_nothing(
+    trapped: tuple[Served, Trap], query: str
+):
     served, trap = trapped
     text = query.format(folder=trap.folder, port=trap.port)
     before = (entries(trap.folder), state(served), trap.connections)

@@ -48,7 +48,9 @@ def test_a_sidecar_serves_its_store_counts_reads_and_frees_it(tmp_path: Path):
             sidecar.tick(everything=True)
             assert httpx.post(f"{base}/clickhouse", content=b"SELECT count() FROM headwatch_requests").text == "0\n"
             assert httpx.post(f"{base}/clickhouse", content=b"DROP TABLE headwatch_requests").status_code == 500
-            assert httpx.get(f"{base}/clickhouse/ping", headers={"Host": "evil.example"}).status_code == 400, "DNS rebinding"
+            assert httpx.get(f"{base}/clickhouse/ping", headers={"Host": "evil.example"}).status_code == 400, (
+                "DNS rebinding"
+            )
             assert sidecar.health().reads == {"ok": 1, "READONLY": 1}
             sidecar.tick(everything=True)
             found = httpx.get(f"{base}/metrics").text

@@ -1,4 +1,4 @@
-"""A request to the ClickHouse endpoint, read: what is the query, what is a parameter of it, what is a setting, what is neither."""
+"""A request to the ClickHouse endpoint, read: what is the query, what a parameter of it, what a setting, what neither."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def test_url_and_body_are_joined_by_a_line_break():
 
 def test_what_is_of_the_transport_is_no_setting():
     given = asked({
-        "query": "SELECT 1", "param_x": "5", "max_threads": "1", "user": "u", "password": "p", "compress": "1", "session_id": "s",
-        "enable_http_compression": "1", "wait_end_of_query": "1", "database": "d", "buffer_size": "9", "stacktrace": "1",
+        "query": "SELECT 1", "param_x": "5", "max_threads": "1", "user": "u", "password": "p", "compress": "1",
+        "session_id": "s", "enable_http_compression": "1", "wait_end_of_query": "1", "database": "d", "buffer_size": "9",
+        "stacktrace": "1",
     }, {"accept-encoding": "gzip", "x-clickhouse-format": "JSON"})  # fmt: skip
     assert (given.settings, given.parameters) == ({"max_threads": "1"}, {"x": "5"})
     assert (given.compress, given.wait_end, given.accept_encoding) == (True, True, "gzip")
@@ -95,8 +96,12 @@ def test_limits_are_lowered_and_never_raised():
     assert check_settings({"max_execution_time": "0.5", "max_threads": "1"}, CEILINGS) == {
         "max_execution_time": "0.5", "max_threads": "1",
     }  # fmt: skip
-    assert check_settings({"max_result_rows": "5"}, CEILINGS) == {"max_result_rows": "5"}, "where there is none, any will do"
-    assert check_settings({"max_execution_time": "65"}, CEILINGS) == {"max_execution_time": "30"}, "a driver's own deadline"
+    assert check_settings({"max_result_rows": "5"}, CEILINGS) == {"max_result_rows": "5"}, (
+        "where there is none, any will do"
+    )
+    assert check_settings({"max_execution_time": "65"}, CEILINGS) == {"max_execution_time": "30"}, (
+        "a driver's own deadline"
+    )
     for name, value in [("max_execution_time", "0"), ("max_threads", "3"), ("max_memory_usage", "0")]:
         with pytest.raises(QueryError, match="shouldn't be greater") as refused:
             check_settings({name: value}, CEILINGS)

@@ -52,8 +52,9 @@ def test_where_there_are_users_loopback_is_no_way_in(user: ClickHouseUser):
 @pytest.mark.parametrize(
     "headers",
     [
-        basic("grafana", ""), basic("", SECRET), basic("Grafana", SECRET), basic("grafana", SECRET + " "), basic("grafana", SECRET[:-1]),
-        {"authorization": "Bearer"}, {"authorization": f"Bearer x{SECRET}"}, {"authorization": "Basic %%%"}, {"authorization": "x"},
+        basic("grafana", ""), basic("", SECRET), basic("Grafana", SECRET), basic("grafana", SECRET + " "),
+        basic("grafana", SECRET[:-1]), {"authorization": "Bearer"}, {"authorization": f"Bearer x{SECRET}"},
+        {"authorization": "Basic %%%"}, {"authorization": "x"},
         {"authorization": "Basic " + base64.b64encode(b"\xff\xfe").decode()}, {"x-clickhouse-user": "grafana"},
         {"x-clickhouse-key": SECRET}, {"x-clickhouse-user": "grafana", "x-clickhouse-key": SECRET, **basic("grafana", SECRET)},
     ],
@@ -75,7 +76,9 @@ def test_two_users_of_one_name_and_secrets_that_others_read_are_refused(user: Cl
 
 def test_users_are_configured_in_a_file(tmp_path: Path):
     path = tmp_path / "headwatch.toml"
-    path.write_text('[clickhouse]\nmax_running = 2\n[[clickhouse.users]]\nname = "a"\nsecret_file = "/s"\nroutes = ["r"]\n')
+    path.write_text(
+        '[clickhouse]\nmax_running = 2\n[[clickhouse.users]]\nname = "a"\nsecret_file = "/s"\nroutes = ["r"]\n'
+    )
     config = load(path=str(path), environ={}).config
     assert config.clickhouse.users == (ClickHouseUser(name="a", secret_file="/s", routes=("r",)),)
     assert config.clickhouse.max_running == 2

@@ -71,7 +71,9 @@ def _unpacked(method: int, packed: bytes, size: int) -> bytes:
     elif method == NONE:
         data = packed
     else:
-        raise QueryError("UNKNOWN_COMPRESSION_METHOD", f"compression method 0x{method:02x} is not known; use LZ4 or none")
+        raise QueryError(
+            "UNKNOWN_COMPRESSION_METHOD", f"compression method 0x{method:02x} is not known; use LZ4 or none"
+        )
     if len(data) != size:
         raise QueryError("CANNOT_DECOMPRESS", "a compressed block is damaged")
     return data

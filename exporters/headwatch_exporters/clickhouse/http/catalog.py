@@ -26,8 +26,8 @@ _SINGLE = names("""
     bar blockNumber blockSize byteSize connectionId countDigits currentDatabase currentQueryID currentSchemas currentUser
     defaultValueOfArgumentType defaultValueOfTypeName displayName dumpColumnStructure errorCodeToName finalizeAggregation
     flipCoordinates formatQuery formatQueryOrNull formatQuerySingleLine formatQuerySingleLineOrNull formatReadableDecimalSize
-    formatReadableQuantity formatReadableSize formatReadableTimeDelta getSetting getSizeOfEnumType getSubcolumn globalVariable hostName
-    identity ignore indexHint initialQueryID initializeAggregation isConstant isDecimalOverflow lowCardinalityIndices
+    formatReadableQuantity formatReadableSize formatReadableTimeDelta getSetting getSizeOfEnumType getSubcolumn globalVariable
+    hostName identity ignore indexHint initialQueryID initializeAggregation isConstant isDecimalOverflow lowCardinalityIndices
     lowCardinalityKeys materialize minSampleSizeContinuous minSampleSizeConversion neighbor normalizeQuery
     normalizeQueryKeepNames normalizedQueryHash normalizedQueryHashKeepNames parseReadableSize parseReadableSizeOrNull
     parseReadableSizeOrZero parseTimeDelta queryID revision rowNumberInAllBlocks rowNumberInBlock runningAccumulate
@@ -46,9 +46,12 @@ SYSTEM_TABLES = names("""
 """)
 ABOUT_EVERY_ROW = frozenset({"parts", "parts_columns", "data_skipping_indices"})
 """Of those, what says something of rows that a row policy hides."""
-INFORMATION_SCHEMA = frozenset({"columns", "schemata", "tables", "views", "key_column_usage", "referential_constraints"})
+INFORMATION_SCHEMA = frozenset(
+    {"columns", "schemata", "tables", "views", "key_column_usage", "referential_constraints"}
+)
 _REFUSED_FORMATS = frozenset({
-    "AvroConfluent", "MySQLWire", "ODBCDriver2", "PNG", "PostgreSQLWire", "Protobuf", "ProtobufList", "ProtobufSingle", "Template",
+    "AvroConfluent", "MySQLWire", "ODBCDriver2", "PNG", "PostgreSQLWire", "Protobuf", "ProtobufList", "ProtobufSingle",
+    "Template",
 })  # fmt: skip
 """They need a schema file or a registry, or are no answers to an HTTP request."""
 
@@ -73,7 +76,7 @@ class Catalog:
     """Name to content type."""
 
     def allows(self, name: str) -> bool:
-        """Return whether *name* is a function, or an aggregate function with combinators (``sumIfState``), that only computes."""
+        """Return whether *name* is a function that only computes, be it an aggregate with combinators (``sumIfState``)."""
         if name in self.functions or name.lower() in self.any_case or name in _SYNTAX:
             return True
         base, shortened = name, True
@@ -95,7 +98,7 @@ def read_catalog(handle: Handle) -> Catalog:
         text = handle.ask(f"{sql} FORMAT JSONCompactEachRow").decode()
         return [[str(field) for field in json.loads(line)] for line in text.splitlines()]
 
-    (version, timezone, database), = rows("SELECT version(), timezone(), currentDatabase()")
+    ((version, timezone, database),) = rows("SELECT version(), timezone(), currentDatabase()")
     found = rows("SELECT name, alias_to, categories, case_insensitive, is_aggregate, origin FROM system.functions")
     own = {
         name for name, _, categories, _, _, origin in found

@@ -128,7 +128,9 @@ def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     if encoding in {"", "identity"}:
         return body
     if encoding not in _UNPACKINGS:
-        raise QueryError("UNKNOWN_COMPRESSION_METHOD", f"Content-Encoding {encoding[:32]!r} is none of gzip, deflate, lz4, zstd")
+        raise QueryError(
+            "UNKNOWN_COMPRESSION_METHOD", f"Content-Encoding {encoding[:32]!r} is none of gzip, deflate, lz4, zstd"
+        )
     found = bytearray()
     while body and len(found) < most:
         frame = _UNPACKINGS[encoding]()

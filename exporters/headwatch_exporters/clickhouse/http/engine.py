@@ -1,8 +1,9 @@
 """The embedded engine as the endpoint uses it: a handle for each query, results through a pipe, and a way to stop one.
 
-Why a pipe: ``SELECT … INTO OUTFILE '/proc/self/fd/N'`` has chDB itself format the whole answer, in any format and as it comes, with as much in memory as a pipe holds.  Its streaming API gives one document a block, which is no JSON and no
-Parquet; its plain API holds everything.  A reader that is slow slows the query; one that is gone does not end it (chDB 26.9
-goes on after EPIPE), so it has to be killed.
+Why a pipe: ``SELECT … INTO OUTFILE '/proc/self/fd/N'`` has chDB itself format the whole answer, in any format and as it comes,
+with as much in memory as a pipe holds.  Its streaming API gives one document a block, which is no JSON and no Parquet; its
+plain API holds everything.  A reader that is slow slows the query; one that is gone does not end it (chDB 26.9 goes on after
+EPIPE), so it has to be killed.
 
 A handle costs 0.2 ms and starts without settings: nothing of one client is ever seen by another.
 """
@@ -83,7 +84,11 @@ class Handle:
             f"{sql} INTO OUTFILE '/proc/self/fd/{into}' TRUNCATE COMPRESSION 'none' FORMAT {formatted}", parameters
         )
         return Figures(
-            result.rows_read(), result.bytes_read(), result.storage_rows_read(), result.storage_bytes_read(), result.elapsed()
+            result.rows_read(),
+            result.bytes_read(),
+            result.storage_rows_read(),
+            result.storage_bytes_read(),
+            result.elapsed(),
         )
 
     def _query(self, sql: str, parameters: Mapping[str, str]) -> Any:

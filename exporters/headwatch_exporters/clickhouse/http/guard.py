@@ -87,7 +87,9 @@ class Guard:
         if kind not in _NODES:
             raise _read_only()
         if "out_file" in node or "format_ast" in node or "settings_ast" in node:
-            raise QueryError("INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE, FORMAT and SETTINGS stand at the end of a query")
+            raise QueryError(
+                "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE, FORMAT and SETTINGS stand at the end of a query"
+            )
         if kind == "Function":
             self._check_function(node)
         elif kind == "ColumnsApplyTransformer" and node.get("func_name"):
@@ -137,7 +139,7 @@ class Guard:
             self._check_table_function(right["name"])
         elif right["type"] == "Identifier":
             parts = _parts(right)
-            if len(parts) == 1 or self._is_database(parts[0]):  # else a column of a table or alias: there is no other database
+            if len(parts) == 1 or self._is_database(parts[0]):  # else a column: there is no other database
                 self._check_table(parts)
 
     def _check_table(self, parts: list[str]) -> None:

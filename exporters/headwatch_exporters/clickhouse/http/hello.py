@@ -1,8 +1,8 @@
 """The first question of drivers that speak the native protocol inside HTTP (clickhouse-go, and so Grafana's data source).
 
 They announce a version with ``client_protocol_version``, and read the first answer as that version has it: block information,
-and a byte after each column's type.  chDB writes plain Native.  So this one answer is made by hand, and says revision 0: they then
-read everything else as plain Native (clickhouse-go 2.47).
+and a byte after each column's type.  chDB writes plain Native.  So this one answer is made by hand, and says revision 0: they
+then read everything else as plain Native (clickhouse-go 2.47).
 """
 
 from __future__ import annotations

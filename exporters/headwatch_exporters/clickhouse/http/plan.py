@@ -78,7 +78,9 @@ def without_literals(handle: Handle, query: str) -> str:
     Data may follow an INSERT, or stand in a query that is none: of what is not understood nothing is kept.
     """
     try:
-        text = handle.ask("SELECT normalizeQuery(formatQuerySingleLineOrNull({text:String})) AS q WHERE isNotNull(q)", text=query)
+        text = handle.ask(
+            "SELECT normalizeQuery(formatQuerySingleLineOrNull({text:String})) AS q WHERE isNotNull(q)", text=query
+        )
     except (QueryError, UnicodeError):
         text = b""
     if text:

@@ -1,8 +1,8 @@
 """Row policies: a user who may see some services or routes sees nothing of the others, in any table.
 
-chDB knows no users and has no row policies of its own, but ``additional_table_filters`` puts a condition on every read of a table,
-below joins, subqueries, aliases and aggregation, and cannot be changed once a handle is read only.  A table that has neither
-the column nor the attribute to filter by is hidden whole.
+chDB knows no users and has no row policies of its own, but ``additional_table_filters`` puts a condition on every read of a
+table, below joins, subqueries, aliases and aggregation, and cannot be changed once a handle is read only.  A table that has
+neither the column nor the attribute to filter by is hidden whole.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def policy_of(reader: Reader, handle: Handle, database: str) -> Policy | None:
             hidden.add(table)
         else:
             conditions[table] = condition
-    pairs = (f"{literal(f'{database}.{table}')}: {literal(condition)}" for table, condition in sorted(conditions.items()))
+    pairs = (
+        f"{literal(f'{database}.{table}')}: {literal(condition)}" for table, condition in sorted(conditions.items())
+    )
     return Policy(f"{{{', '.join(pairs)}}}", frozenset(hidden))
 
 

@@ -59,7 +59,9 @@ class Reads:
             await reply.text(hello.answer(self.catalog, asked.protocol_version), headers=hello.HEADERS, kind=hello.KIND)
             return NOTHING
         if asked.query_id in self._ids:
-            raise QueryError("QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {asked.query_id} is already running.")
+            raise QueryError(
+                "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {asked.query_id} is already running."
+            )
         session = self._sessions.take(reader.name, asked)
         self._ids.add(asked.query_id)
         running = asyncio.create_task(self._in_turn(reader, asked, session, reply))

@@ -79,7 +79,9 @@ class QueryError(StoreError):
 
     def body(self, version: str) -> bytes:
         """Return the text of the answer, as a server of *version* words it."""
-        return f"Code: {self.code}. DB::Exception: {self.text} ({self.name}) (version {version})\n".encode("utf-8", "replace")
+        return f"Code: {self.code}. DB::Exception: {self.text} ({self.name}) (version {version})\n".encode(
+            "utf-8", "replace"
+        )
 
 
 def from_engine(message: str) -> QueryError:

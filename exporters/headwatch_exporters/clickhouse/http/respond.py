@@ -51,7 +51,9 @@ class Responder:
         self._packing: Packing | None = None
         self.sent_bytes = 0
 
-    async def text(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, kind: str = _PLAIN) -> None:
+    async def text(
+        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, kind: str = _PLAIN
+    ) -> None:
         """Send *body*, whole."""
         await self._start(status, {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})})
         await self._body(body, more=False)
@@ -134,7 +136,9 @@ class Responder:
             "X-ClickHouse-Exception-Tag": self._tag,
         }
         listed = [*self._fixed.items(), *own.items(), *(more or ()), *headers.items()]
-        coded = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in listed if value]
+        coded = [
+            (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in listed if value
+        ]
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": coded})
 

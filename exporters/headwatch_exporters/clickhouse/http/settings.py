@@ -35,7 +35,7 @@ _IGNORED = names("""
 """)
 """Drivers send them with every request, and here they change nothing."""
 _FROM_DEADLINES = "max_execution_time"
-"""Drivers (clickhouse-go, and so Grafana) make it from their own deadline, which is no wish for more: it is cut, not refused."""
+"""Drivers (clickhouse-go, and so Grafana) make it from their own deadline, which asks for nothing: it is cut, not refused."""
 _NUMBER = re.compile(r"([0-9]{1,20})(\.[0-9]{1,9})?")
 
 _ALWAYS = {
@@ -107,5 +107,7 @@ def _lowered(name: str, value: str, ceiling: float) -> str:
     if name == _FROM_DEADLINES and number > ceiling:
         return f"{ceiling:.15g}"
     if ceiling and not 0 < number <= ceiling:
-        raise QueryError("SETTING_CONSTRAINT_VIOLATION", f"Setting {name} shouldn't be greater than {ceiling:.15g}, or 0")
+        raise QueryError(
+            "SETTING_CONSTRAINT_VIOLATION", f"Setting {name} shouldn't be greater than {ceiling:.15g}, or 0"
+        )
     return value

@@ -167,7 +167,9 @@ def _without_tree(handle: Handle, text: str, parameters: Mapping[str, str]) -> S
         return Statement(run, found["what"], {}, *_tail(handle, found), tables=(named,))
     if found := _ABOUT_DATABASE.fullmatch(sql):
         name = _bare(found["database"])
-        return Statement(f"{found['what']} {_quoted(name)}", found["what"], {}, *_tail(handle, found), databases=(name,))
+        return Statement(
+            f"{found['what']} {_quoted(name)}", found["what"], {}, *_tail(handle, found), databases=(name,)
+        )
     if found := _SHOW_LIST.fullmatch(sql):
         return Statement(found["what"], found["what"], {}, *_tail(handle, found))
     head, chosen, tail = _cut(sql)

@@ -68,8 +68,10 @@ class Users:
             if hmac.compare_digest(secret, own_secret) and named:
                 found = reader
         if found is None:
-            raise QueryError("AUTHENTICATION_FAILED", "Authentication failed: password is incorrect, or there is no user with "
-                             "such name.")
+            raise QueryError(
+                "AUTHENTICATION_FAILED",
+                "Authentication failed: password is incorrect, or there is no user with such name.",
+            )
         return found
 
 
@@ -83,8 +85,11 @@ def _credentials(headers: Mapping[str, str], parameters: Mapping[str, str]) -> t
     if "user" in parameters or "password" in parameters:
         ways.append((_bytes(parameters.get("user", "")), _bytes(parameters.get("password", ""))))
     if not ways:
-        raise QueryError("REQUIRED_PASSWORD", "a user has to be given: by basic authentication, X-ClickHouse-User and "
-                         "X-ClickHouse-Key, or a bearer token (docs/clickhouse-endpoint.md)")
+        raise QueryError(
+            "REQUIRED_PASSWORD",
+            "a user has to be given: by basic authentication, X-ClickHouse-User and "
+            "X-ClickHouse-Key, or a bearer token (docs/clickhouse-endpoint.md)",
+        )
     if len(ways) > 1:
         raise QueryError("AUTHENTICATION_FAILED", "it is not allowed to give credentials in more than one way at once")
     return ways[0]
