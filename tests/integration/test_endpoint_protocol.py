@@ -163,8 +163,8 @@ def test_parameters_may_name_tables_and_columns(served: Served):
 
 FORMATS = sorted(names("""
     Arrow ArrowStream Avro BSONEachRow CSV CSVWithNames CSVWithNamesAndTypes JSON JSONColumns JSONColumnsWithMetadata
-    JSONCompact JSONCompactColumns JSONCompactEachRow JSONCompactEachRowWithNames JSONCompactEachRowWithNamesAndTypes JSONCompactStrings
-    JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow JSONStrings JSONStringsEachRow
+    JSONCompact JSONCompactColumns JSONCompactEachRow JSONCompactEachRowWithNames JSONCompactEachRowWithNamesAndTypes
+    JSONCompactStrings JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow JSONStrings JSONStringsEachRow
     Markdown MsgPack NDJSON Native Null ORC Parquet Pretty PrettyCompact PrettyJSONEachRow PrettySpace RowBinary
     RowBinaryWithNames RowBinaryWithNamesAndTypes SQLInsert TSKV TSV TSVRaw TSVWithNames TSVWithNamesAndTypes TabSeparated
     TabSeparatedWithNamesAndTypes Values Vertical XML
@@ -447,8 +447,10 @@ def test_the_requests_of_grafanas_data_source(served: Served):
         "SELECT version()", "SELECT timezone()", "SHOW DATABASES", 'SHOW TABLES FROM "default"', 'DESC TABLE "default"."seen"',
         "SELECT name, type FROM system.columns WHERE database = 'default' AND table = 'seen'",
         "SELECT name FROM system.databases WHERE name NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA')",
-        'SELECT toStartOfInterval(toDateTime(number), INTERVAL 60 second) as time, count() FROM "default"."seen" '
-        "WHERE ( number >= toDateTime(0) AND number <= toDateTime(1800000000) ) GROUP BY time ORDER BY time LIMIT 1000",  # noqa: ISC004
+        (
+            'SELECT toStartOfInterval(toDateTime(number), INTERVAL 60 second) as time, count() FROM "default"."seen" '
+            "WHERE ( number >= toDateTime(0) AND number <= toDateTime(1800000000) ) GROUP BY time ORDER BY time LIMIT 1000"
+        ),
     ):  # fmt: skip
         answer = ask(query)
         assert answer.status_code == 200, (query, answer.text)
