@@ -164,7 +164,8 @@ def test_parameters_may_name_tables_and_columns(served: Served):
 FORMATS = sorted(names("""
     Arrow ArrowStream Avro BSONEachRow CSV CSVWithNames CSVWithNamesAndTypes JSON JSONColumns JSONColumnsWithMetadata
     JSONCompact JSONCompactColumns JSONCompactEachRow JSONCompactEachRowWithNames JSONCompactEachRowWithNamesAndTypes
-    JSONCompactStrings JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow JSONStrings JSONStringsEachRow
+    JSONCompactStrings JSONCompactStringsEachRow JSONEachRow JSONEachRowWithProgress JSONLines JSONObjectEachRow
+    JSONStrings JSONStringsEachRow
     Markdown MsgPack NDJSON Native Null ORC Parquet Pretty PrettyCompact PrettyJSONEachRow PrettySpace RowBinary
     RowBinaryWithNames RowBinaryWithNamesAndTypes SQLInsert TSKV TSV TSVRaw TSVWithNames TSVWithNamesAndTypes TabSeparated
     TabSeparatedWithNamesAndTypes Values Vertical XML

@@ -36,9 +36,12 @@ _SINGLE = names("""
 """)
 _SYNTAX = frozenset({"lambda", "exists", "grouping", "untuple", "caseWithExpression"})
 """What the parser makes of syntax; some are no functions of the engine."""
-TABLE_FUNCTIONS = frozenset({"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values",
-                             "sqlstandardvalues", "view"})  # fmt: skip
-"""In lower case.  What they read is in their arguments."""
+_REFUSED_FUNCTIONS = frozenset({"chdb", "flameGraph", "formatRow", "formatRowNoNewline"})
+"""Of allowed categories, and yet more than a computation: formats may want files, others look into the process."""
+TABLE_FUNCTIONS = frozenset(
+    {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "view"}
+)
+"""In lower case.  What they read is in their arguments.  Not ``values``: a structure may say ``a String ALIAS file('…')``."""
 SYSTEM_TABLES = names("""
     aggregate_function_combinators build_options collations columns contributors data_skipping_indices data_type_families
     databases formats functions keywords licenses merge_tree_settings numbers numbers_mt one parts parts_columns settings
@@ -102,7 +105,7 @@ def read_catalog(handle: Handle) -> Catalog:
     found = rows("SELECT name, alias_to, categories, case_insensitive, is_aggregate, origin FROM system.functions")
     own = {
         name for name, _, categories, _, _, origin in found
-        if origin == "System" and (categories in _CATEGORIES or name in _SINGLE)
+        if origin == "System" and (categories in _CATEGORIES or name in _SINGLE) and name not in _REFUSED_FUNCTIONS
     }  # fmt: skip
     allowed = [row for row in found if row[5] == "System" and (row[1] or row[0]) in own]
     return Catalog(

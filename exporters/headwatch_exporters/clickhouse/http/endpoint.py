@@ -82,7 +82,12 @@ class ClickHouseEndpoint:
         if not config.clickhouse.enabled or not config.store.enabled or url.scheme != "chdb":
             return None
         users = Users(config.clickhouse.users, everybody=is_loopback(config.http.host))
-        reads = Reads(Engine(unquote(url.path)), config.clickhouse)
+        engine = Engine(unquote(url.path))
+        try:
+            reads = Reads(engine, config.clickhouse)
+        except QueryError:
+            engine.close(0.0)
+            raise
         return cls(reads, users, config.clickhouse, audit or LogAudit())
 
     @property

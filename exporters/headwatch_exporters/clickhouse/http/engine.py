@@ -58,8 +58,10 @@ class Handle:
 
     def close(self) -> None:
         """Give the handle back."""
-        self._connection.close()
-        self._returned()
+        try:
+            self._connection.close()
+        finally:
+            self._returned()
 
     def ask(self, sql: str, **texts: str) -> bytes:
         """Return what *sql*, one of our own questions, answers as raw text; *texts* are its ``{name:String}``."""

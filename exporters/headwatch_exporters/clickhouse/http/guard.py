@@ -68,7 +68,7 @@ class Guard:
         if not tree:
             return
         if tree["type"] == "UseQuery":
-            self._check_database(_last_name(tree["database"]))
+            self._check_database(_last_name(tree.get("database", {})))
         elif tree["type"] == "ExplainQuery":
             self._check_explain(tree)
         elif tree["type"] in _READS:
@@ -86,10 +86,7 @@ class Guard:
             raise QueryError("READONLY", "SETTINGS of a subquery cannot be changed in readonly mode.")
         if kind not in _NODES:
             raise _read_only()
-        if "out_file" in node or "format_ast" in node or "settings_ast" in node:
-            raise QueryError(
-                "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE, FORMAT and SETTINGS stand at the end of a query"
-            )
+        _check_tail(node)
         if kind == "Function":
             self._check_function(node)
         elif kind == "ColumnsApplyTransformer" and node.get("func_name"):
@@ -144,7 +141,7 @@ class Guard:
 
     def _check_table(self, parts: list[str]) -> None:
         shown = ".".join(parts)[:256]
-        if any(not part or part.startswith(".") for part in parts) or len(parts) > 2:  # noqa: PLR2004 - database and table
+        if not 0 < len(parts) <= 2 or any(not part or part.startswith(".") for part in parts):  # noqa: PLR2004 - database, table
             raise QueryError("ACCESS_DENIED", f"table {shown} cannot be read")
         database, table = parts if len(parts) > 1 else (self.catalog.database, parts[0])
         if database == "system":
@@ -161,6 +158,7 @@ class Guard:
     def _check_explain(self, tree: Node) -> None:
         if self.hidden is not None:
             raise QueryError("ACCESS_DENIED", "EXPLAIN says something of rows that the row policy hides")
+        _check_tail(tree)
         if tree["kind"] not in _EXPLAINS or tree.get("query", {}).get("type") != "SelectWithUnionQuery":
             raise _read_only()
         self._check_nodes(tree["query"])
@@ -177,6 +175,11 @@ class Guard:
 
     def _is_database(self, name: str) -> bool:
         return name == self.catalog.database or name.lower() in {"system", "information_schema"}
+
+
+def _check_tail(node: Node) -> None:
+    if node.keys() & {"out_file", "format_ast", "settings_ast"}:
+        raise QueryError("INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE, FORMAT and SETTINGS stand at the end of a query")
 
 
 def _parts(node: Node) -> list[str]:

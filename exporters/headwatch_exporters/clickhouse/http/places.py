@@ -28,7 +28,8 @@ class Places:
                              f"{self.waiting} wait")  # fmt: skip
         self.waiting += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), self._seconds)
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
         except TimeoutError:
             raise QueryError("TOO_MANY_SIMULTANEOUS_QUERIES", f"Too many simultaneous queries: none of {self._running} ended "
                              f"within {self._seconds:g} s") from None  # fmt: skip
