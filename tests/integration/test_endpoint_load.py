@@ -96,9 +96,10 @@ def test_slow_clients_hold_up_nobody(served: Served, client: object):
     stop.set()
     for thread in clients:
         thread.join(10)
+    print(f"health {max(health):.3f} s, write {max(writes):.3f} s at most, of {len(writes)}; {grown:.0f} MiB more")  # noqa: T201
     assert max(health) < 1.0, f"the slowest of {len(health)} took {max(health):.2f} s"
     assert max(writes) < 2.0, f"the slowest of {len(writes)} took {max(writes):.2f} s"
-    assert grown < 300.0, f"{grown:.0f} MiB more"
+    assert grown < 200.0, f"{grown:.0f} MiB more"
     assert served.store._connection.query("SELECT count() AS n FROM written") == [{"n": number}]
     ends = time.monotonic() + 10.0
     answer = served.ask("SELECT 1")

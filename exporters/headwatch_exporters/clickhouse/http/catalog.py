@@ -36,7 +36,7 @@ _SINGLE = names("""
 """)
 _SYNTAX = frozenset({"lambda", "exists", "grouping", "untuple", "caseWithExpression"})
 """What the parser makes of syntax; some are no functions of the engine."""
-_REFUSED_FUNCTIONS = frozenset({"chdb", "flameGraph", "formatRow", "formatRowNoNewline"})
+_REFUSED_FUNCTIONS = frozenset({"flameGraph", "formatRow", "formatRowNoNewline"})
 """Of allowed categories, and yet more than a computation: formats may want files, others look into the process."""
 TABLE_FUNCTIONS = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "view"}

@@ -130,7 +130,7 @@ class ClickHouseEndpoint:
             figures = await _while_there(self._reads.run(reader, asked, reply), receive, reply)
             outcome = "ok"
         except QueryError as error:
-            outcome = error.name
+            outcome = "ok" if reply.complete else error.name
             await reply.error(error)
         except _Gone:
             outcome = _CANCELLED

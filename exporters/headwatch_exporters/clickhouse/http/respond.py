@@ -59,7 +59,12 @@ class Responder:
         await self._body(body, more=False)
 
     async def error(self, error: QueryError) -> None:
-        """Send *error*: with its status, or, where the answer has begun, at its end, which is then broken off."""
+        """Send *error*: with its status, or, where the answer has begun, at its end, which is then broken off.
+
+        Where the answer is complete there is nothing left to say.
+        """
+        if self.complete:
+            return
         body = error.body(self._catalog.version)
         if not self.started:
             headers = {"X-ClickHouse-Exception-Code": str(error.code)}
