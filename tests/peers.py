@@ -2,6 +2,7 @@
 
 ``python tests/peers.py`` fetches those that are missing; tests ask :func:`peer` for them and fetch nothing.  Prometheus and its
 Alertmanager come as Debian's packages, unpacked below ``.cache/peers``, not installed; rotel is among the test requirements.
+The driver of ClickHouse for Node comes from npm where Node is there; tests that need it are skipped elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "prometheus-al
 TEMPLATES = (b"/usr/share/prometheus/alertmanager", b"usr/share/prometheus//alertmanager")
 """Where Debian's Alertmanager looks for its templates, and where it is told to, as it is not installed: from its own folder.
 Of equal length, so that nothing in the program moves."""
+NODE_PACKAGE = "@clickhouse/client@1.23.1"
 COMMAND_SECONDS = 300
 
 
@@ -49,6 +51,24 @@ def alertmanager() -> list[str]:
     """
     program = peer("prometheus-alertmanager")
     return ["env", f"--chdir={program.parents[2]}", str(program)] if CACHE in program.parents else [str(program)]
+
+
+def node_modules() -> Path | None:
+    """Return the folder that Node finds :data:`NODE_PACKAGE` in; None where Node or the package is not on this machine."""
+    folder = CACHE / "npm" / "node_modules"
+    return folder if shutil.which("node") and (folder / NODE_PACKAGE.rpartition("@")[0]).is_dir() else None
+
+
+def fetch_node_package() -> None:
+    """Unpack :data:`NODE_PACKAGE` below :data:`CACHE`; nothing is run that it brings.
+
+    Raises:
+        PeerMissing: npm's registry cannot be reached.
+    """
+    folder = CACHE / "npm"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "package.json").write_text("{}")
+    _run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", NODE_PACKAGE], str(folder), NODE_PACKAGE)
 
 
 def fetch(package: str) -> None:
@@ -80,6 +100,8 @@ def main() -> int:
     try:
         for package in sorted({package for name, package in PACKAGES.items() if (_on_path(name) or _unpacked(name)) is None}):
             fetch(package)
+        if shutil.which("npm") and node_modules() is None:
+            fetch_node_package()
         for name in (*PACKAGES, "rotel"):
             print(f"{name}\t{peer(name)}")  # noqa: T201 - what this program is for
     except PeerMissing as error:
@@ -116,9 +138,8 @@ def _run(command: list[str], folder: str, package: str) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         reason = next((line for line in lines if line.startswith("E:")), lines[-1] if lines else "no reason given")
-        raise PeerMissing(
-            f"cannot fetch {package}: {' '.join(command)}: {reason}; put {_programs(package)} on PATH"
-        ) from error
+        remedy = f"; put {_programs(package)} on PATH" if package in PACKAGES.values() else ""
+        raise PeerMissing(f"cannot fetch {package}: {' '.join(command)}: {reason}{remedy}") from error
 
 
 if __name__ == "__main__":

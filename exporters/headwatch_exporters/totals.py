@@ -99,6 +99,8 @@ class Totals:
                 yield point("ingest.rejected", {ATTR_REASON: name.removeprefix("rejected.")}, count)
             elif name.startswith("evidence_dropped."):
                 yield point("ingest.evidence_dropped", {ATTR_REASON: name.removeprefix("evidence_dropped.")}, count)
+        for state, count in health.reads.items():
+            yield point("endpoint.reads", {ATTR_STATE: state}, count)
         for name, exporter in health.exporters.items():
             attributes = {ATTR_EXPORTER: name}
             yield point("exporter.up", attributes, exporter.up)

@@ -204,6 +204,45 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fsync_seconds: Seconds = 1.0
 
 
+class ClickHouseUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may read through the ClickHouse endpoint, and what of it."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    secret_file: Annotated[str, msgspec.Meta(min_length=1)]
+    """File (0600) with the password, which is a bearer token as well."""
+    services: tuple[str, ...] = ()
+    """Only rows of these services; empty: all."""
+    routes: tuple[str, ...] = ()
+    """Only rows of these routes; empty: all."""
+
+
+class ClickHouseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The read-only ClickHouse endpoint over the embedded store, at ``/clickhouse`` of the HTTP port."""
+
+    enabled: bool = True
+    users: tuple[ClickHouseUser, ...] = ()
+    """Empty: whoever reaches loopback may read; beyond loopback nobody may."""
+    max_running: Positive = 4
+    """Queries at once; further ones wait."""
+    max_waiting: Annotated[int, msgspec.Meta(ge=0)] = 64
+    queue_seconds: Seconds = 10.0
+    """How long a query waits for its turn."""
+    max_execution_seconds: Seconds = 30.0
+    max_memory_bytes: Positive = 256 * 1024 * 1024
+    """Of one query."""
+    max_result_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Rows of one answer; 0: no limit."""
+    max_result_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
+    """Bytes of one answer before it is formatted; 0: no limit."""
+    max_read_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Rows that one query may read; 0: no limit."""
+    max_read_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Bytes that one query may read; 0: no limit."""
+    max_threads: Positive = 2
+    """Threads of one query."""
+    max_query_bytes: Positive = 256 * 1024
+
+
 class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Export by OTLP; off while *endpoint* is empty."""
 
@@ -346,6 +385,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grounding: GroundingConfig = GroundingConfig()
     store: StoreConfig = StoreConfig()
     spool: SpoolConfig = SpoolConfig()
+    clickhouse: ClickHouseConfig = ClickHouseConfig()
     otlp: OtlpConfig = OtlpConfig()
     requests: RequestsConfig = RequestsConfig()
     privacy: PrivacyConfig = PrivacyConfig()

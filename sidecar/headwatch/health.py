@@ -48,6 +48,8 @@ class Health:
     """None: this sidecar sends no canaries."""
     thinning: int = 1
     """Ingest keeps one row in so many at the moment."""
+    reads: dict[str, int] = field(default_factory=dict)
+    """Reads through the ClickHouse endpoint by how they ended: ``ok``, ``cancelled``, or the name of the error."""
 
 
 @dataclass(frozen=True, slots=True)

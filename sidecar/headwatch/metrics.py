@@ -147,6 +147,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.ingest.clock_skew", "gauge", "s",
            "Worker clock minus sidecar clock, by the least delayed status of the last 30 seconds; a clock that was set back "
            "shows up to 30 seconds late.", (ATTR_MODEL, ATTR_RANK)),
+    Metric("headwatch.endpoint.reads", "sum", "{query}",
+           "Queries through the ClickHouse endpoint, by how they ended: ok, cancelled, or the name of the error that refused "
+           "or failed them.", (ATTR_STATE,)),
     Metric("headwatch.drift.evidence", "gauge", "1",
            "log10 of the evidence for a change in one place, as detection has it after the last window.", _EVIDENCE),
     Metric("headwatch.drift.effect_size", "gauge", "1",

@@ -31,6 +31,7 @@ from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.http.endpoint import ClickHouseEndpoint
 from headwatch_exporters.otlp import OtlpExporter
 from headwatch_exporters.prometheus import PrometheusExporter
 from headwatch_exporters.request_log import RequestLog
@@ -101,7 +102,9 @@ class Sidecar:
         self._receiver = Receiver(config.wire, self._registry, self._consume)
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
         runner = self._desk.runner if self._desk is not None else None
-        self._http = HttpServer(create_app(self, config.http.host, token, runner), config.http.host, config.http.port)
+        self._endpoint = ClickHouseEndpoint.open(config)
+        app = create_app(self, config.http.host, token, runner, self._endpoint)
+        self._http = HttpServer(app, config.http.host, config.http.port)
         self._last_delivery = 0.0
 
     @property
@@ -165,6 +168,8 @@ class Sidecar:
         self._control.stop()
         self._receiver.stop()
         self.tick(everything=True)
+        if self._endpoint is not None:
+            self._endpoint.close()
         for thread in self._threads:
             thread.stop()
         self._http.stop()
@@ -184,6 +189,7 @@ class Sidecar:
             exporters={thread.name: thread.health() for thread in self._threads},
             pagers=self._desk.pagers() if self._desk is not None else {},
             canary=self._desk.canary() if self._desk is not None else None,
+            reads=self._endpoint.counters if self._endpoint is not None else {},
         )
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:

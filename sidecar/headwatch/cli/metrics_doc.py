@@ -39,6 +39,7 @@ GROUPS = {
     "pager": "Pagers",
     "spool": "The spool before the store",
     "exporter": "Exporters",
+    "endpoint": "The ClickHouse endpoint",
 }
 
 

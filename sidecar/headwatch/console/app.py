@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from headwatch import __version__
 from headwatch.console.canary import canary_routes
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
     from headwatch.console.view import CanaryView, Reader, SidecarView
 
@@ -48,9 +49,13 @@ HEADERS = {
 
 
 def create_app(
-    view: SidecarView, host: str = "127.0.0.1", token: bytes = b"", canary: CanaryView | None = None
-) -> Starlette:
-    """Return the application over *view* and *canary*; *host* is the address it is bound to, *token* allows changes."""
+    view: SidecarView, host: str = "127.0.0.1", token: bytes = b"", canary: CanaryView | None = None,
+    clickhouse: ASGIApp | None = None,
+) -> Starlette:  # fmt: skip
+    """Return the application over *view* and *canary*; *host* is the address it is bound to, *token* allows changes.
+
+    *clickhouse* answers ``/clickhouse``.
+    """
 
     async def metrics(request: Request) -> Response:
         body, content_type = await run_in_threadpool(view.render_metrics, request.headers.get("accept"))
@@ -83,6 +88,7 @@ def create_app(
             Route(f"/api/v1/{name}", _stored(view, known, read))
             for name, (known, read) in _READS.items()
         ),
+        *([Route("/clickhouse", clickhouse), Mount("/clickhouse", clickhouse)] if clickhouse is not None else ()),
     ]  # fmt: skip
     return Starlette(
         routes=routes,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _START_SECONDS = 10.0
-_CONCURRENCY = 64
+_CONCURRENCY = 256
+"""Connections.  Those of the ClickHouse endpoint are limited by itself, to fewer: the rest is for /healthz and its like."""
 
 
 class HttpServer:

@@ -1,0 +1,47 @@
+"""What is noted of every read: who, what without its literals, how much, and how it ended."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+logger = logging.getLogger("headwatch.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read through the endpoint."""
+
+    time_ns: int
+    user: str
+    """Empty where nobody was admitted."""
+    query_id: str
+    query: str
+    """Without literals and comments; empty where it was not parsed."""
+    rows: int
+    """Of the answer."""
+    bytes: int
+    """Of the answer as it was sent."""
+    read_rows: int
+    seconds: float
+    outcome: str
+    """``ok``, ``cancelled``, or the name of the error, such as ``READONLY``."""
+
+
+class Audit(Protocol):
+    """Keeps reads."""
+
+    def record(self, read: Read) -> None:
+        """Keep *read*.  May block; is not called from the thread that answers requests."""
+        ...
+
+
+class LogAudit:
+    """Writes each read as one line of JSON into the log ``headwatch.audit``, at level info."""
+
+    def record(self, read: Read) -> None:
+        """Write *read*."""
+        logger.info(msgspec.json.encode(read).decode())
