@@ -24,7 +24,7 @@ from headwatch.errors import HistoryError
 from headwatch.history.codec import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from headwatch.observed import ObservedWindow
@@ -149,6 +149,30 @@ class History:
     def meta(self) -> dict[str, Any]:
         """Return what the file says of its origin; empty for a live history."""
         return {name: msgspec.json.decode(value) for name, value in self._file.execute("SELECT name, value FROM meta")}
+
+    def rewrite(self, change: Callable[[ObservedWindow], ObservedWindow | None]) -> None:
+        """Keep of each window what *change* returns, and nothing of it where that is None; what was there cannot be read back.
+
+        Raises:
+            HistoryError: A window cannot be read.
+        """
+        changed = False
+        for number in self.numbers():
+            (content,) = self._file.execute("SELECT content FROM window WHERE number = ?", (number,)).fetchone()
+            before = decode(content)
+            after = change(before)
+            if after is before:
+                continue
+            changed = True
+            if after is None:
+                self._file.execute("DELETE FROM window WHERE number = ?", (number,))
+            else:
+                fresh = encode(after)
+                self._file.execute("UPDATE window SET bytes = ?, content = ? WHERE number = ?", (len(fresh), fresh, number))
+        if changed:
+            self._file.execute("VACUUM")
+            self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._bytes = int(self._file.execute("SELECT coalesce(sum(bytes), 0) FROM window").fetchone()[0])
 
     def export(
         self, path: Path | str, meta: Mapping[str, Any] | None = None, *, first: int = 0, last: int = _LAST

@@ -1,0 +1,148 @@
+"""Removing rows from the store for good: by a user, a tenant or a document, or everything before a moment.
+
+Rows go by mutations, which write parts anew.  What would still name them goes too: the parts as they were before, which
+ClickHouse keeps for some minutes, and the text of the mutation, which is kept as a file, and so names a table of keys that only
+ever was in memory.  Rollups and series of heads name nobody.  A cluster is not served: give each server's URL.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from headwatch.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from headwatch_exporters.clickhouse.connection import Connection
+
+Kind = Literal["user", "tenant", "document"]
+
+_KEYS = "headwatch_purge_keys"
+_OF_REQUESTS = ("headwatch_requests", "headwatch_request_heads", "headwatch_rows", "headwatch_documents")
+_TIMES = ("time", "updated", "TimeUnix")
+"""What a table calls the time of a row; the first that it has."""
+_OLD_PARTS_SECONDS = 180.0
+_POLL_SECONDS = 0.5
+_BATCH = 10_000
+
+
+def requests_of(connection: Connection, kind: Kind, forms: Collection[str]) -> set[str]:
+    """Return the engine ids of the requests of a user or tenant, in whatever form it is stored.
+
+    Raises:
+        StoreError: The store refuses, or cannot be reached.
+    """
+    if kind == "document":
+        return set()
+    rows = connection.query(
+        f"SELECT DISTINCT engine_id FROM headwatch_requests WHERE {kind} IN {{forms:Array(String)}}",  # noqa: S608 - one of two
+        {"forms": sorted(forms)},
+    )
+    return {row["engine_id"] for row in rows}
+
+
+def purge_rows(
+    connection: Connection, kind: Kind | None, forms: Collection[str], engine_ids: Collection[str], before_ns: int = 0
+) -> dict[str, int]:
+    """Remove the rows of an identifier and of requests, or all from before a moment; return how many by table.
+
+    When this returns no part, old or new, holds any of them.
+
+    Raises:
+        StoreError: The store refuses, cannot be reached, or did not let go of old parts in three minutes.
+    """
+    removed: dict[str, int] = {}
+    with _keys(connection, forms, engine_ids):
+        for table, condition in _conditions(connection, kind, before_ns):
+            count = _count(connection, table, condition)
+            if not count:
+                continue
+            connection.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+            if left := _count(connection, table, condition):
+                raise StoreError(f"{left} rows of {table} are still there after they were deleted")
+            removed[table] = count
+    for table in removed:
+        _forget_old_parts(connection, table)
+    return removed
+
+
+def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> Iterator[tuple[str, str]]:
+    """Yield the tables that may hold what is to go, and what tells those rows; names and numbers are our own."""
+    columns = _columns(connection)
+    if kind is None:
+        for table, names in columns.items():
+            name = next((name for name in _TIMES if name in names), None)
+            if name is not None:
+                yield table, f"toDateTime64({name}, 9, 'UTC') < fromUnixTimestamp64Nano({before_ns}, 'UTC')"
+        return
+    requests = f"(SELECT key FROM {_KEYS} WHERE kind = 'request')"  # noqa: S608
+    names = f"(SELECT key FROM {_KEYS} WHERE kind = 'name')"  # noqa: S608
+    for table in _OF_REQUESTS:
+        asked = [f"engine_id IN {requests}"]
+        if table == "headwatch_documents" and kind == "document":
+            asked = [f"document_id IN {names}"]
+        elif table == "headwatch_documents" and kind == "tenant":
+            asked.append(f"labels['tenant'] IN {names}")
+        elif kind == "document":
+            continue
+        yield table, " OR ".join(asked)
+    named = "name" if kind == "document" else "request"
+    where = "documents.id" if kind == "document" else "requests.engine_id"
+    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{named}')"  # noqa: S608
+    yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
+
+
+def _columns(connection: Connection) -> dict[str, set[str]]:
+    """Return the columns of each of our tables that holds rows."""
+    rows = connection.query(
+        "SELECT table, groupArray(name) AS names FROM system.columns WHERE database = currentDatabase() AND table IN "
+        "(SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree%') "
+        "AND (table LIKE 'headwatch%' OR table LIKE 'otel%') AND table NOT IN ('headwatch_schema', 'headwatch_audit') "
+        "GROUP BY table ORDER BY table"
+    )
+    return {row["table"]: set(row["names"]) for row in rows}
+
+
+def _count(connection: Connection, table: str, condition: str) -> int:
+    (row,) = connection.query(f"SELECT count() AS rows FROM {table} WHERE {condition}")  # noqa: S608 - both are our own
+    return int(row["rows"])
+
+
+@contextmanager
+def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection[str]) -> Iterator[None]:
+    """Have the keys in a table that is never on disk."""
+    connection.command(f"DROP TABLE IF EXISTS {_KEYS} SYNC")
+    connection.command(f"CREATE TABLE {_KEYS} (kind String, key String) ENGINE = Memory")
+    try:
+        for kind, keys in (("name", sorted(forms)), ("request", sorted(engine_ids))):
+            for start in range(0, len(keys), _BATCH):
+                connection.query(
+                    f"INSERT INTO {_KEYS} SELECT {{kind:String}}, arrayJoin({{keys:Array(String)}})",  # noqa: S608
+                    {"kind": kind, "keys": keys[start : start + _BATCH]},
+                )
+        yield
+    finally:
+        connection.command(f"DROP TABLE IF EXISTS {_KEYS} SYNC")
+
+
+def _forget_old_parts(connection: Connection, table: str, clock: Callable[[], float] = time.monotonic) -> None:
+    """Wait until *table* has no parts but those in use; ClickHouse would keep the others for eight minutes."""
+    settings = ("old_parts_lifetime", "cleanup_delay_period", "cleanup_delay_period_random_add", "max_cleanup_delay_period")
+    connection.command(f"ALTER TABLE {table} MODIFY SETTING {', '.join(f'{name} = 1' for name in settings)}")
+    try:
+        deadline = clock() + _OLD_PARTS_SECONDS
+        while True:
+            (row,) = connection.query(
+                "SELECT count() AS parts FROM system.parts WHERE database = currentDatabase() AND table = {table:String} "
+                "AND NOT active", {"table": table},
+            )  # fmt: skip
+            if not row["parts"]:
+                return
+            if clock() > deadline:
+                raise StoreError(f"{row['parts']} old parts of {table} are still on disk; run the purge again")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        connection.command(f"ALTER TABLE {table} RESET SETTING {', '.join(settings)}")

@@ -1,0 +1,199 @@
+"""What lies in files beside the store: history, incidents, what is remembered of documents, the log of requests.
+
+SQLite keeps what was deleted in free pages and in its log, so both are made anew after anything was removed.  Each function
+returns how many things it removed; asked again it returns 0.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headwatch.findings import Incident
+from headwatch.history.file import History
+from headwatch.incident.ledger import BUSY_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from headwatch.findings import Exhibits
+    from headwatch.observed import ObservedRequest, ObservedWindow
+    from headwatch.purge.wanted import Wanted
+
+_BETWEEN = "\x1f"
+"""What the book of documents writes between a source, an id and a version."""
+
+
+def purge_history(path: Path, wanted: Wanted) -> int:
+    """Remove requests and documents from the examples of the windows at *path*, and windows that ended before a moment.
+
+    Raises:
+        HistoryError: It is no history, or cannot be written.
+    """
+    if not path.exists():
+        return 0
+    removed = 0
+
+    def change(window: ObservedWindow) -> ObservedWindow | None:
+        nonlocal removed
+        if window.end_ns <= wanted.before_ns:
+            removed += 1
+            return None
+        kept = [one for one in window.requests if not wanted.takes_request(one.engine_id, one.time_ns)]
+        requests = tuple(_without_documents(one, wanted) for one in kept)
+        gone = len(window.requests) - len(kept) + sum(
+            len(before.documents) - len(after.documents) for before, after in zip(kept, requests, strict=True)
+        )
+        removed += gone
+        return replace(window, requests=requests) if gone else window
+
+    with History(path) as history:
+        history.rewrite(change)
+    return removed
+
+
+def purge_incidents(path: Path, wanted: Wanted) -> tuple[int, list[Incident]]:
+    """Remove exhibits from the incidents at *path*, and incidents that were resolved before a moment.
+
+    Returns how many things were removed, and the incidents that were changed, as they are now.
+
+    Raises:
+        sqlite3.Error: It is no file of incidents, or cannot be written.
+    """
+    if not path.exists():
+        return 0, []
+    removed, changed = 0, []
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)) as file:
+        file.execute("PRAGMA foreign_keys = ON")
+        file.execute("BEGIN IMMEDIATE")
+        for table, key in (("incident", "id"), ("outbox", "number")):
+            for identity, body in file.execute(f"SELECT {key}, body FROM {table}").fetchall():  # noqa: S608 - two constants
+                before = msgspec.json.decode(body, type=Incident)
+                if table == "incident" and 0 < before.resolved_ns < wanted.before_ns:
+                    file.execute("DELETE FROM audit WHERE incident = ?", (identity,))
+                    file.execute("DELETE FROM incident WHERE id = ?", (identity,))
+                    removed += 1
+                    continue
+                exhibits, gone = _exhibits(before.exhibits, wanted)
+                if gone:
+                    after = msgspec.structs.replace(before, exhibits=exhibits)
+                    file.execute(f"UPDATE {table} SET body = ? WHERE {key} = ?", (msgspec.json.encode(after), identity))  # noqa: S608
+                    removed += gone
+                    if table == "incident":
+                        changed.append(after)
+        file.execute("COMMIT")
+        if removed:
+            file.execute("VACUUM")
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return removed, changed
+
+
+def purge_documents(path: Path, wanted: Wanted) -> int:
+    """Remove what the book of documents at *path* remembers of a document.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if wanted.kind != "document" or not path.exists():
+        return 0
+    removed = 0
+
+    def without(value: Any) -> Any:
+        nonlocal removed
+        if not isinstance(value, dict):
+            return value
+        kept = {key: without(item) for key, item in value.items() if wanted.forms.isdisjoint(key.split(_BETWEEN)[1:])}
+        removed += len(value) - len(kept)
+        return kept
+
+    content = without(msgspec.json.decode(path.read_bytes()))
+    if removed:
+        _write(path, msgspec.json.encode(content))
+    return removed
+
+
+def purge_request_logs(path: Path, wanted: Wanted) -> int:
+    """Remove lines, and documents within lines, from the log of requests at *path* and the files put aside beside it.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    removed = 0
+    for log in log_files(path):
+        kept, gone = [], 0
+        for line in log.read_bytes().splitlines():
+            facts = _facts(line)
+            if facts is None:
+                kept.append(line)
+            elif _is_theirs(facts, wanted):
+                gone += 1
+            else:
+                documents = [one for one in facts["documents"] if not wanted.takes_document(one["id"], one["labels"])]
+                less = len(facts["documents"]) - len(documents)
+                kept.append(msgspec.json.encode({**facts, "documents": documents}) if less else line)
+                gone += less
+        if gone:
+            _write(log, b"".join(line + b"\n" for line in kept))
+            removed += gone
+    return removed
+
+
+def requests_in_logs(path: Path, wanted: Wanted) -> Iterator[str]:
+    """Yield the engine ids of the requests of a user or tenant in the log at *path* and the files put aside beside it.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    for log in log_files(path):
+        for line in log.read_bytes().splitlines():
+            facts = _facts(line)
+            if facts is not None and _is_theirs(facts, wanted):
+                yield facts["engine_id"]
+
+
+def log_files(path: Path) -> list[Path]:
+    """Return the log of requests at *path* and the files put aside beside it, those that are there."""
+    return [path, *sorted(path.parent.glob(f"{path.name}.[0-9]*"))] if path.exists() else []
+
+
+def _facts(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None where it is none of ours."""
+    try:
+        facts = msgspec.json.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    return facts if isinstance(facts, dict) and {"engine_id", "time", "documents"} <= facts.keys() else None
+
+
+def _is_theirs(facts: dict[str, Any], wanted: Wanted) -> bool:
+    if wanted.kind in {"user", "tenant"} and facts.get(str(wanted.kind)) in wanted.forms:
+        return True
+    return wanted.takes_request(facts["engine_id"], int(datetime.fromisoformat(facts["time"]).timestamp() * 1e9))
+
+
+def _without_documents(request: ObservedRequest, wanted: Wanted) -> ObservedRequest:
+    kept = tuple(one for one in request.documents if not wanted.takes_document(one.id, one.labels))
+    return request if len(kept) == len(request.documents) else msgspec.structs.replace(request, documents=kept)
+
+
+def _exhibits(exhibits: Exhibits, wanted: Wanted) -> tuple[Exhibits, int]:
+    """Return *exhibits* without what is to go, and how much that was; an exhibit of a document has no labels."""
+    documents = tuple(one for one in exhibits.documents if not wanted.takes_document(one.id, {}))
+    requests = tuple(one for one in exhibits.requests if not wanted.takes_request(one.engine_id, one.time_ns))
+    gone = len(exhibits.documents) - len(documents) + len(exhibits.requests) - len(requests)
+    return msgspec.structs.replace(exhibits, documents=documents, requests=requests), gone
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put *content* in the place of *path*, whole or not at all, with its rights."""
+    new = path.with_name(path.name + ".purging")
+    new.touch(mode=0o600)
+    new.write_bytes(content)
+    new.chmod(path.stat().st_mode & 0o777)
+    new.replace(path)
