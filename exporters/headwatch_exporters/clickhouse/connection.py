@@ -69,14 +69,14 @@ class Connection:
             result = client.query(sql, parameters=parameters or {})
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
-    def command(self, sql: str) -> None:
-        """Run *sql*, which returns nothing.
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
+        """Run *sql*, which returns nothing; ``{name:Type}`` in it are bound to *parameters* by the server.
 
         Raises:
             StoreError: The store refuses, or cannot be reached.
         """
         with self._guarded("command") as client:
-            client.command(sql)
+            client.command(sql, parameters=parameters or {})
 
     def insert(self, table: str, columns: Columns, token: str) -> int:
         """Insert *columns* of equal length into *table*, and return the number of rows.

@@ -53,6 +53,8 @@ def _requests(records: Sequence[RequestRecord], service: str) -> Columns:
         "instance": [record.worker.instance for record in records],
         "revision": [record.worker.revision for record in records],
         "adapter": [record.context.adapter for record in records],
+        "user": [record.context.user for record in records],
+        "tenant": [record.context.tenant for record in records],
         "trace_id": [record.context.trace_id for record in records],
         "prompt_tokens": [record.context.prompt_tokens for record in records],
         "rows_prefill": [record.rows_prefill for record in records],

@@ -73,6 +73,11 @@ class ClickHouseExporter:
                 raise
         return exporter
 
+    @property
+    def connection(self) -> Connection:
+        """Return the connection to the store."""
+        return self._connection
+
     def reader(self) -> StoreReader:
         """Return what reads this store back."""
         return StoreReader(self._connection)

@@ -22,6 +22,8 @@ Kind = Literal["user", "tenant", "document"]
 
 _KEYS = "headwatch_purge_keys"
 _OF_REQUESTS = ("headwatch_requests", "headwatch_request_heads", "headwatch_rows", "headwatch_documents")
+IDENTIFYING = frozenset({*_OF_REQUESTS, "headwatch_incidents"})
+"""Tables whose rows may name a user, a tenant, a document or a request."""
 _TIMES = ("time", "updated", "TimeUnix")
 """What a table calls the time of a row; the first that it has."""
 _OLD_PARTS_SECONDS = 180.0
@@ -79,19 +81,19 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
                 yield table, f"toDateTime64({name}, 9, 'UTC') < fromUnixTimestamp64Nano({before_ns}, 'UTC')"
         return
     requests = f"(SELECT key FROM {_KEYS} WHERE kind = 'request')"  # noqa: S608
-    names = f"(SELECT key FROM {_KEYS} WHERE kind = 'name')"  # noqa: S608
+    named = f"(SELECT key FROM {_KEYS} WHERE kind = 'name')"  # noqa: S608
     for table in _OF_REQUESTS:
         asked = [f"engine_id IN {requests}"]
         if table == "headwatch_documents" and kind == "document":
-            asked = [f"document_id IN {names}"]
+            asked = [f"document_id IN {named}"]
         elif table == "headwatch_documents" and kind == "tenant":
-            asked.append(f"labels['tenant'] IN {names}")
+            asked.append(f"labels['tenant'] IN {named}")
         elif kind == "document":
             continue
         yield table, " OR ".join(asked)
-    named = "name" if kind == "document" else "request"
+    sort = "name" if kind == "document" else "request"
     where = "documents.id" if kind == "document" else "requests.engine_id"
-    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{named}')"  # noqa: S608
+    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
     yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
 
 
@@ -119,8 +121,8 @@ def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection
     try:
         for kind, keys in (("name", sorted(forms)), ("request", sorted(engine_ids))):
             for start in range(0, len(keys), _BATCH):
-                connection.query(
-                    f"INSERT INTO {_KEYS} SELECT {{kind:String}}, arrayJoin({{keys:Array(String)}})",  # noqa: S608
+                connection.command(
+                    f"INSERT INTO {_KEYS} SELECT {{kind:String}}, arrayJoin({{keys:Array(String)}})",
                     {"kind": kind, "keys": keys[start : start + _BATCH]},
                 )
         yield

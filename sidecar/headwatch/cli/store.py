@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwatch.cli.store_purge import add_purge_arguments, run_purge
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -25,6 +27,7 @@ ACTIONS = {
     "backup": "write an embedded store to a folder, from which any machine restores it",
     "restore": "write a backup into an empty store",
     "compact": "merge parts, and give back what has outlived its time",
+    "purge": "remove what is kept of a user, a tenant or a document, or everything before a time",
     "ddl": "print the schema for a cluster, or for one server",
 }
 _MIB = 1 << 20
@@ -45,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--url", help="the store (default: store.url of the configuration)")
         if name == "backup":
             action.add_argument("folder", type=Path, help="where to; empty, or made")
+        if name == "purge":
+            add_purge_arguments(action)
         if name == "restore":
             action.add_argument("folder", type=Path, help="a folder that `headwatch store backup` wrote")
     ddl = actions.choices["ddl"]
@@ -60,18 +65,22 @@ def run(namespace: argparse.Namespace) -> int:
         CommandError: There is no store to look at.
         StoreError: The store is in use, cannot be reached, refuses, or is of a newer version.
     """
+    import msgspec
+
     from headwatch.config_file import load
 
-    config = load(path=namespace.config).config.store
+    whole = load(path=namespace.config).config
+    config = whole.store
     if namespace.action == "ddl":
         return _ddl(namespace, config)
-    import msgspec
 
     from headwatch.cli.output import stdout_to_stderr
     from headwatch_exporters.clickhouse.connection import connect
 
     if namespace.url:
         config = msgspec.structs.replace(config, url=namespace.url)
+    if namespace.action == "purge":
+        return run_purge(namespace, msgspec.structs.replace(whole, store=config))
     if namespace.action not in {"migrate", "restore"}:
         _require_store(config)
     with stdout_to_stderr():

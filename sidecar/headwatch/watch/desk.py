@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headwatch.watch")
 
-_DOCUMENTS = "documents.json"
+DOCUMENTS = "documents.json"
 FINGERPRINTS = "fingerprints"
 _MOST_OPEN = 200
 _MOST_TOLD_AGAIN = 200
@@ -255,7 +255,7 @@ class Desk:
             self._failure = ""
 
     def _remember_documents(self) -> None:
-        path = self._folder / _DOCUMENTS
+        path = self._folder / DOCUMENTS
         temporary = path.with_suffix(".tmp")
         try:
             temporary.write_bytes(msgspec.json.encode(self._observer.book))
@@ -291,7 +291,7 @@ def _workers_due_ns(watch: Watch) -> int | None:
 
 def _documents(folder: Path) -> DocumentBook:
     """Return what an earlier life knew of documents; a file that cannot be read is begun anew."""
-    path = folder / _DOCUMENTS
+    path = folder / DOCUMENTS
     if not path.exists():
         return DocumentBook()
     try:
