@@ -21,7 +21,7 @@ def add_purge_arguments(action: argparse.ArgumentParser) -> None:
     )
     what = action.add_mutually_exclusive_group(required=True)
     for kind in ("user", "tenant", "document"):
-        what.add_argument(f"--{kind}", metavar="NAME", help=f"everything of this {kind}, named as the client does, hashed or not")
+        what.add_argument(f"--{kind}", metavar="NAME", help=f"everything of this {kind}, named as clients do, hashed or not")
     what.add_argument("--before", metavar="TIME", help="everything from before this time (ISO; UTC where it has no zone)")
     action.add_argument("--yes", action="store_true", help="do not ask")
 
