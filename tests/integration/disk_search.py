@@ -31,7 +31,8 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 def files_with(folder: Path, word: str) -> list[str]:
     """Return the files below *folder* that hold *word*, in whatever form."""
     wanted = word.encode()
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and _holds(path.read_bytes(), wanted))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in files if _holds(path.read_bytes(), wanted))
 
 
 def _holds(data: bytes, wanted: bytes) -> bool:
