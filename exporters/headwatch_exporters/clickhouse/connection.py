@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from headwatch.addresses import mask_url
 from headwatch.errors import StoreError, StoreUnavailable
 from headwatch.places import store_url
-from headwatch_exporters.clickhouse.inserts import SETTINGS, EmbeddedInserts, HttpInserts, Inserts, cause
+from headwatch_exporters.clickhouse.inserts import SETTINGS, EmbeddedInserts, HttpInserts, Inserts, cause, error_code
 from headwatch_exporters.clickhouse.native import native_blocks
 from headwatch_exporters.spool.record import BatchWriter
 
@@ -122,7 +122,9 @@ class Connection:
             try:
                 yield client
             except Exception as error:
-                raise StoreError(f"{what} on {self.url} failed: {cause(error)}") from error
+                answered = self._scheme == "chdb" or error_code(error) is not None
+                kind = StoreError if answered else StoreUnavailable
+                raise kind(f"{what} on {self.url} failed: {cause(error)}") from error
 
     def _open(self) -> Any:
         if self._client is None:
@@ -205,7 +207,7 @@ def _make_folder(path: Path) -> None:
 def _failure(url: str, path: Path, error: Exception) -> StoreError:
     text = str(error)
     if not url.startswith("chdb://"):
-        kind = StoreError if getattr(error, "code", None) else StoreUnavailable
+        kind = StoreError if error_code(error) is not None else StoreUnavailable
         return kind(f"cannot open the store {mask_url(url)}: {cause(error)}")
     if "already initialized with path" in text:
         return StoreError(f"cannot open the store {path}: this process has another embedded store open")

@@ -110,13 +110,20 @@ class HttpInserts:
 
 def failure(table: str, url: str, error: Exception) -> StoreError:
     """Return what *error* of the driver means for the batch."""
-    code = getattr(error, "code", None)
-    if code is None and (found := _CODE.search(str(error))):
-        code = int(found[1])
+    code = error_code(error)
     message = f"insert into {table} on {url} failed: {cause(error)}"
     if code is None:
         return StoreUnavailable(message)
     return BatchRefused(message) if code in BATCH_AT_FAULT else StoreError(message)
+
+
+def error_code(error: Exception) -> int | None:
+    """Return the code of ClickHouse's answer; None where there was no answer."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        return code
+    found = _CODE.search(str(error))
+    return int(found[1]) if found else None
 
 
 def cause(error: Exception) -> str:
