@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from headwatch.metrics import ATTR_HEAD, ATTR_LAYER, ATTR_PHASE, ATTR_ROUTE
 from headwatch_dashboards.names import (
-    EXP_HISTOGRAMS,
+    HEAD_WINDOWS,
+    MODEL_VARIABLE,
     PHASE_VARIABLE,
     REQUEST_HEADS,
     REQUESTS,
     ROUTE_VARIABLE,
     UNNAMED_ROUTE,
 )
-from headwatch_dashboards.queries.scope import chosen, evidence, metrics, named
+from headwatch_dashboards.queries.scope import chosen, evidence, named
 
 
 def head_grounding() -> str:
-    """Return the mean lookback of each layer and head, exact (sum over count of the histograms)."""
-    route = chosen(named(f"m.Attributes['{ATTR_ROUTE}']", UNNAMED_ROUTE), ROUTE_VARIABLE)
+    """Return the mean lookback of each layer and head, weighted."""
     return f"""SELECT
-  toUInt16(m.Attributes['{ATTR_LAYER}']) AS layer,
-  concat('H', m.Attributes['{ATTR_HEAD}']) AS head,
-  sum(m.Sum) / sum(m.Count) AS lookback
-FROM {EXP_HISTOGRAMS} AS m
-WHERE {metrics("attention.lookback")}
-  AND {route}
-  AND m.Attributes['{ATTR_PHASE}'] = ${{{PHASE_VARIABLE}:singlequote}}
-GROUP BY layer, m.Attributes['{ATTR_HEAD}'], head
-HAVING sum(m.Count) > 0
-ORDER BY layer, toUInt16(m.Attributes['{ATTR_HEAD}'])"""
+  h.layer AS layer,
+  concat('H', toString(h.head)) AS head,
+  sum(h.total) / sum(h.weight) AS lookback
+FROM {HEAD_WINDOWS} AS h
+WHERE h.feature = 'lookback'
+  AND $__timeFilter(h.time)
+  AND {chosen("h.model", MODEL_VARIABLE, also=", ''")}
+  AND {chosen(named("h.route", UNNAMED_ROUTE), ROUTE_VARIABLE)}
+  AND h.phase = ${{{PHASE_VARIABLE}:singlequote}}
+GROUP BY layer, h.head, head
+ORDER BY layer, h.head"""
 
 
 def worst_heads() -> str:

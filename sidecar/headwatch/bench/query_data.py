@@ -2,9 +2,9 @@
 
 For every replica and hour of 30 days one window of 1,024 heads, and for four replicas every minute of the last day:
 histograms of real attention (:mod:`headwatch.bench.store_data`) that were merged by the store's own views, dealt out to
-replicas and hours.  They enter where parsed series enter (``headwatch_head_points``) and reach every rung through the views,
-as all windows do.  What is left out is the Collector's table before them, which parses attributes and whose rows are gone
-after a day: a month of it would take an hour to write.
+replicas and hours. Minutes enter where parsed series enter (``headwatch_head_points``) and reach every rung through the
+views, as all windows do; hours enter where the rung below hands them up (``headwatch_heads_1h``) and reach the days.  What is
+left out is the way before that, whose rows are gone by then: a month of the Collector's table would take hours to write.
 
 One feature is written, ``lookback``.  The tables are sorted by feature, so what other features would add lies where no query
 of this one reads.  Replicas are dealt to services, a sixteenth, a quarter and the rest: so queries of one service show how
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from headwatch.bench import store_data
 from headwatch.bench.store_data import DAY_SECONDS
 from headwatch.model import REQUEST_FEATURES
+from headwatch_exporters.clickhouse.head_history import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,10 @@ REQUEST_SECONDS = 600
 """Each replica has a request so often."""
 REQUESTS_WITH_HEADS = 2000
 _NOISE = "randNormal(0, 0.05, number)"
+_MINUTE, _HOUR = 60, 3600
 _VARIANTS = 4
 _MINUTES_MERGED = 4
-_SETTINGS = "SETTINGS insert_deduplicate = 0, optimize_on_insert = 0, max_block_size = 200000"
+_SETTINGS = "SETTINGS insert_deduplicate = 0, max_block_size = 200000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ def build(connection: Connection, replicas: int, last: int, progress: Callable[[
         progress(f"replica {replica + 1} of {replicas}")
         minutely = replica >= replicas - MINUTE_REPLICAS
         hours = (DAYS - 1) * 24 if minutely else DAYS * 24
-        _windows(connection, service, replica, first, 3600, hours)
+        _windows(connection, service, replica, first, _HOUR, hours)
         if minutely:
-            _windows(connection, service, replica, last - DAY_SECONDS, 60, DAY_SECONDS // 60)
+            _windows(connection, service, replica, last - DAY_SECONDS, _MINUTE, DAY_SECONDS // _MINUTE)
     progress("requests")
     _requests(connection, replicas, first)
     heads = LAYERS * HEADS
@@ -101,12 +103,17 @@ def _template(connection: Connection, start_seconds: int) -> None:
 
 
 def _windows(connection: Connection, service: str, replica: int, first: int, step: int, number: int) -> None:
+    """Write *number* windows of *replica*, one every *step* seconds."""
+    keys = "model, stratum, route, phase, context_band, layer, head, weight, total, zero_count"
+    names = ", ".join(f"b{bucket:02d}" for bucket in range(BUCKETS))
+    columns = ", ".join(f"buckets[{bucket + 1}]" for bucket in range(BUCKETS))
+    table, listed, values = (
+        ("headwatch_head_points", "buckets", "buckets") if step == _MINUTE else ("headwatch_heads_1h", names, columns)
+    )
     connection.command(
         f"""
-        INSERT INTO headwatch_head_points
-        SELECT toDateTime({first} + step * {step}, 'UTC') AS time, '{service}' AS service, 'engine-{replica:04d}' AS instance,
-               model, stratum, route, phase, context_band, '{FEATURE}' AS feature, layer, head, weight, total, zero_count,
-               buckets
+        INSERT INTO {table} (time, service, instance, feature, {keys}, {listed})
+        SELECT toDateTime({first} + step * {step}, 'UTC'), '{service}', 'engine-{replica:04d}', '{FEATURE}', {keys}, {values}
         FROM (SELECT number AS step FROM numbers({number})) AS n CROSS JOIN bench_template AS t
         WHERE t.variant = (n.step * 7 + {replica}) % {_VARIANTS}
         {_SETTINGS}

@@ -110,6 +110,10 @@ def _dashboard(connection: Connection, fleet: Fleet) -> list[Query]:
         text = expand(sql, query_range, variables)
         return lambda: connection.query(text)
 
-    found = [Query(f"panel {name}", "the dashboard's panel, 30 days", asked(sql, month)) for name, sql in panels.items()]
+    found = [
+        Query("panel grounding of heads, day", "the dashboard's map of heads, last day by the minute",
+              asked(heads.head_grounding(), QueryRange(fleet.last - _DAY, fleet.last))),
+    ]  # fmt: skip
+    found += [Query(f"panel {name}", "the dashboard's panel, 30 days", asked(sql, month)) for name, sql in panels.items()]
     recent = QueryRange(fleet.last - alert.RANGE_SECONDS, fleet.last)
     return [*found, Query("alert grounding drop", "the alert rule, every minute", asked(alert.grounding_drop(), recent))]

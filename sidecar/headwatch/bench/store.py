@@ -5,8 +5,8 @@ one head of one stratum in one window of a minute, with all its features and the
 *head summary* is one head for one kept row: six features and the masses of eight spans.
 
 ``rollup_overhead_ratio`` is what the rungs of ten minutes, an hour and a day add to each byte of minute windows, for the same
-windows: it says what rolling up costs and depends on no retention.  What is held in the end does depend on it, and stands in
-``parts`` for the default settings.
+windows: it says what rolling up costs and depends on no retention.  What is held in the end does depend on it: ``parts``
+and ``rollup_held_ratio`` say it for the default settings.
 
 ``mib_per_replica_day`` is what one day of one engine adds, at the default detail: 1,024 heads, ten strata that are all seen
 in every minute by 40 rows, so 50 sampled requests a minute.  ``without_collector`` leaves the Collector's tables out, which
@@ -78,6 +78,8 @@ class StoreReport(msgspec.Struct, frozen=True):
     parts: list[Part]
     mib_per_replica_day: float
     mib_per_replica_day_without_collector: float
+    rollup_held_ratio: float
+    """What the rungs hold over what the minutes hold, each for as long as it is kept by default."""
     rows_per_second: float
     head_windows_per_second: float
     collector_bytes_per_head_window: float
@@ -153,6 +155,7 @@ def _measured(connection: Connection, config: StoreConfig, started: float, *, qu
         parts=parts,
         mib_per_replica_day=round(total),
         mib_per_replica_day_without_collector=round(total - parts[0].mib_per_day),
+        rollup_held_ratio=round(sum(part.gib_held for part in parts[2:5]) / parts[1].gib_held, 2),
         rows_per_second=round(rate),
         head_windows_per_second=round(rate / features),
         collector_bytes_per_head_window=round(per_window[COLLECTOR], 1),
