@@ -1,6 +1,7 @@
 """The sidecar process: ingest → aggregate → exporters, joined here and nowhere else.
 
-Threads: one receives, one for each exporter, one serves HTTP; the main thread closes windows and hands out deliveries.
+Threads: one receives, one for each exporter, one serves HTTP, a few run queries of the ClickHouse endpoint; the main thread
+closes windows and hands out deliveries.
 An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts; before the store lies
 a spool on disk.
 """

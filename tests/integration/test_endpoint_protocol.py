@@ -136,6 +136,15 @@ def test_errors_have_the_number_name_and_status_of_a_server(
     assert answer.headers["content-type"] == "text/plain; charset=UTF-8"
 
 
+def test_long_queries_are_taken_up_to_the_limit(served: Served):
+    """Lists of ids that a dashboard's variable fills in: as long as the query may be, and no longer."""
+    numbers = ",".join(str(number) for number in range(12_000))
+    assert served.values(f"SELECT count() FROM seen WHERE number IN ({numbers})") == [[1000]]
+    texts = ",".join("'abc'" for _ in range(10_000))
+    assert served.values(f"SELECT count() FROM seen WHERE secret IN ({texts})") == [[0]]
+    assert code(served.ask(f"SELECT count() FROM seen WHERE secret IN ({texts},{texts})")) == 223
+
+
 def test_bytes_that_are_no_text_are_refused(served: Served):
     assert code(httpx.post(served.url, content=b"SELECT '\xff'")) == 36
     assert code(httpx.get(f"{served.url}?query=SELECT%20'%FF'")) == 36

@@ -348,6 +348,15 @@ def test_only_get_head_and_post_are_answered(trapped: tuple[Served, Trap], metho
     assert httpx.request(method, f"{served.url}?query=SELECT+1").status_code == 405
 
 
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+def test_a_page_of_another_site_cannot_ask(trapped: tuple[Served, Trap], site: str, status: int):
+    served, _ = trapped
+    headers = {"Sec-Fetch-Site": site, "Origin": "https://evil.example"}
+    answer = httpx.get(f"{served.url}?query=SELECT+1", headers=headers)
+    assert answer.status_code == status
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def test_a_refusal_is_noted_without_what_it_carried(trapped: tuple[Served, Trap]):
     served, _ = trapped
     served.ask("INSERT INTO seen VALUES ('someone@example.com')", query_id="refused-1")

@@ -44,6 +44,7 @@ _SENDING = 64
 _BODY_SECONDS = 10.0
 _ALIVE = frozenset({"/ping", "/replicas_status"})
 _METHODS = frozenset({"GET", "HEAD", "POST"})
+_OWN_SITE = frozenset({"none", "same-origin"})
 _FIXED = {
     "X-Headwatch-Version": __version__,
     "Cache-Control": "no-store",
@@ -121,6 +122,7 @@ class ClickHouseEndpoint:
         self._requests += 1
         try:
             self._check_room()
+            _check_site(headers)
             url = _parameters(query_string)
             reader = self._users.admit(headers, url)
             user = reader.name
@@ -159,6 +161,12 @@ class ClickHouseEndpoint:
 
     def _reply(self, send: Send) -> Responder:
         return Responder(send, _FIXED, self._reads.catalog)
+
+
+def _check_site(headers: dict[str, str]) -> None:
+    """Refuse what a page of another site has a browser send: it could read no answer, but it could keep the engine busy."""
+    if headers.get("sec-fetch-site", "none") not in _OWN_SITE:
+        raise QueryError("ACCESS_DENIED", "a page of another site cannot ask")
 
 
 def _parameters(query_string: bytes) -> dict[str, str]:

@@ -103,9 +103,9 @@ class Job:
                         handle, self._catalog, self._asked, self._reader, self._held, self._ceilings, self._mark
                     )
                 except QueryError:
-                    self.audited = without_literals(handle, self._asked.query)
+                    self.audited = without_literals(handle, self._asked.query, formatted=False)
                     raise
-                self.audited = without_literals(handle, plan.sql or self._asked.query)
+                self.audited = without_literals(handle, plan.sql or self._asked.query, formatted=bool(plan.sql))
                 handle.restrict(plan.settings)
                 self.plan = plan
                 if not plan.sql or self._given_up:

@@ -72,15 +72,15 @@ def make_plan(
     )
 
 
-def without_literals(handle: Handle, query: str) -> str:
-    """Return *query* as it is audited: formatted, literals replaced; of one that cannot be parsed, its first word.
+def without_literals(handle: Handle, query: str, *, formatted: bool) -> str:
+    """Return *query* as it is audited: literals replaced; *formatted* says that it is the engine's own text.
 
-    Data may follow an INSERT, or stand in a query that is none: of what is not understood nothing is kept.
+    Else it is formatted first, and of one that cannot be only the first word is left: data may follow an INSERT, or stand in a
+    query that is none, and of what is not understood nothing is kept.
     """
+    own = "{text:String}" if formatted else "formatQuerySingleLineOrNull({text:String})"
     try:
-        text = handle.ask(
-            "SELECT normalizeQuery(formatQuerySingleLineOrNull({text:String})) AS q WHERE isNotNull(q)", text=query
-        )
+        text = handle.ask(f"SELECT normalizeQuery({own}) AS query WHERE isNotNull(query)", text=query)
     except (QueryError, UnicodeError):
         text = b""
     if text:

@@ -31,6 +31,8 @@ _ABOUT_TABLE = re.compile(rf"(?s)(?P<what>(?:DESCRIBE|EXISTS|SHOW CREATE) (?:TAB
 _ABOUT_DATABASE = re.compile(rf"(?s)(?P<what>(?:EXISTS|SHOW CREATE) DATABASE) (?P<database>{_NAME}){_TAIL}")
 _DESCRIBE_QUERY = re.compile(r"(?s)DESCRIBE TABLE \((?P<query>.+)\)")
 _SHOW_LIST = re.compile(rf"(?s)(?P<what>SHOW (?:ENGINES|FUNCTIONS)(?: I?LIKE '(?:[^'\\]|\\.)*')?){_TAIL}")
+_ROOM_FOR_TREES = f"SET max_query_size = {64 << 20}"
+"""The engine holds its JSON to the size of a query, and a tree has some forty times as much text as its query."""
 _SCOPE = re.compile(r"(?s): In scope SELECT (?:parseQueryToJSON|formatQuery).*$")
 
 
@@ -57,6 +59,7 @@ def parse(handle: Handle, text: str, parameters: Mapping[str, str]) -> Statement
         QueryError: It has an error of syntax, is more than one, or is of a kind that is not read only.
     """
     try:
+        handle.ask(_ROOM_FOR_TREES)
         tree = _tree(handle, text)
         if tree is None:
             return _without_tree(handle, text, parameters)
@@ -66,6 +69,8 @@ def parse(handle: Handle, text: str, parameters: Mapping[str, str]) -> Statement
         sql = handle.ask("SELECT formatQueryFromJSON({text:String})", text=msgspec.json.encode(tree).decode()).decode()
         sql = sql.removesuffix("\n")
         final = _tree(handle, sql)
+    except QueryError as error:
+        raise QueryError(error.name, _SCOPE.sub("", error.text), error.code) from None
     except (RecursionError, msgspec.DecodeError) as error:
         raise QueryError("TOO_DEEP_RECURSION", "the query is nested too deeply") from error
     except UnicodeError as error:
@@ -97,7 +102,7 @@ def _tree(handle: Handle, text: str) -> Node | None:
             return None
         if "INSERT with inline data" in error.text:
             raise QueryError("READONLY", "Cannot execute query in readonly mode.") from None
-        raise QueryError(error.name, _SCOPE.sub("", error.text), error.code) from None
+        raise
 
 
 def _lift_format(tree: Node) -> str:
