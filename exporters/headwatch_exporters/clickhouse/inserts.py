@@ -20,6 +20,8 @@ SETTINGS = {
     "async_insert": 0,  # chDB's default of 1 makes each small insert wait
     "deduplicate_blocks_in_dependent_materialized_views": 1,
 }
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Free space without which chDB is not asked: see :class:`EmbeddedInserts`."""
 _CODE = re.compile(r"\bCode: (\d+)")
 BATCH_AT_FAULT = frozenset({
     6,  # CANNOT_PARSE_TEXT
@@ -57,16 +59,24 @@ class Inserts(Protocol):
 
 
 class EmbeddedInserts:
-    """Inserts into the chDB of this process, on a handle of its own beside that of the queries."""
+    """Inserts into the chDB of this process, on a handle of its own beside that of the queries.
+
+    A disk that is nearly full is waited for.  ClickHouse notes a token before the part behind it is in place: where the disk
+    runs full in between, the insert fails, and the next one under this token is taken as done though nothing is there.
+    """
 
     def __init__(self, path: str) -> None:
         import chdb  # noqa: PLC0415 - heavy
 
         self._handle = chdb.connect(path)
+        self._path = path
         self._url = f"chdb://{path}"
 
     def insert(self, batch: Batch) -> None:
         """Insert *batch*."""
+        disk = os.statvfs(self._path)
+        if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES + 2 * batch.native_bytes:
+            raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk is nearly full")
         columns = ", ".join(map(_quoted, batch.columns))
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         token = _quoted(batch.token, "'")
