@@ -88,7 +88,7 @@ class StoreReader(FindingsReader):
         rows = self._connection.query(
             f"""
             SELECT layer, head, avgWeightedIf({feature}, weight, NOT isNaN({feature})) AS mean,
-                   stddevSampIf({feature}, NOT isNaN({feature})) AS sd, uniqExact(engine_id) AS requests
+                   stddevSampIf({feature}, NOT isNaN({feature})) AS sd, count() AS requests
             FROM headwatch_request_heads
             WHERE {{arm:String}} = '' OR arm = {{arm:String}}
             GROUP BY layer, head ORDER BY layer, head
