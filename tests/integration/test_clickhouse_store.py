@@ -229,12 +229,16 @@ def test_tables_have_the_columns_of_the_collector(store: Store, table: str):
 
 
 def test_the_types_by_which_a_delivery_is_encoded_are_those_of_the_tables(store: Store):
-    """They are taken from our statements, since nothing can be asked while the store is away."""
-    rows = store.rows("SELECT table, name, type FROM system.columns WHERE database = currentDatabase()")
+    """They are taken from our statements, since nothing can be asked while the store is away.  Views fill their own tables."""
+    rows = store.rows(
+        "SELECT table, name, type FROM system.columns WHERE database = currentDatabase() "
+        "AND NOT startsWith(table, 'headwatch_head') AND table != 'headwatch_schema'"
+    )
     tables = {(row["table"], row["name"]): row["type"] for row in rows}
     known = {
         (table, name): kind.replace("Boolean", "Bool")
         for table, columns in column_types().items()
+        if not table.startswith("headwatch_head")
         for name, kind in columns.items()
     }
     assert len(known) > 150

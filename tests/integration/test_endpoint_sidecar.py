@@ -16,7 +16,7 @@ from headwatch.pipeline import Sidecar
 from headwatch_dashboards.dashboard import build_dashboard
 from headwatch_dashboards.macros import QueryRange
 from headwatch_dashboards.query_check import run_queries
-from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.queries import StoreReader
 
 from ..programs import free_port
 from .dashboard_rows import filled_store
@@ -87,7 +87,7 @@ def test_what_the_product_itself_asks_is_allowed_through_the_endpoint(tmp_path: 
     filled_store(tmp_path / "store", now)
     with serving_store(tmp_path) as served:
         client = clickhouse_connect.get_client(host="127.0.0.1", port=served.port, proxy_path="clickhouse")
-        reader, own = ClickHouseExporter(_Through(client)).reader(), served.store.reader()  # type: ignore[arg-type]
+        reader, own = StoreReader(_Through(client)), served.store.reader()  # type: ignore[arg-type]
         for ask in ("counts", "arms", "requests", "documents", "heads", "evidence", "canaries", "deploys"):
             assert same(getattr(reader, ask)(), getattr(own, ask)()), ask
         client.close()

@@ -155,7 +155,7 @@ def _measured(connection: Connection, config: StoreConfig, started: float, *, qu
         parts=parts,
         mib_per_replica_day=round(total),
         mib_per_replica_day_without_collector=round(total - parts[0].mib_per_day),
-        rollup_held_ratio=round(sum(part.gib_held for part in parts[2:5]) / parts[1].gib_held, 2),
+        rollup_held_ratio=round(sum(part.gib_held for part in parts[2:5]) / parts[1].gib_held, 2) if parts[1].gib_held else 0.0,
         rows_per_second=round(rate),
         head_windows_per_second=round(rate / features),
         collector_bytes_per_head_window=round(per_window[COLLECTOR], 1),

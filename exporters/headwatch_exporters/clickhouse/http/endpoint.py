@@ -73,22 +73,25 @@ class ClickHouseEndpoint:
 
     @classmethod
     def open(cls, config: Config, audit: Audit | None = None) -> Self | None:
-        """Return the endpoint over the embedded store of *config*; None where it is off, or the store is a server.
+        """Return the endpoint over the embedded store of *config*; None where it is off, or the store is a server or away.
 
         Raises:
             ConfigError: A user's secret cannot be used.
-            StoreError: The engine does not open.
         """
         url = urlsplit(store_url(config.store))
         if not config.clickhouse.enabled or not config.store.enabled or url.scheme != "chdb":
             return None
         users = Users(config.clickhouse.users, everybody=is_loopback(config.http.host))
-        engine = Engine(unquote(url.path))
+        engine = None
         try:
+            engine = Engine(unquote(url.path))
             reads = Reads(engine, config.clickhouse)
-        except QueryError:
-            engine.close(0.0)
-            raise
+        except QueryError as error:
+            if engine is not None:
+                engine.close(0.0)
+            reason = str(error).splitlines()[0]
+            logger.error("there is no ClickHouse endpoint until the sidecar starts again: %s", reason)  # noqa: TRY400 - one line
+            return None
         return cls(reads, users, config.clickhouse, audit or LogAudit())
 
     @property
