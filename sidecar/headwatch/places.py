@@ -25,54 +25,36 @@ def store_url(config: StoreConfig, environ: Mapping[str, str] | None = None) -> 
 
 
 def spool_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of what is on its way to the store: beside the embedded store where there is one."""
-    if config.spool.folder:
-        return Path(config.spool.folder)
-    environ = os.environ if environ is None else environ
-    url = store_url(config.store, environ)
-    if url.startswith("chdb://"):
-        store = Path(url.removeprefix("chdb://"))
-        return store.with_name(store.name + ".spool")
-    return state_folder(environ) / "spool"
+    """Return the folder of what is on its way to the store."""
+    return Path(config.spool.folder) if config.spool.folder else _beside_store(config, "spool", environ)
 
 
 def control_state_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the file in which the sidecar keeps what live control ordered."""
-    if config.wire.control_state_file:
-        return Path(config.wire.control_state_file)
-    environ = os.environ if environ is None else environ
-    url = store_url(config.store, environ)
-    if config.store.enabled and url.startswith("chdb://"):
-        store = Path(url.removeprefix("chdb://"))
-        return store.with_name(store.name + ".control.json")
-    return state_folder(environ) / "control.json"
+    return Path(config.wire.control_state_file) if config.wire.control_state_file else _beside_store(config, "control.json", environ)
 
 
 def salts_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the file of the salts with which identifiers are hashed."""
-    if config.privacy.salts_file:
-        return Path(config.privacy.salts_file)
-    environ = os.environ if environ is None else environ
-    url = store_url(config.store, environ)
-    if config.store.enabled and url.startswith("chdb://"):
-        store = Path(url.removeprefix("chdb://"))
-        return store.with_name(store.name + ".salts.json")
-    return state_folder(environ) / "salts.json"
+    return Path(config.privacy.salts_file) if config.privacy.salts_file else _beside_store(config, "salts.json", environ)
 
 
 def drift_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of what drift detection, canaries and incidents keep: beside the embedded store where there is one."""
-    if config.drift.folder:
-        return Path(config.drift.folder)
-    environ = os.environ if environ is None else environ
-    url = store_url(config.store, environ)
-    if config.store.enabled and url.startswith("chdb://"):
-        store = Path(url.removeprefix("chdb://"))
-        return store.with_name(store.name + ".drift")
-    return state_folder(environ) / "drift"
+    """Return the folder of what drift detection, canaries and incidents keep."""
+    return Path(config.drift.folder) if config.drift.folder else _beside_store(config, "drift", environ)
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
     """Return the user's folder for what headwatch keeps."""
     state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
     return Path(state) / "headwatch"
+
+
+def _beside_store(config: Config, name: str, environ: Mapping[str, str] | None) -> Path:
+    """Return the place called *name*: ``<store>.<name>`` beside the embedded store, in the user's folder where there is none."""
+    environ = os.environ if environ is None else environ
+    url = store_url(config.store, environ)
+    if config.store.enabled and url.startswith("chdb://"):
+        store = Path(url.removeprefix("chdb://"))
+        return store.with_name(f"{store.name}.{name}")
+    return state_folder(environ) / name

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from headwatch.drift.engine import DriftEngine
 from headwatch.drift.keeper import Keeper
+from headwatch.errors import CommandError
 from headwatch.findings import Case, DriftEvent
 from headwatch.history.file import History
 from headwatch.incident.book import Book, event_id
@@ -87,7 +88,11 @@ class Watch:
         Raises:
             HeadwatchError: A file cannot be opened or read.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            problem = f"cannot make the folder of drift detection {folder}: {error.strerror} (drift.folder)"
+            raise CommandError(problem) from error
         self._config = config
         self._ask_canary, self._pin_canary = ask_canary, pin_canary
         self._owns_history = history is None
