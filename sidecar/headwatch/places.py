@@ -31,7 +31,8 @@ def spool_folder(config: Config, environ: Mapping[str, str] | None = None) -> Pa
 
 def control_state_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     """Return the file in which the sidecar keeps what live control ordered."""
-    return Path(config.wire.control_state_file) if config.wire.control_state_file else _beside_store(config, "control.json", environ)
+    named = config.wire.control_state_file
+    return Path(named) if named else _beside_store(config, "control.json", environ)
 
 
 def salts_path(config: Config, environ: Mapping[str, str] | None = None) -> Path:
@@ -51,7 +52,7 @@ def state_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _beside_store(config: Config, name: str, environ: Mapping[str, str] | None) -> Path:
-    """Return the place called *name*: ``<store>.<name>`` beside the embedded store, in the user's folder where there is none."""
+    """Return the place *name*: ``<store>.<name>`` beside the embedded store, in the user's folder where there is none."""
     environ = os.environ if environ is None else environ
     url = store_url(config.store, environ)
     if config.store.enabled and url.startswith("chdb://"):

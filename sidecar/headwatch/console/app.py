@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from headwatch import __version__
+from headwatch.console.audit import ApiAudit
 from headwatch.console.canary import canary_routes
 from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
@@ -92,7 +93,7 @@ def create_app(
     ]  # fmt: skip
     return Starlette(
         routes=routes,
-        middleware=[Middleware(HostGuard, host=host, headers=HEADERS)],
+        middleware=[Middleware(ApiAudit), Middleware(HostGuard, host=host, headers=HEADERS)],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
 
