@@ -40,7 +40,7 @@ class RequestLog:
         self._file = -1
         if config.log_path != STANDARD_OUTPUT:
             try:
-                self._file = self._open()
+                self._file = self._open(Path(config.log_path))
             except OSError as error:
                 raise ConfigError(
                     f"cannot write the log of requests {config.log_path}: {error.strerror} (requests.log_path)"
@@ -59,8 +59,8 @@ class RequestLog:
         )
         try:
             if self._file < 0:
-                sys.stdout.buffer.write(lines)
-                sys.stdout.buffer.flush()
+                while lines:
+                    lines = lines[os.write(sys.stdout.fileno(), lines) :]
             else:
                 self._append(lines)
         except OSError as error:
@@ -87,17 +87,17 @@ class RequestLog:
 
     def _rotate(self) -> None:
         path = Path(self._config.log_path)
+        fresh = self._open(path.with_name(f"{path.name}.new"))  # first: what cannot be opened must cost no file
         kept = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, self._config.log_files))]
-        for older, newer in zip(reversed(kept[1:]), reversed(kept[:-1]), strict=True):
-            if newer.exists():
-                newer.replace(older)
-        if len(kept) == 1:
-            path.unlink()
-        fresh = self._open()
+        if path.exists():
+            for older, newer in zip(reversed(kept[1:]), reversed(kept[:-1]), strict=True):
+                if newer.exists():
+                    newer.replace(older)
+        path.with_name(f"{path.name}.new").replace(path)
         os.close(self._file)
         self._file = fresh
 
-    def _open(self) -> int:
-        path = Path(self._config.log_path)
+    @staticmethod
+    def _open(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

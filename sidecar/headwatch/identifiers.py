@@ -151,13 +151,15 @@ class Veil:
 def _read(path: Path) -> list[Salt]:
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(number)
+            content = os.read(number, _MAX_FILE_BYTES) if stat.S_ISREG(found.st_mode) else b""
+        finally:
+            os.close(number)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"cannot read the salts {path}: {error.strerror} (privacy.salts_file)") from error
-    with os.fdopen(number, "rb") as stream:
-        found = os.fstat(stream.fileno())
-        content = stream.read(_MAX_FILE_BYTES + 1) if stat.S_ISREG(found.st_mode) else b""
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise ConfigError(f"others can use the salts {path}; chmod 600 it (privacy.salts_file)")
     try:

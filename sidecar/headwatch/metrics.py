@@ -135,7 +135,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.ingest.thinned", "sum", "{summary}",
            "Head summaries that were left out, by rule and hash, because more arrived than could be aggregated."),
     Metric("headwatch.ingest.thinning", "gauge", "1",
-           "One row in so many is kept at the moment, and stands for the others; 1: all of them."),
+           "One request in so many is kept at the moment, and stands for the others; 1: all of them."),
     Metric("headwatch.ingest.rejected", "sum", "{frame}", "Frames that could not be read, by reason.", (ATTR_REASON,)),
     Metric("headwatch.ingest.late_rows", "sum", "{row}", "Rows that arrived after their window closed; counted in the next."),
     Metric("headwatch.ingest.evidence_rows", "sum", "{row}", "Single rows of detail 2 and more that were kept for the store."),

@@ -273,3 +273,17 @@ def test_a_clock_that_was_set_back_starts_a_new_window() -> None:
     windows, _ = made.collect(3800 * SECOND)
     assert [(window.start_ns // SECOND, window.rows.tolist()) for window in windows] == [(7260, [1]), (3660, [2])]
     assert made.counters["late_rows"] == 0
+
+
+def test_a_row_that_waits_keeps_nothing_of_its_frame() -> None:
+    """A rare stratum has one row of each frame, for a long time."""
+    made = aggregator()
+    add(made, summary([(position, DECODE, MASS) for position in range(10, 26)]))
+    (engine,) = made._engines.values()
+    waiting = [row for cell in engine.cells.values() for row in cell.waiting]
+    assert len(waiting) == 16
+    for row in waiting:
+        owner = row
+        while owner.base is not None:
+            owner = owner.base
+        assert owner.nbytes == row.nbytes

@@ -94,3 +94,27 @@ def test_a_log_that_cannot_be_written_says_so_at_the_start(tmp_path: Path) -> No
 def test_standard_output_takes_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert RequestLog(RequestsConfig(log_path="-")).export(deliveries.full()) == 3
     assert len(capfdbinary.readouterr().out.splitlines()) == 3
+
+
+def test_a_rotation_that_cannot_open_a_file_costs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "requests.jsonl"
+    log = RequestLog(RequestsConfig(log_path=str(path), log_max_bytes=1, log_files=2))
+    log.export(deliveries.full())
+    log.export(deliveries.full())
+    before = {item.name: item.read_bytes() for item in tmp_path.iterdir()}
+    real = os.open
+
+    def full_table(name: Path, *rest: int) -> int:
+        if str(name).endswith(".new"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(name, *rest)
+
+    monkeypatch.setattr(os, "open", full_table)
+    for _ in range(3):
+        with pytest.raises(ExportError, match="Too many open files"):
+            log.export(deliveries.full())
+    monkeypatch.undo()
+    assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
+    path.unlink()
+    log.export(deliveries.full())
+    assert len(lines(path)) == 3, "a file that somebody took away is made again"

@@ -47,7 +47,7 @@ def batches(draw: st.DrawFn, details: st.SearchStrategy[int] = st.integers(0, 4)
     requests = draw(st.lists(contexts, min_size=1, max_size=3))
     layers = draw(st.lists(st.integers(0, 200), max_size=3, unique=True).map(sorted))
     heads = draw(st.integers(1, 3))
-    row_request = draw(st.lists(st.integers(0, len(requests) - 1), max_size=4))
+    row_request = draw(st.lists(st.integers(0, len(requests) - 1), max_size=4 if layers else 0))
     position = draw(st.lists(st.integers(0, 40), min_size=len(row_request), max_size=len(row_request)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     cells, rows = len(layers) * heads, len(row_request)
@@ -79,7 +79,7 @@ def batches(draw: st.DrawFn, details: st.SearchStrategy[int] = st.integers(0, 4)
     return SummaryBatch(
         worker=draw(workers),
         sequence=draw(counts),
-        time_ns=draw(counts),
+        time_ns=draw(st.integers(0, 2**62 - 1)),
         layers=layers,
         heads=heads,
         head_offset=draw(st.integers(0, 64)),

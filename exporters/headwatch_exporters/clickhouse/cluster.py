@@ -90,6 +90,8 @@ def _shard(step: Step) -> str:
     if step.table.startswith(_COLLECTOR):
         return "cityHash64(ResourceAttributes['service.instance.id'])"
     columns = re.findall(r"^    (instance|engine_id) ", step.text, re.MULTILINE)
+    if not columns and not re.search(r"^    service ", step.text, re.MULTILINE):
+        return "rand()"
     return f"cityHash64({'instance' if 'instance' in columns else columns[0] if columns else 'service'})"
 
 

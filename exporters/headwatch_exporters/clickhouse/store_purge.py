@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 Kind = Literal["user", "tenant", "document"]
 
 _KEYS = "headwatch_purge_keys"
-_OF_REQUESTS = ("headwatch_requests", "headwatch_request_heads", "headwatch_rows", "headwatch_documents")
+_OF_REQUESTS = ("headwatch_request_heads", "headwatch_rows", "headwatch_documents", "headwatch_requests")
+"""The last one says whose a request was: it goes last, so that a purge that was cut short finds the others again."""
 IDENTIFYING = frozenset({*_OF_REQUESTS, "headwatch_incidents"})
 """Tables whose rows may name a user, a tenant, a document or a request."""
 _TIMES = ("time", "updated", "TimeUnix")
 """What a table calls the time of a row; the first that it has."""
+_SPANS = {
+    "headwatch_heads_1m": 60, "headwatch_heads_10m": 600, "headwatch_heads_1h": 3600, "headwatch_heads_1d": 86_400,
+}  # fmt: skip
+"""Seconds that a row of a rung stands for, from its time on."""
+_MUTATION_SECONDS = 3600.0
 _CLEANUP = ("old_parts_lifetime", "cleanup_delay_period", "cleanup_delay_period_random_add", "max_cleanup_delay_period")
 _OLD_PARTS_SECONDS = 180.0
 _POLL_SECONDS = 0.5
@@ -49,27 +55,51 @@ def requests_of(connection: Connection, kind: Kind, forms: Collection[str]) -> s
 
 def purge_rows(
     connection: Connection, kind: Kind | None, forms: Collection[str], engine_ids: Collection[str], before_ns: int = 0
-) -> dict[str, int]:
-    """Remove the rows of an identifier and of requests, or all from before a moment; return how many by table.
+) -> tuple[dict[str, int], list[str]]:
+    """Remove the rows of an identifier and of requests, or all from before a moment.
 
-    When this returns no part, old or new, holds any of them.
+    Returns how many were removed by table, and the ids of the incidents among them that go on, and must be told again.  When it
+    returns no part, old or new, holds any of the rows.  Cut short, it may be called again: what tells which requests are meant
+    goes last.
 
     Raises:
         StoreError: The store refuses, cannot be reached, or did not let go of old parts in three minutes.
     """
     removed: dict[str, int] = {}
+    incidents: list[str] = []
     with _keys(connection, forms, engine_ids):
-        for table, condition in _conditions(connection, kind, before_ns):
+        conditions = list(_conditions(connection, kind, before_ns))
+        for table, condition in conditions:
             count = _count(connection, table, condition)
             if not count:
                 continue
-            connection.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
-            if left := _count(connection, table, condition):
-                raise StoreError(f"{left} rows of {table} are still there after they were deleted")
+            if table == "headwatch_incidents" and kind is not None:
+                sql = f"SELECT DISTINCT id FROM headwatch_incidents WHERE {condition}"  # noqa: S608 - our own
+                incidents = [row["id"] for row in connection.query(sql)]
+            _delete(connection, table, condition)
             removed[table] = count
-    if removed:
-        _forget_old_parts(connection, removed.keys())
-    return removed
+    _forget_old_parts(connection, [table for table, _ in conditions])
+    return removed, incidents
+
+
+def _delete(connection: Connection, table: str, condition: str) -> None:
+    """Remove rows and return once it is done; a server may take longer than an answer may."""
+    connection.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 0")
+    deadline = time.monotonic() + _MUTATION_SECONDS
+    while True:
+        rows = connection.query(
+            "SELECT latest_fail_reason FROM system.mutations WHERE database = currentDatabase() AND table = {table:String} "
+            "AND NOT is_done", {"table": table},
+        )  # fmt: skip
+        if not rows:
+            break
+        if reason := next((row["latest_fail_reason"] for row in rows if row["latest_fail_reason"]), ""):
+            raise StoreError(f"rows of {table} cannot be deleted: {reason.splitlines()[0]}")
+        if time.monotonic() > deadline:
+            raise StoreError(f"rows of {table} are still being deleted after {_MUTATION_SECONDS:.0f} s; run the purge again")
+        time.sleep(_POLL_SECONDS)
+    if left := _count(connection, table, condition):
+        raise StoreError(f"{left} rows of {table} are still there after they were deleted")
 
 
 def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> Iterator[tuple[str, str]]:
@@ -79,10 +109,16 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
         for table, names in columns.items():
             name = next((name for name in _TIMES if name in names), None)
             if name is not None:
-                yield table, f"toDateTime64({name}, 9, 'UTC') < fromUnixTimestamp64Nano({before_ns}, 'UTC')"
+                ended = f"toDateTime64({name}, 9, 'UTC') + toIntervalSecond({_SPANS.get(table, 0)})"
+                resolved = " AND isNotNull(resolved)" if table == "headwatch_incidents" else ""  # one that is open goes on
+                yield table, f"{ended} <= fromUnixTimestamp64Nano({before_ns}, 'UTC'){resolved}"
         return
     requests = f"(SELECT key FROM {_KEYS} WHERE kind = 'request')"  # noqa: S608
     named = f"(SELECT key FROM {_KEYS} WHERE kind = 'name')"  # noqa: S608
+    sort = "name" if kind == "document" else "request"
+    where = "documents.id" if kind == "document" else "requests.engine_id"
+    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
+    yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
     for table in _OF_REQUESTS:
         asked = [f"engine_id IN {requests}"]
         if table == "headwatch_documents" and kind == "document":
@@ -92,10 +128,6 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
         elif kind == "document":
             continue
         yield table, " OR ".join(asked)
-    sort = "name" if kind == "document" else "request"
-    where = "documents.id" if kind == "document" else "requests.engine_id"
-    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
-    yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
 
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
@@ -131,8 +163,9 @@ def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection
         connection.command(f"DROP TABLE IF EXISTS {_KEYS} SYNC")
 
 
-def _forget_old_parts(connection: Connection, tables: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
-    """Wait until *tables* have no parts but those in use; ClickHouse would keep the others for eight minutes."""
+def _forget_old_parts(connection: Connection, among: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
+    """Wait until tables have no parts but those in use; ClickHouse would keep the others for eight minutes."""
+    tables = [table for table in among if _old_parts(connection, [table])]
     changed = ", ".join(f"{name} = 1" for name in _CLEANUP)
     for table in tables:
         connection.command(f"ALTER TABLE {table} MODIFY SETTING {changed}")

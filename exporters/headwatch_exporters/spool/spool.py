@@ -227,12 +227,13 @@ class Spool:
 
     @property
     def oldest_ns(self) -> int:
-        """Return when the oldest record that waits was made; 0: none does."""
-        with self._lock:
+        """Return when the oldest record that waits was made; 0: none does, or the disk does not say."""
+        with self._lock, suppress(OSError):
             frames = [frame for _, frame in self._segments.tried]
             for lane in self._lanes.values():
                 frames += [found[1] for found in (lane.current, self._next(lane)) if found is not None]
             return min((frame.time_ns for frame in frames), default=0)
+        return 0
 
     def close(self) -> None:
         """Have everything on disk and let go of the folder.  Nothing may be called afterwards."""

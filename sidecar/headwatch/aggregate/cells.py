@@ -92,8 +92,9 @@ class OpenEngine:
         self, cell: Cell, values: RowValues, carried: CarriedValues | None, weight: int, places: Places
     ) -> None:
         """Add to *cell* a row that has the heads at *places*."""
-        full = values.window
-        if not places.whole((self.worker.layers, self.worker.heads)):
+        if places.whole((self.worker.layers, self.worker.heads)):
+            full = values.window.copy()  # a row may wait for long, and must not keep its whole frame
+        else:
             full = np.full((len(WINDOW_FEATURES), self.worker.layers, self.worker.heads), np.nan, np.float32)
             full[:, places.layers, places.heads] = values.window
         cell.add(full.reshape(-1), weight)

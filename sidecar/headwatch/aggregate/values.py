@@ -73,11 +73,12 @@ class SpanTable:
         for number, span in enumerate(spans):
             if span.kind == "document" and 0 <= span.document < self.documents:
                 self.document[span.document, number] = 1.0
-        self._whole = self._seen_at(_NEVER)
+        self._last = int(self.starts.max())
+        self._whole = self._seen_at(self._last)
 
     def seen(self, position: int) -> tuple[NDArray[np.bool_], bool]:
         """Return the kinds of which the row at *position* sees nothing, [len(SPAN_KINDS)], and whether it sees a document."""
-        return self._whole if position >= self.starts[-1] else self._seen_at(position)
+        return self._whole if position >= self._last else self._seen_at(position)
 
     def carried(self, mass: NDArray[np.float32], norm: NDArray[np.float32], position: int) -> CarriedValues:
         """Return what the row at *position* moved, from its value masses [spans + 1, L, H] and output norms [L, H]."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from headwatch.aggregate.canaries import CanarySink
     from headwatch.aggregate.cells import Cell
     from headwatch.aggregate.evidence import EvidenceQueue
+    from headwatch.aggregate.values import RowValues
     from headwatch.config import WindowConfig
     from headwatch.model import RequestContext, SummaryBatch, WorkerIdentity
     from headwatch.records import RequestRecord, Stratum, WindowBatch
@@ -49,6 +50,8 @@ _JUMP_WINDOWS = 10
 """Frames that are so much older than the open window are not late: the worker's clock was set back."""
 _MODELS = 64
 """Models whose groups of heads are kept at hand."""
+_ROWS_AT_ONCE = 256
+"""Rows of a frame that are computed together: enough to gain by it, and memory is bounded."""
 MAX_LAYERS = 1024
 MAX_HEADS = 1024
 
@@ -141,31 +144,40 @@ class Aggregator:
             context = batch.requests[number]
             request = requests[number] = self._request(worker, context, batch.time_ns, count)
             tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
-        positions, weights = columns.position.tolist(), columns.weight.tolist()
-        every = values_of(
-            columns.features if len(rows) == len(numbers) else columns.features[rows],
-            [columns.span_mass[row] for row in rows] if columns.span_mass else (),
-            [positions[row] for row in rows],
-            [tables[numbers[row]] for row in rows],
-        )
-        for row, values in zip(rows, every, strict=True):
-            number, position, weight = numbers[row], positions[row], weights[row]
-            context, request = batch.requests[number], requests[number]
-            carried = (
-                tables[number].carried(columns.value_mass[row], columns.output_norm[row], position)
-                if columns.value_mass and columns.output_norm is not None else None
+        positions = columns.position.tolist()
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            every = values_of(
+                columns.features if len(some) == len(numbers) else columns.features[some],
+                [columns.span_mass[row] for row in some] if columns.span_mass else (),
+                [positions[row] for row in some],
+                [tables[numbers[row]] for row in some],
             )
-            first = worker.rank == engine.worker.rank
-            if request is not None:
-                centroid = None if columns.centroid is None else columns.centroid[row]
-                first = request.add(position, values, carried, places, batch.time_ns, weight, centroid)
-            whole = whole_weight(context.weight * weight, context.engine_id, position)
-            cell = self._cell(engine, stratum_of(worker, context, position))
-            engine.fill(cell, values, carried, whole, places)
-            if first:  # the other ranks send the rest of the same row
-                cell.count_row(position, whole)
-            if columns.detail is not None and self._evidence is not None:
-                self._evidence.add(batch, columns, row, request)
+            for row, values in zip(some, every, strict=True):
+                self._row(engine, batch, columns, row, requests[numbers[row]], tables[numbers[row]], values, places)
+
+    def _row(
+        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, request: OpenRequest | None,
+        table: SpanTable, values: RowValues, places: Places,
+    ) -> None:
+        """Count one row of a frame."""
+        worker, number, position = batch.worker, int(columns.request[row]), int(columns.position[row])
+        context, weight = batch.requests[number], float(columns.weight[row])
+        carried = (
+            table.carried(columns.value_mass[row], columns.output_norm[row], position)
+            if columns.value_mass and columns.output_norm is not None else None
+        )
+        first = worker.rank == engine.worker.rank
+        if request is not None:
+            centroid = None if columns.centroid is None else columns.centroid[row]
+            first = request.add(position, values, carried, places, batch.time_ns, weight, centroid)
+        whole = whole_weight(context.weight * weight, context.engine_id, position)
+        cell = self._cell(engine, stratum_of(worker, context, position))
+        engine.fill(cell, values, carried, whole, places)
+        if first:  # the other ranks send the rest of the same row
+            cell.count_row(position, whole)
+        if columns.detail is not None and self._evidence is not None:
+            self._evidence.add(batch, columns, row, request)
 
     @property
     def canary_counters(self) -> Counter[str]:

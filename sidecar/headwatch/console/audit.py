@@ -22,6 +22,8 @@ _READ_AT = "/api/"
 _NOT_READS = frozenset({"/api/v1/status"})
 _MAX_PATH = 256
 _MAX_PARAMETERS = 16
+_FAILED = 500
+"""What a handler that raises is answered with, further out."""
 
 
 class ApiRead(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ class ApiRead(msgspec.Struct, frozen=True):
 
 
 class ApiAudit:
-    """ASGI middleware that notes each GET below ``/api/``, refused ones too."""
+    """ASGI middleware that notes each GET and HEAD below ``/api/``, refused ones too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,7 +49,8 @@ class ApiAudit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on, and note how it ended."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or scope["method"] != "GET" or not path.startswith(_READ_AT) or path in _NOT_READS:
+        reads = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
+        if not reads or not path.startswith(_READ_AT) or path in _NOT_READS:
             await self._app(scope, receive, send)
             return
         status, started, now = 0, time.monotonic(), time.time_ns()
@@ -60,8 +63,12 @@ class ApiAudit:
 
         try:
             await self._app(scope, receive, noted)
+        except Exception:
+            status = status or _FAILED
+            raise
         finally:
-            names = dict.fromkeys(name[:_MAX_PATH] for name, _ in parse_qsl(scope["query_string"].decode("latin-1")))
+            asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            names = dict.fromkeys(name[:_MAX_PATH] for name, _ in asked)
             peer = scope.get("client") or ("", 0)
             read = ApiRead(
                 now, "api", path[:_MAX_PATH], sorted(names)[:_MAX_PARAMETERS], peer[0], status,

@@ -156,23 +156,19 @@ class History:
         Raises:
             HistoryError: A window cannot be read.
         """
-        changed = False
         for number in self.numbers():
             (content,) = self._file.execute("SELECT content FROM window WHERE number = ?", (number,)).fetchone()
             before = decode(content)
             after = change(before)
             if after is before:
                 continue
-            changed = True
             if after is None:
                 self._file.execute("DELETE FROM window WHERE number = ?", (number,))
             else:
                 fresh = encode(after)
                 self._file.execute("UPDATE window SET bytes = ?, content = ? WHERE number = ?", (len(fresh), fresh, number))
-        if changed:
-            self._file.execute("VACUUM")
-            self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._bytes = int(self._file.execute("SELECT coalesce(sum(bytes), 0) FROM window").fetchone()[0])
+        forget_freed_pages(self._file)
+        self._bytes = int(self._file.execute("SELECT coalesce(sum(bytes), 0) FROM window").fetchone()[0])
 
     def export(
         self, path: Path | str, meta: Mapping[str, Any] | None = None, *, first: int = 0, last: int = _LAST
@@ -212,6 +208,18 @@ class History:
             last, freed = number, freed + size
         self._file.execute("DELETE FROM window WHERE number <= ?", (last,))
         self._bytes -= freed
+
+
+def forget_freed_pages(file: sqlite3.Connection) -> None:
+    """Write the database of *file* anew, and empty its log: what was deleted or changed cannot be read back.
+
+    Raises:
+        sqlite3.Error: Somebody reads it, or there is no room.
+    """
+    file.execute("VACUUM")
+    busy = file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise sqlite3.OperationalError("somebody reads the file, so that its log cannot be emptied")
 
 
 def _writer(path: Path, journal: str) -> sqlite3.Connection:

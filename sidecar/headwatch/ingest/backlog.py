@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import zmq
 
 
+_FRAME_BYTES = 512
+"""What a frame takes beside its payload."""
+
+
 class Backlog:
     """First in, first out.  Not safe from threads."""
 
@@ -33,7 +37,7 @@ class Backlog:
     def append(self, frame: zmq.Frame) -> None:
         """Add *frame*; ask :attr:`fill` first."""
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._bytes += len(frame) + _FRAME_BYTES
 
     def pop(self) -> zmq.Frame:
         """Return the oldest frame, which waits no longer.
@@ -42,5 +46,5 @@ class Backlog:
             IndexError: None waits.
         """
         frame = self._frames.popleft()
-        self._bytes -= len(frame)
+        self._bytes -= len(frame) + _FRAME_BYTES
         return frame

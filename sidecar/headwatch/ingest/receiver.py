@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.ingest")
 
 _POLL_MILLISECONDS = 100
-_RECEIVE_FRAMES = 64
+_STOP_SECONDS = 10.0
+_RECEIVE_FRAMES = 8
 """That ZeroMQ holds for each worker beside the backlog."""
 
 
@@ -87,7 +88,10 @@ class Receiver:
         """Take what has already arrived, then end the thread and free the endpoint."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(5.0)
+            self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():  # a socket belongs to one thread
+            logger.error("frames that arrived are not taken in within %.0f s; what waits is lost", _STOP_SECONDS)
+            return
         self._socket.close()
         self._context.term()
 
@@ -116,7 +120,7 @@ class Receiver:
         rows, standing = kept
         left = len(frame.row_request) // columns.ROW_BYTES - len(rows)
         if rows:
-            self._consume(frame, columns.view(frame).taking(rows, standing))
+            self._consume(standing, columns.view(standing).taking(rows))
         elif frame.finished:
             empty = columns.without_rows(frame)
             self._consume(empty, columns.view(empty))
@@ -136,11 +140,16 @@ class Receiver:
 
     def _run(self) -> None:
         while True:
+            last = self._stop.is_set()
             self._take()
+            while last and len(self._backlog):
+                self.accept(self._backlog.pop().buffer)
+            if last:
+                return
             if len(self._backlog):
                 self.accept(self._backlog.pop().buffer)
-            elif not self._socket.poll(_POLL_MILLISECONDS) and self._stop.is_set():
-                return
+            else:
+                self._socket.poll(_POLL_MILLISECONDS)
 
     def _take(self) -> None:
         """Take what has arrived, as far as there is room."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.findings import Incident
-from headwatch.history.file import History
+from headwatch.history.file import History, forget_freed_pages
 from headwatch.incident.ledger import BUSY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from headwatch.findings import Exhibits
@@ -58,17 +58,15 @@ def purge_history(path: Path, wanted: Wanted) -> int:
     return removed
 
 
-def purge_incidents(path: Path, wanted: Wanted) -> tuple[int, list[Incident]]:
+def purge_incidents(path: Path, wanted: Wanted) -> int:
     """Remove exhibits from the incidents at *path*, and incidents that were resolved before a moment.
-
-    Returns how many things were removed, and the incidents that were changed, as they are now.
 
     Raises:
         sqlite3.Error: It is no file of incidents, or cannot be written.
     """
     if not path.exists():
-        return 0, []
-    removed, changed = 0, []
+        return 0
+    removed = 0
     with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)) as file:
         file.execute("PRAGMA foreign_keys = ON")
         file.execute("BEGIN IMMEDIATE")
@@ -82,16 +80,26 @@ def purge_incidents(path: Path, wanted: Wanted) -> tuple[int, list[Incident]]:
                     continue
                 exhibits, gone = _exhibits(before.exhibits, wanted)
                 if gone:
-                    after = msgspec.structs.replace(before, exhibits=exhibits)
-                    file.execute(f"UPDATE {table} SET body = ? WHERE {key} = ?", (msgspec.json.encode(after), identity))  # noqa: S608
+                    after = msgspec.json.encode(msgspec.structs.replace(before, exhibits=exhibits))
+                    file.execute(f"UPDATE {table} SET body = ? WHERE {key} = ?", (after, identity))  # noqa: S608 - the same
                     removed += gone
-                    if table == "incident":
-                        changed.append(after)
         file.execute("COMMIT")
-        if removed:
-            file.execute("VACUUM")
-            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return removed, changed
+        forget_freed_pages(file)  # also of a purge that was cut short before
+    return removed
+
+
+def incidents_named(path: Path, ids: Collection[str]) -> list[Incident]:
+    """Return the incidents with these *ids* at *path*, as they are now.
+
+    Raises:
+        sqlite3.Error: It is no file of incidents.
+    """
+    if not ids or not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as file:
+        marks = ", ".join("?" * len(ids))
+        rows = file.execute(f"SELECT body FROM incident WHERE id IN ({marks})", tuple(ids)).fetchall()  # noqa: S608 - marks
+    return [msgspec.json.decode(body, type=Incident) for (body,) in rows]
 
 
 def purge_documents(path: Path, wanted: Wanted) -> int:
@@ -112,8 +120,11 @@ def purge_documents(path: Path, wanted: Wanted) -> int:
         removed += len(value) - len(kept)
         return kept
 
+    _unfinished(path).unlink(missing_ok=True)
+    path.with_suffix(".tmp").unlink(missing_ok=True)
     content = without(msgspec.json.decode(path.read_bytes()))
     if removed:
+        content.pop("lengths", None)  # by a digest of the document, which could be guessed: usual lengths are learned anew
         _write(path, msgspec.json.encode(content))
     return removed
 
@@ -126,12 +137,13 @@ def purge_request_logs(path: Path, wanted: Wanted) -> int:
     """
     removed = 0
     for log in log_files(path):
+        _unfinished(log).unlink(missing_ok=True)
         kept, gone = [], 0
         for line in log.read_bytes().splitlines():
             facts = _facts(line)
-            if facts is None:
+            if facts is None and not wanted.named_in(line):
                 kept.append(line)
-            elif _is_theirs(facts, wanted):
+            elif facts is None or _is_theirs(facts, wanted):  # torn by a kill: nobody can take it apart
                 gone += 1
             else:
                 documents = [one for one in facts["documents"] if not wanted.takes_document(one["id"], one["labels"])]
@@ -159,7 +171,7 @@ def requests_in_logs(path: Path, wanted: Wanted) -> Iterator[str]:
 
 def log_files(path: Path) -> list[Path]:
     """Return the log of requests at *path* and the files put aside beside it, those that are there."""
-    return [path, *sorted(path.parent.glob(f"{path.name}.[0-9]*"))] if path.exists() else []
+    return [one for one in (path, *sorted(path.parent.glob(f"{path.name}.[0-9]*"))) if one.exists()]
 
 
 def _facts(line: bytes) -> dict[str, Any] | None:
@@ -192,8 +204,12 @@ def _exhibits(exhibits: Exhibits, wanted: Wanted) -> tuple[Exhibits, int]:
 
 def _write(path: Path, content: bytes) -> None:
     """Put *content* in the place of *path*, whole or not at all, with its rights."""
-    new = path.with_name(path.name + ".purging")
+    new = _unfinished(path)
     new.touch(mode=0o600)
     new.write_bytes(content)
     new.chmod(path.stat().st_mode & 0o777)
     new.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".purging")

@@ -17,7 +17,14 @@ from headwatch.errors import CommandError
 from headwatch.identifiers import Keyring
 from headwatch.incident.ledger import FILE_NAME as INCIDENTS
 from headwatch.places import HISTORY, drift_folder, salts_path, spool_folder
-from headwatch.purge.files import purge_documents, purge_history, purge_incidents, purge_request_logs, requests_in_logs
+from headwatch.purge.files import (
+    incidents_named,
+    purge_documents,
+    purge_history,
+    purge_incidents,
+    purge_request_logs,
+    requests_in_logs,
+)
 from headwatch.purge.wanted import Wanted
 from headwatch.watch.desk import DOCUMENTS
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headwatch.config import Config
-    from headwatch.findings import Incident
     from headwatch.identifiers import Identifier
     from headwatch_exporters.spool.record import Batch
 
@@ -115,29 +121,27 @@ class _Places:
 def _remove(
     config: Config, places: _Places, exporter: ClickHouseExporter | None, wanted: Wanted, progress: Callable[[str], None]
 ) -> dict[str, int]:
-    """Remove what is wanted from every place, and return how much by place."""
-    removed: dict[str, int] = {}
-    progress("incidents")
-    removed["incidents"], changed = purge_incidents(places.incidents, wanted)
+    """Remove what is wanted from every place, and return how much by place.
+
+    What says whose a request was, rows of requests and lines of the log, goes last: a purge that is cut short is run again.
+    """
+    progress("incidents, history, documents")
+    removed = {
+        "incidents": purge_incidents(places.incidents, wanted),
+        "history": purge_history(places.history, wanted),
+        "documents remembered": purge_documents(places.documents, wanted),
+    }
     if exporter is not None:
         progress("the store")
-        rows = purge_rows(exporter.connection, wanted.kind, wanted.forms, wanted.engine_ids, wanted.before_ns)
-        if changed and wanted.kind is not None:
-            _tell_again(config, exporter, changed)
-        removed |= rows
         removed["spool"] = exporter.rewrite_spool(_without_identifiers)
-    progress("history")
-    removed["history"] = purge_history(places.history, wanted)
-    removed["documents remembered"] = purge_documents(places.documents, wanted)
+        rows, shown = purge_rows(exporter.connection, wanted.kind, wanted.forms, wanted.engine_ids, wanted.before_ns)
+        removed |= rows
+        if told := incidents_named(places.incidents, shown):
+            columns = incident_columns(told, config.service.name, config.incident.route)
+            exporter.connection.insert("headwatch_incidents", columns, f"purge:{time.time_ns()}")
     if places.log is not None:
         removed["log of requests"] = purge_request_logs(places.log, wanted)
     return {place: count for place, count in removed.items() if count}
-
-
-def _tell_again(config: Config, exporter: ClickHouseExporter, changed: list[Incident]) -> None:
-    """Write incidents anew whose rows were removed because they showed what is gone."""
-    columns = incident_columns(changed, config.service.name, config.incident.route)
-    exporter.connection.insert("headwatch_incidents", columns, f"purge:{time.time_ns()}")
 
 
 def _without_identifiers(batch: Batch) -> Batch | None:

@@ -41,6 +41,10 @@ class Wanted:
         """Return the purge with more requests that belong to it."""
         return replace(self, engine_ids=self.engine_ids.union(engine_ids))
 
+    def named_in(self, text: bytes) -> bool:
+        """Return whether *text*, of which nothing else is known, holds any of the names or requests."""
+        return any(word.encode() in text for word in (*self.forms, *self.engine_ids))
+
     def takes_document(self, identity: str, labels: Mapping[str, str]) -> bool:
         """Return whether the document *identity* is to go."""
         if self.kind == "document":

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_HEADS = 1 << 16
 MAX_TOKENS = 1 << 31
+MAX_TIME_NS = 1 << 62
+LARGEST_WEIGHT = np.float32(1 << 20)
+"""A row that claims to stand for more counts as this many."""
 ROW_BYTES = 4
 """Of each entry of ``row_request``."""
 
@@ -48,13 +51,13 @@ class Columns:
     centroid: NDArray[np.float32] | None
     """[R, L, H] in a frame of cross-attention; None in others."""
 
-    def taking(self, rows: list[int], standing: NDArray[np.float32]) -> Columns:
-        """Return the *rows* alone, each of which stands for *standing* times as many as before.  Not for detail 2 and more."""
+    def taking(self, rows: list[int]) -> Columns:
+        """Return the *rows* alone.  Not for detail 2 and more."""
         return replace(
             self,
             request=self.request[rows],
             position=self.position[rows],
-            weight=self.weight[rows] * standing,
+            weight=self.weight[rows],
             features=self.features[rows],
             span_mass=tuple(self.span_mass[row] for row in rows) if self.span_mass else (),
             value_mass=tuple(self.value_mass[row] for row in rows) if self.value_mass else (),
@@ -71,9 +74,6 @@ def view(batch: SummaryBatch) -> Columns:
     """
     request, position = named_rows(batch)
     rows, layers, heads = len(request), len(batch.layers), batch.heads
-    if not 0 <= heads <= MAX_HEADS or batch.head_offset < 0:
-        raise WireError("shape", f"heads {heads} and head_offset {batch.head_offset} must not be negative, nor heads over "
-                                 f"{MAX_HEADS}")
     features = array("features", batch.features, "<f4")
     if len(features) != rows * layers * heads * len(FEATURES):
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
@@ -112,8 +112,15 @@ def named_rows(batch: SummaryBatch) -> tuple[NDArray[np.int32], NDArray[np.int32
     Raises:
         WireError: They do not fit each other, or name a request that the frame does not carry.
     """
+    if not 0 <= batch.heads <= MAX_HEADS or batch.head_offset < 0:
+        raise WireError("shape", f"heads {batch.heads} and head_offset {batch.head_offset} must not be negative, "
+                                 f"nor heads over {MAX_HEADS}")
+    if not 0 <= batch.time_ns < MAX_TIME_NS:
+        raise WireError("value", f"a time of {batch.time_ns} ns")
     request = array("row_request", batch.row_request, "<i4")
     position = array("row_position", batch.row_position, "<i4")
+    if len(request) and not (batch.heads and batch.layers):
+        raise WireError("shape", f"{len(request)} rows of no head")
     if len(position) != len(request):
         raise WireError("shape", f"{len(request)} row requests, but {len(position)} row positions")
     if len(request) and (request.min() < 0 or request.max() >= len(batch.requests) or position.min() < 0):
@@ -135,7 +142,8 @@ def _weights(batch: SummaryBatch, rows: int) -> NDArray[np.float32]:
         raise WireError("shape", f"{rows} rows, but {len(weight)} row weights")
     if not ((weight >= 0) & (weight < np.inf)).all():
         raise WireError("value", "a row weight is negative or not finite")
-    return weight
+    bounded: NDArray[np.float32] = np.minimum(weight, LARGEST_WEIGHT)
+    return bounded
 
 
 def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:

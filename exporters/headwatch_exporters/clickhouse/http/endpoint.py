@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from headwatch import __version__
 from headwatch.addresses import is_loopback
@@ -84,7 +85,7 @@ class ClickHouseEndpoint:
         users = Users(config.clickhouse.users, everybody=is_loopback(config.http.host))
         engine = None
         try:
-            engine = Engine(unquote(url.path))
+            engine = Engine(os.path.realpath(url.path))  # as the driver spells it: chDB compares letter by letter
             reads = Reads(engine, config.clickhouse)
         except QueryError as error:
             if engine is not None:

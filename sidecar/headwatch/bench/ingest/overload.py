@@ -86,9 +86,9 @@ class _Flow:
                 time.sleep(0.001)
         return (self.frames - before) / (time.monotonic() - started)
 
-    def close(self) -> None:
-        """Hand over what waits, and close."""
-        self._socket.close(linger=int(_SETTLE_SECONDS * 1000))
+    def close(self, *, hand_over: bool = True) -> None:
+        """Close, and *hand over* what waits first."""
+        self._socket.close(linger=int(_SETTLE_SECONDS * 1000) if hand_over else 0)
         self._context.term()
 
 
@@ -180,7 +180,8 @@ def measure(sidecar: RunningSidecar, shape: Shape, summaries_per_second: float, 
             flow.close()
         counts = watch.settled()
         watch.look()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, OSError, CommandError) as error:
+        flow.close(hand_over=False)
         raise CommandError(f"the sidecar does not answer under load: {error}") from error
     rejected = sum(count for name, count in counts.items() if name.startswith("rejected."))
     offered, dropped = flow.frames * shape.summaries, flow.dropped * shape.summaries

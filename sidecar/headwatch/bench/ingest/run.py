@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -87,7 +88,7 @@ def render(report: IngestReport) -> str:
         f"overload, {over.offered_times:.1f} times as much for {over.seconds:.0f} s, one core for all of the sidecar",
         f"  offered {over.offered:,}: aggregated {over.aggregated:,}, thinned {over.thinned:,}",
         f"  dropped by the sender {over.dropped:,}, rejected {over.rejected:,}, unaccounted {over.unaccounted:,}",
-        f"  one row in {over.most_thinning} at most was kept; all of them again {over.recovery_seconds:.1f} s after the end",
+        f"  one request in {over.most_thinning} was kept at worst; all again {over.recovery_seconds:.1f} s after the end",
         f"  memory {over.rss_mib_before:.0f} MiB before, {over.rss_mib_most:.0f} MiB at most",
         f"  /healthz answered within {over.healthz_seconds_most:.2f} s",
     ]
@@ -107,8 +108,15 @@ def _on(core: int) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    _pin({core})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        _pin(before)
+
+
+def _pin(cores: set[int]) -> None:
+    """Keep every thread of this process on *cores*: those of the linear algebra that numpy uses too."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
