@@ -36,9 +36,9 @@ QUERIES = (
     "SELECT * FROM headwatch_request_heads ORDER BY time, layer, head",
     "SELECT hex(features), hex(span_mass), position FROM headwatch_rows ORDER BY position",
     "SELECT *, mean, total FROM headwatch_heads_1m ORDER BY ALL",
-    "SELECT * FROM headwatch_heads_10m ORDER BY ALL",
-    "SELECT * FROM headwatch_heads_1h ORDER BY ALL",
-    "SELECT * FROM headwatch_heads_1d ORDER BY ALL",
+    "SELECT * FROM headwatch_heads_10m FINAL ORDER BY ALL",  # rows of one key are summed sooner or later
+    "SELECT * FROM headwatch_heads_1h FINAL ORDER BY ALL",
+    "SELECT * FROM headwatch_heads_1d FINAL ORDER BY ALL",
 )
 
 
