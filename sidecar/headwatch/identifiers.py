@@ -9,11 +9,13 @@ A hashed identifier is ``h:<salt>:<hash>``: six hex digits that name the salt, 2
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
 import stat
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +25,7 @@ import msgspec
 from headwatch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from headwatch.model import Document, RequestContext
@@ -109,12 +111,19 @@ class Keyring:
         return self._salts[-1]
 
     def _rotate(self, now_ns: int) -> None:
+        """Take a new salt into use, or the one that another sidecar with the same file took in the meantime."""
+        with _locked(self._path):
+            self._salts = _read(self._path)
+            if not self._salts or now_ns - self._salts[-1].since_ns >= self._rotate_ns:
+                self._add(now_ns)
+        self._due_ns = self._salts[-1].since_ns + self._rotate_ns
+
+    def _add(self, now_ns: int) -> None:
         fresh = Salt(secrets.token_hex(3), now_ns, secrets.token_hex(_SECRET_BYTES))
         ended = [following.since_ns for following in (*self._salts[1:], fresh)]
         kept = [salt for salt, end in zip(self._salts, ended, strict=False) if now_ns - end < self._keep_ns]
         _write(self._path, [*kept, fresh])
         self._salts = [*kept, fresh]
-        self._due_ns = now_ns + self._rotate_ns
 
     def __len__(self) -> int:
         """Return how many salts are kept."""
@@ -146,6 +155,21 @@ class Veil:
             tenant = self.keyring.hashed("tenant", document.labels[TENANT_LABEL])
             changes["labels"] = {**document.labels, TENANT_LABEL: tenant}
         return msgspec.structs.replace(document, **changes) if changes else document
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Have the file *path* for this process alone."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot keep the salts {path}: {error.strerror} (privacy.salts_file)") from error
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _read(path: Path) -> list[Salt]:

@@ -170,7 +170,10 @@ class Sidecar:
         self._receiver.stop()
         self.tick(everything=True)
         if self._endpoint is not None:
-            self._endpoint.close()
+            try:
+                self._endpoint.close()
+            except Exception:
+                logger.exception("the ClickHouse endpoint did not end well")  # what is queued must be written all the same
         for thread in self._threads:
             thread.stop()
         self._http.stop()

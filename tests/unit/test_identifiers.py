@@ -104,6 +104,17 @@ def test_a_salt_that_cannot_be_kept_is_never_used(tmp_path: Path, caplog: pytest
         Keyring(tmp_path / "file" / "salts.json", 30, 60).current()
 
 
+def test_two_sidecars_with_one_file_lose_no_salt(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = keyring(tmp_path, clock), keyring(tmp_path, clock)
+    forms = {one.hashed("user", "ursula"), other.hashed("user", "ursula")}
+    assert len(forms) == 1, "the second takes the first one's"
+    clock.now_ns += 31 * DAY_NS
+    forms |= {other.hashed("user", "ursula"), one.hashed("user", "ursula")}
+    assert len(forms) == 2
+    assert forms <= set(keyring(tmp_path, clock).stored("user", "ursula"))
+
+
 def test_nothing_behind_the_aggregator_sees_what_is_hashed(tmp_path: Path) -> None:
     documents = [Document("kb-1", labels={"tenant": "acme", "colour": "red"}), Document("kb-2")]
     named = msgspec.structs.replace(frames.context(), user="ursula", tenant="acme", documents=documents)
