@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,6 @@ from headwatch_exporters.clickhouse.schema_files import views
 from ..contract.deliveries import full
 from ..unit.frames import detailed
 from .test_row_store import NOW_NS, delivered
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.store
 
@@ -146,17 +144,26 @@ def test_check_finds_what_is_wrong(url: str, capfd: pytest.CaptureFixture[str], 
     assert any(line.startswith(problem) for line in found["problems"]), found["problems"]
 
 
-def test_check_finds_a_part_that_was_damaged(url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    files = sorted((tmp_path / "store").rglob("headwatch_request_heads/all_*/data.bin")) or sorted(
-        path for path in (tmp_path / "store").rglob("data.bin") if path.stat().st_size > 2000
-    )
-    assert files
-    data = bytearray(files[-1].read_bytes())
+@pytest.mark.parametrize("table", ["otel_metrics_exp_histogram", "headwatch_heads_1h", "headwatch_request_heads"])
+def test_check_finds_a_part_that_was_damaged(url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], table: str):
+    connection = connect(StoreConfig(url=url))
+    sql = "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = {table:String} AND active"
+    rows = connection.query(sql, {"table": table})
+    connection.close()
+    (part, *_) = (Path(row["path"]) for row in rows)
+    damaged = max((path for path in (part if part.is_absolute() else tmp_path / "store" / part).glob("*.bin")), key=_size)
+    data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 0xFF
-    files[-1].write_bytes(bytes(data))
+    damaged.write_bytes(bytes(data))
     code, found = command(capfd, "check", "--url", url)
     assert code == 1
-    assert "Checksum doesn't match" in found["problems"][0] or "CHECKSUM" in found["problems"][0]
+    (problem,) = found["problems"]
+    assert problem.startswith(f"{table}: ")
+    assert "Checksum doesn't match" in problem or "CHECKSUM" in problem
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def test_a_backup_restored_elsewhere_answers_the_same(url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -58,12 +58,14 @@ def check(connection: Connection, config: StoreConfig) -> StoreCheck:
         for seen in applied(connection) if seen.whole and checksums.get(seen.version, "") != seen.checksum
     ]  # fmt: skip
     names = _names(connection)
-    problems += [f"{name}: {damage}" for name in names if (damage := _damage(connection, name))]
+    damaged = [f"{name}: {damage}" for name in names if (damage := _damage(connection, name))]
+    problems += damaged
     if version == newest():
         problems += _differences(connection, config)
     missing = _missing_views(connection)
     problems += [f"{name}: the view is missing" for name in missing]
-    hour, weights = ("", {}) if missing or version != newest() else _weights(connection)
+    comparable = not damaged and not missing and version == newest()
+    hour, weights = _weights(connection) if comparable else ("", {})
     if len(set(weights.values())) > 1:
         problems.append("the rungs differ: " + ", ".join(f"{name} {weight}" for name, weight in weights.items()))
     return StoreCheck(problems, len(names), hour, weights)
