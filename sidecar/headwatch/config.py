@@ -105,7 +105,7 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_frame_bytes: Positive = 64 * 1024 * 1024
     """A larger frame is not sent, and not taken."""
     backlog_bytes: Positive = 64 * 1024 * 1024
-    """Frames that the sidecar holds before it aggregates them; while they are more than half of it, rows are thinned."""
+    """Frames that the sidecar holds before it aggregates them; while they are more than half of it, requests are thinned."""
     status_seconds: Seconds = 2.0
     control_endpoint: str = "tcp://127.0.0.1:9466"
     """Where the sidecar publishes live control: it binds, workers and front ends connect."""

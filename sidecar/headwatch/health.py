@@ -47,7 +47,7 @@ class Health:
     canary: CanaryRuns | None = None
     """None: this sidecar sends no canaries."""
     thinning: int = 1
-    """Ingest keeps one row in so many at the moment."""
+    """Ingest keeps one request in so many at the moment."""
     reads: dict[str, int] = field(default_factory=dict)
     """Reads through the ClickHouse endpoint by how they ended: ``ok``, ``cancelled``, or the name of the error."""
 

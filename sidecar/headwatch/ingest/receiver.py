@@ -1,8 +1,8 @@
 """The sidecar's end of the wire: a bound PULL socket, read on a thread of its own.
 
 Every frame is checked before anything is made of it; a frame that cannot be read is counted by reason and dropped, and
-never ends the thread.  Frames wait in a bounded :class:`~headwatch.ingest.backlog.Backlog`; while they wait for long, rows are
-left out by the rule of :mod:`headwatch.ingest.thinning`; where even that is not enough, the workers drop, and count.
+never ends the thread.  Frames wait in a bounded :class:`~headwatch.ingest.backlog.Backlog`; while they wait for long, requests
+are left out by the rule of :mod:`headwatch.ingest.thinning`; where even that is not enough, the workers drop, and count.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Receiver:
 
     @property
     def thinning(self) -> int:
-        """Return how far rows are thinned at the moment: one in so many is kept."""
+        """Return how far requests are thinned at the moment: one in so many is kept."""
         return self._thinning.factor
 
     def start(self) -> None:
