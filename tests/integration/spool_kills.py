@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwatch_exporters.clickhouse.inserts import MIN_FREE_BYTES
+from headwatch_exporters.clickhouse.writing.inserts import MIN_FREE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

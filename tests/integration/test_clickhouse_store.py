@@ -15,10 +15,10 @@ import pytest
 
 from headwatch.config import StoreConfig
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
-from headwatch_exporters.clickhouse.column_types import column_types
+from headwatch_exporters.clickhouse.columns.types import column_types
 from headwatch_exporters.clickhouse.connection import Connection, connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.native import native_blocks
+from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.spool.record import Batch, BatchWriter
 
 from ..clickhouse_http import ClickHouseHttp

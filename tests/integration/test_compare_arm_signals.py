@@ -20,8 +20,8 @@ from headwatch.drift.signals.read import ReadRequest
 from headwatch.health import Health
 from headwatch.model import Document
 from headwatch.records import Delivery, Selection
-from headwatch_exporters.clickhouse import unit_signals
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.reading import unit_signals
 
 from ..unit.sidecars import health, serving
 from ..unit.signals import requests

@@ -16,7 +16,7 @@ from headwatch.pipeline import Sidecar
 from headwatch_dashboards.dashboard import build_dashboard
 from headwatch_dashboards.macros import QueryRange
 from headwatch_dashboards.query_check import run_queries
-from headwatch_exporters.clickhouse.queries import StoreReader
+from headwatch_exporters.clickhouse.reading.queries import StoreReader
 
 from ..programs import free_port
 from .dashboard_rows import filled_store

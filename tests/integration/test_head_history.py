@@ -11,9 +11,9 @@ import pytest
 from headwatch.bench import store_data
 from headwatch.config import StoreConfig
 from headwatch.errors import StoreError
+from headwatch_exporters.clickhouse.columns.metrics import window_columns
 from headwatch_exporters.clickhouse.connection import connect
-from headwatch_exporters.clickhouse.head_history import RUNGS, HeadHistory, Scope, quantiles_of, step_of
-from headwatch_exporters.clickhouse.metric_columns import window_columns
+from headwatch_exporters.clickhouse.reading.head_history import RUNGS, HeadHistory, Scope, quantiles_of, step_of
 from headwatch_exporters.clickhouse.schema import create_tables
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from headwatch.config import StoreConfig
 from headwatch.errors import StoreError
 from headwatch.findings import NamedHead
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.head_counts import MOST_HEADS, MOST_SPAN_NS
+from headwatch_exporters.clickhouse.reading.head_counts import MOST_HEADS, MOST_SPAN_NS
 
 from ..unit.incidents import SECOND, event, evidence, head, incident
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headwatch_exporters.clickhouse.queries import StoreReader
+    from headwatch_exporters.clickhouse.reading.queries import StoreReader
 
 pytestmark = pytest.mark.store
 

@@ -21,10 +21,10 @@ from headwatch.pipeline import Sidecar
 from headwatch.records import Delivery
 from headwatch.wire.columns import view
 from headwatch.wire.mass_code import RELATIVE_ERROR
+from headwatch_exporters.clickhouse.columns.share_code import LARGEST_ERROR
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.clickhouse.schema_files import migrations
-from headwatch_exporters.clickhouse.share_code import LARGEST_ERROR
 
 from ..unit.frames import HEADS, LAYERS, context, detailed, summary
 

@@ -10,13 +10,13 @@ import pytest
 from headwatch.config import StoreConfig
 from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse import schema
+from headwatch_exporters.clickhouse.columns.metrics import window_columns
 from headwatch_exporters.clickhouse.connection import Connection, connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.metric_columns import window_columns
-from headwatch_exporters.clickhouse.row_reader import RowReader
+from headwatch_exporters.clickhouse.reading.rows import RowReader
 from headwatch_exporters.clickhouse.schema import applied, create_tables, newest, version_of
 from headwatch_exporters.clickhouse.schema_files import LEDGER, migrations
-from headwatch_exporters.clickhouse.store_check import check
+from headwatch_exporters.clickhouse.upkeep.check import check
 
 from ..contract.deliveries import FIXED_NS, full
 
@@ -204,6 +204,6 @@ def test_released_versions_never_change(monkeypatch: pytest.MonkeyPatch, connect
     create_tables(connection, config)
     first, *others = migrations()
     edited = replace(first, steps=(replace(first.steps[0], text=first.steps[0].text + "\n-- edited"), *first.steps[1:]))
-    monkeypatch.setattr("headwatch_exporters.clickhouse.store_check.migrations", lambda: (edited, *others))
+    monkeypatch.setattr("headwatch_exporters.clickhouse.upkeep.check.migrations", lambda: (edited, *others))
     assert check(connection, config).problems == ["version 1 was applied from other files than this headwatch ships"]
     assert schema.newest() == newest()

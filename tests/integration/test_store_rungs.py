@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from headwatch.config import StoreConfig
+from headwatch_exporters.clickhouse.columns.metrics import window_columns
 from headwatch_exporters.clickhouse.connection import Connection, connect
-from headwatch_exporters.clickhouse.metric_columns import window_columns
 from headwatch_exporters.clickhouse.schema import create_tables
 
 from ..contract.deliveries import FIXED_NS, full, wide

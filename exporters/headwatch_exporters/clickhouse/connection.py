@@ -18,8 +18,15 @@ from urllib.parse import urlsplit
 from headwatch.addresses import mask_url
 from headwatch.errors import StoreError, StoreUnavailable
 from headwatch.places import store_url
-from headwatch_exporters.clickhouse.inserts import SETTINGS, EmbeddedInserts, HttpInserts, Inserts, cause, error_code
-from headwatch_exporters.clickhouse.native import native_blocks
+from headwatch_exporters.clickhouse.writing.inserts import (
+    SETTINGS,
+    EmbeddedInserts,
+    HttpInserts,
+    Inserts,
+    cause,
+    error_code,
+)
+from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.spool.record import BatchWriter
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import logging
 from typing import TYPE_CHECKING, Self
 
 from headwatch.errors import ExportError, SpoolError, StoreError, StoreUnavailable
-from headwatch_exporters.clickhouse.batches import Batches
-from headwatch_exporters.clickhouse.column_types import column_types
+from headwatch_exporters.clickhouse.columns.types import column_types
 from headwatch_exporters.clickhouse.connection import unconnected
-from headwatch_exporters.clickhouse.native import native_blocks
-from headwatch_exporters.clickhouse.queries import StoreReader
-from headwatch_exporters.clickhouse.row_reader import RowReader
+from headwatch_exporters.clickhouse.reading.queries import StoreReader
+from headwatch_exporters.clickhouse.reading.rows import RowReader
 from headwatch_exporters.clickhouse.schema import create_tables
-from headwatch_exporters.clickhouse.spooled import Spooled
+from headwatch_exporters.clickhouse.writing.batches import Batches
+from headwatch_exporters.clickhouse.writing.native import native_blocks
+from headwatch_exporters.clickhouse.writing.spooled import Spooled
 from headwatch_exporters.spool.losses import Losses
 from headwatch_exporters.spool.record import BatchWriter, Record
 

@@ -142,7 +142,7 @@ def _report(
 
 
 def _growth(connection: Connection, fleet: Fleet) -> list[Growth]:
-    from headwatch_exporters.clickhouse.head_history import HeadHistory, Scope  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory, Scope  # noqa: PLC0415
 
     history = HeadHistory(connection)
 

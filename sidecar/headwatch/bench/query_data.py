@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from headwatch.bench import store_data
 from headwatch.bench.store_data import DAY_SECONDS
 from headwatch.model import REQUEST_FEATURES
-from headwatch_exporters.clickhouse.head_history import BUCKETS
+from headwatch_exporters.clickhouse.reading.head_history import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def build(connection: Connection, replicas: int, last: int, progress: Callable[[
 
 def _template(connection: Connection, start_seconds: int) -> None:
     """Have the store merge a few windows of full size, and keep them aside; their own rows go again."""
-    from headwatch_exporters.clickhouse.metric_columns import window_columns  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.columns.metrics import window_columns  # noqa: PLC0415
 
     minutes = _VARIANTS * _MINUTES_MERGED
     for number, window in enumerate(store_data.windows(LAYERS, HEADS, 1, minutes, start_seconds)):

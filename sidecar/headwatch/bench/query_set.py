@@ -31,7 +31,7 @@ def queries(connection: Connection, fleet: Fleet) -> list[Query]:
 
 
 def _heads(connection: Connection, fleet: Fleet) -> list[Query]:
-    from headwatch_exporters.clickhouse.head_history import HeadHistory, Scope  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory, Scope  # noqa: PLC0415
 
     history, last, month, week = HeadHistory(connection), fleet.last, fleet.first, fleet.last - 7 * _DAY
     one = f"engine-{fleet.replicas - MINUTE_REPLICAS:04d}"
@@ -80,7 +80,7 @@ def _heads(connection: Connection, fleet: Fleet) -> list[Query]:
 
 
 def _evidence(connection: Connection, fleet: Fleet) -> list[Query]:
-    from headwatch_exporters.clickhouse.queries import StoreReader  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.reading.queries import StoreReader  # noqa: PLC0415
 
     reader = StoreReader(connection)
     return [

@@ -185,7 +185,7 @@ def _parts(config: StoreConfig, per_window: dict[str, float], per_request_head: 
 
 def _fill(connection: Connection, windows: Iterable[WindowBatch], batch: int) -> None:
     """Insert *windows*, so many at a time: only their bytes are asked for."""
-    from headwatch_exporters.clickhouse.metric_columns import window_columns  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.columns.metrics import window_columns  # noqa: PLC0415
 
     waiting: dict[str, list[object]] = {}
     number = 0
@@ -200,8 +200,8 @@ def _fill(connection: Connection, windows: Iterable[WindowBatch], batch: int) ->
 
 
 def _fill_evidence(connection: Connection, requests: int, start_seconds: int) -> None:
-    from headwatch_exporters.clickhouse.evidence_columns import request_columns  # noqa: PLC0415
-    from headwatch_exporters.clickhouse.row_columns import row_columns  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.columns.evidence import request_columns  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.columns.rows import row_columns  # noqa: PLC0415
 
     connection.insert("headwatch_rows", row_columns(store_data.rows(start_seconds), SERVICE), "bench")
     every = store_data.DAY_SECONDS / requests
@@ -213,7 +213,7 @@ def _fill_evidence(connection: Connection, requests: int, start_seconds: int) ->
 
 def _rate(connection: Connection, windows: int, start_seconds: int) -> float:
     """Return the rows of windows of full size that a core takes a second, by the CPU time of all threads."""
-    from headwatch_exporters.clickhouse.metric_columns import window_columns  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.columns.metrics import window_columns  # noqa: PLC0415
 
     closed = list(store_data.windows(*FULL_SIZE, 1, windows + 1, start_seconds))
     connection.insert(COLLECTOR, window_columns(closed[0], SERVICE), "rate:first")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from headwatch.config import StoreConfig
     from headwatch_exporters.clickhouse.connection import Connection
-    from headwatch_exporters.clickhouse.store_status import StoreStatus
+    from headwatch_exporters.clickhouse.upkeep.status import StoreStatus
 
     _Result = tuple[Any, list[str], int]
     """For JSON, for people, exit code."""
@@ -94,14 +94,14 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _status(connection: Connection, _config: StoreConfig, _namespace: argparse.Namespace) -> _Result:
-    from headwatch_exporters.clickhouse.store_status import read_status
+    from headwatch_exporters.clickhouse.upkeep.status import read_status
 
     status = read_status(connection)
     return status, _status_lines(status), 0
 
 
 def _check(connection: Connection, config: StoreConfig, _namespace: argparse.Namespace) -> _Result:
-    from headwatch_exporters.clickhouse.store_check import check
+    from headwatch_exporters.clickhouse.upkeep.check import check
 
     found = check(connection, config)
     compared = f"the rungs agree on {found.hour} UTC" if found.hour else "no hour has closed that could be compared"
@@ -119,7 +119,7 @@ def _migrate(connection: Connection, config: StoreConfig, _namespace: argparse.N
 
 
 def _backup(connection: Connection, _config: StoreConfig, namespace: argparse.Namespace) -> _Result:
-    from headwatch_exporters.clickhouse.store_backup import backup
+    from headwatch_exporters.clickhouse.upkeep.backup import backup
 
     manifest = backup(connection, namespace.folder, _say)
     size = sum(file.bytes for file in manifest.files) / _MIB
@@ -127,7 +127,7 @@ def _backup(connection: Connection, _config: StoreConfig, namespace: argparse.Na
 
 
 def _restore(connection: Connection, config: StoreConfig, namespace: argparse.Namespace) -> _Result:
-    from headwatch_exporters.clickhouse.store_backup import restore
+    from headwatch_exporters.clickhouse.upkeep.backup import restore
 
     manifest = restore(connection, config, namespace.folder, _say)
     rows = sum(file.rows for file in manifest.files)
@@ -135,8 +135,8 @@ def _restore(connection: Connection, config: StoreConfig, namespace: argparse.Na
 
 
 def _compact(connection: Connection, _config: StoreConfig, _namespace: argparse.Namespace) -> _Result:
-    from headwatch_exporters.clickhouse.store_compact import compact
-    from headwatch_exporters.clickhouse.store_status import read_status
+    from headwatch_exporters.clickhouse.upkeep.compact import compact
+    from headwatch_exporters.clickhouse.upkeep.status import read_status
 
     before = read_status(connection).bytes_on_disk
     names = compact(connection, _say)

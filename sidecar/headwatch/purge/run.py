@@ -27,9 +27,9 @@ from headwatch.purge.files import (
 )
 from headwatch.purge.wanted import Wanted
 from headwatch.watch.desk import DOCUMENTS
+from headwatch_exporters.clickhouse.columns.findings import incident_columns
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.finding_columns import incident_columns
-from headwatch_exporters.clickhouse.store_purge import IDENTIFYING, purge_rows, requests_of
+from headwatch_exporters.clickhouse.upkeep.purge import IDENTIFYING, purge_rows, requests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headwatch_exporters.clickhouse import batches
-from headwatch_exporters.clickhouse.batches import HEADS, PIECE_ROWS, Batches
+from headwatch_exporters.clickhouse.writing import batches
+from headwatch_exporters.clickhouse.writing.batches import HEADS, PIECE_ROWS, Batches
 
 from ...contract.deliveries import wide
 

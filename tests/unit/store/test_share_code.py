@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch_exporters.clickhouse.share_code import LARGEST_ERROR, from_code, to_code
+from headwatch_exporters.clickhouse.columns.share_code import LARGEST_ERROR, from_code, to_code
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1))

@@ -1,8 +1,8 @@
 """Single rows of detail 2 and more as columns of ``headwatch_rows``.
 
-Features and masses are written as codes of a byte (:mod:`headwatch_exporters.clickhouse.share_code`).  All other bytes stay
-as the worker sent them: 16 rows of a megabyte each go in within 0.2 s, as arrays of numbers they would take a hundred times
-as long.  The spans of the prompt stand beside each row, so that a row can be drawn before its request ends.
+Features and masses are written as codes of a byte (:mod:`.share_code`).  All other bytes stay as the worker sent them: 16
+rows of a megabyte each go in within 0.2 s, as arrays of numbers they would take a hundred times as long.  The spans of the
+prompt stand beside each row, so that a row can be drawn before its request ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.model import FEATURES
-from headwatch_exporters.clickhouse.share_code import SHARES, to_code
+from headwatch_exporters.clickhouse.columns.share_code import SHARES, to_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

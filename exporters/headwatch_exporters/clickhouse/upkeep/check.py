@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.schema import applied, newest, version_of
 from headwatch_exporters.clickhouse.schema_files import migrations, views
-from headwatch_exporters.clickhouse.store_status import OURS
+from headwatch_exporters.clickhouse.upkeep.status import OURS
 
 if TYPE_CHECKING:
     from headwatch.config import StoreConfig

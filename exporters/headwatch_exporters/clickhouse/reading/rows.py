@@ -10,7 +10,7 @@ import numpy as np
 
 from headwatch.model import FEATURES, Span
 from headwatch.wire.mass_code import from_code
-from headwatch_exporters.clickhouse import share_code
+from headwatch_exporters.clickhouse.columns import share_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

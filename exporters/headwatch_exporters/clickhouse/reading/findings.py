@@ -10,7 +10,7 @@ from headwatch.aggregate.histogram import slot_middles
 from headwatch.drift.effects.sizes import effect_sizes
 from headwatch.findings import Incident
 from headwatch.incident.trail import named_heads, span_of
-from headwatch_exporters.clickhouse.head_counts import bounded, read_head_counts
+from headwatch_exporters.clickhouse.reading.head_counts import bounded, read_head_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class FindingsReader:
         )
 
     def head_counts(self, heads: Sequence[NamedHead], *, since_ns: int, first_ns: int, last_ns: int) -> list[HeadCounts]:
-        """Return the requests of *heads* by bucket: see :mod:`headwatch_exporters.clickhouse.head_counts`."""
+        """Return the requests of *heads* by bucket: see :mod:`headwatch_exporters.clickhouse.reading.head_counts`."""
         return read_head_counts(self._connection, heads, since_ns=since_ns, first_ns=first_ns, last_ns=last_ns)
 
     def effects(self, incident: Incident, /) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from headwatch import __version__
 from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.schema import applied, create_tables, newest, version_of
 from headwatch_exporters.clickhouse.schema_files import LEDGER, views
-from headwatch_exporters.clickhouse.store_status import read_status
+from headwatch_exporters.clickhouse.upkeep.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ Units are made where the store is read, so what crosses the network is bounded b
 there were.  A unit is the same stretch of requests in every stratum, figure and head, because they are compared together.
 
 Means weigh a request by how many it stands for; what is undefined is left out and counted.  Signals of retrieval are in
-:mod:`headwatch_exporters.clickhouse.unit_signals`.
+:mod:`headwatch_exporters.clickhouse.reading.unit_signals`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from headwatch.bands import FIRST_BAND, context_band
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
-from headwatch_exporters.clickhouse.unit_signals import read_signals
+from headwatch_exporters.clickhouse.reading.unit_signals import read_signals
 
 if TYPE_CHECKING:
     from headwatch.records import Selection
@@ -69,7 +69,7 @@ def read_units(
 def read_unit_signals(
     connection: Connection, selection: Selection, *, length: int, limit: int, since_ns: int, until_ns: int, first: int
 ) -> dict[str, Any]:
-    """Return the signals of retrieval of the same units: see :func:`headwatch_exporters.clickhouse.unit_signals.read_signals`.
+    """Return the signals of retrieval of the same units: see :func:`.unit_signals.read_signals`.
 
     Raises:
         StoreError: The store refuses.

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwatch_exporters.clickhouse.evidence_columns import request_columns
-from headwatch_exporters.clickhouse.finding_columns import finding_batches
-from headwatch_exporters.clickhouse.metric_columns import norm_columns, point_columns, row_count_columns, window_columns
-from headwatch_exporters.clickhouse.row_columns import TABLE as ROWS
-from headwatch_exporters.clickhouse.row_columns import row_columns
+from headwatch_exporters.clickhouse.columns.evidence import request_columns
+from headwatch_exporters.clickhouse.columns.findings import finding_batches
+from headwatch_exporters.clickhouse.columns.metrics import (
+    norm_columns,
+    point_columns,
+    row_count_columns,
+    window_columns,
+)
+from headwatch_exporters.clickhouse.columns.rows import TABLE as ROWS
+from headwatch_exporters.clickhouse.columns.rows import row_columns
 from headwatch_exporters.grounding import Grounding
 from headwatch_exporters.points import sidecar_source
 from headwatch_exporters.totals import Totals

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
-from headwatch_exporters.clickhouse.findings_reader import FindingsReader
-from headwatch_exporters.clickhouse.units import read_unit_signals, read_units
+from headwatch_exporters.clickhouse.reading.findings import FindingsReader
+from headwatch_exporters.clickhouse.reading.units import read_unit_signals, read_units
 
 if TYPE_CHECKING:
     from headwatch.records import Selection
@@ -130,7 +130,7 @@ class StoreReader(FindingsReader):
         self, selection: Selection, feature: str = "", length: int = 1, limit: int = 96, since_ns: int = 0,
         until_ns: int = 2**63 - 1,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return *selection* as units of *length* requests: see :mod:`headwatch_exporters.clickhouse.units`."""
+        """Return *selection* as units of *length* requests: see :mod:`headwatch_exporters.clickhouse.reading.units`."""
         return read_units(self._connection, selection, feature=feature, length=length, limit=limit, since_ns=since_ns,
                           until_ns=until_ns)  # fmt: skip
 
@@ -138,7 +138,7 @@ class StoreReader(FindingsReader):
         self, selection: Selection, length: int = 1, limit: int = 96, since_ns: int = 0, until_ns: int = 2**63 - 1,
         first: int = 0,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return the signals of the same units from *first* on: see :mod:`headwatch_exporters.clickhouse.unit_signals`."""
+        """Return the signals of the same units from *first* on: see :mod:`.unit_signals`."""
         return read_unit_signals(self._connection, selection, length=length, limit=limit, since_ns=since_ns,
                                  until_ns=until_ns, first=first)  # fmt: skip
 

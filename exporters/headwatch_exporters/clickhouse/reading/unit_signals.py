@@ -16,7 +16,7 @@ from headwatch.drift.signals.read import ReadRequest
 from headwatch.drift.signals.scopes import DocumentBook, RunningMean, values_of
 from headwatch.drift.signals.sources import MAX_SOURCES
 from headwatch.model import Document
-from headwatch_exporters.clickhouse.stored_requests import read_requests
+from headwatch_exporters.clickhouse.reading.stored_requests import read_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,0 +1,1 @@
+"""What ``headwatch store`` does: status, check, compact, backup, restore and purge."""
