@@ -70,6 +70,39 @@ def test_a_store_by_url_that_is_away_now_and_then_has_each_delivery_once(tmp_pat
     assert found.spooled > kills
 
 
+@pytest.mark.parametrize(
+    ("kills", "seconds"), [pytest.param(4, 5.0, id="seconds"), pytest.param(200, 600.0, id="ten minutes", marks=KILLS[1].marks)]
+)
+def test_a_store_that_refuses_connections_for_long_has_each_delivery_once(tmp_path: Path, kills: int, seconds: float):
+    """Nobody answers while writers are killed; then the server is back, and the next writers drain what all of them left."""
+    server = ClickHouseHttp(tmp_path / "server", free_port())
+    rounds = iter(range(1, kills + 1))
+    there: list[list[tuple[str, ...]]] = []
+    until = 0.0
+
+    def between(_: random.Random) -> None:
+        nonlocal until
+        number = next(rounds)
+        if number == 1:
+            server.refuse()
+            there.append(server.query("SELECT count() FROM headwatch_requests"))
+            until = time.monotonic() + seconds
+        if number == kills:
+            time.sleep(max(0.0, until - time.monotonic()))
+            there.append(server.query("SELECT count() FROM headwatch_requests"))
+            server.listen()
+
+    server.listen()
+    try:
+        found = run(server.url, tmp_path / "spool", kills, 4, between)
+    finally:
+        server.close()
+    print(found)
+    assert there[0] == there[1], "it was away"
+    found.verify(kills)
+    assert found.spooled > kills
+
+
 @pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("what", ["spool", "all"])
 def test_a_full_disk_loses_what_was_not_spooled_and_nothing_else(tmp_path: Path, kills: int, what: str):
