@@ -1,7 +1,8 @@
 """One exporter on a thread of its own: a bounded queue, retries with back-off, then drop and count.
 
 What is dropped is measurements: the next window measures again.  What was *found* is told once (an incident that changed, a
-canary run, a release), and somebody may page on it in the store.  So a delivery that is dropped hands that on to the next.
+canary run, a release, a baseline in force), and somebody may page on it in the store.  So a delivery that is dropped hands that
+on to the next.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5
 STOP_SECONDS = 10.0
 MAX_CARRIED = 1000
-"""Incidents, canary runs and releases of dropped deliveries that wait for the next one, so many of each; the oldest go."""
+"""What dropped deliveries found and waits for the next one, so many of each kind; the oldest go."""
 
 
 class ExporterThread:
@@ -167,4 +168,6 @@ def _carrying(lost: Delivery, delivery: Delivery) -> Delivery:
         incidents=incidents[-MAX_CARRIED:],
         canaries=(*lost.canaries, *delivery.canaries)[-MAX_CARRIED:],
         deploys=(*lost.deploys, *delivery.deploys)[-MAX_CARRIED:],
+        baselines=(*lost.baselines, *delivery.baselines)[-MAX_CARRIED:],
+        fingerprints=(*lost.fingerprints, *delivery.fingerprints)[-MAX_CARRIED:],
     )

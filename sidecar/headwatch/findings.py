@@ -215,6 +215,38 @@ class DriftStatus(msgspec.Struct, frozen=True):
     """log10 of what the clock of families in shadow shows; None where there are none."""
 
 
+class BaselineInForce(msgspec.Struct, frozen=True):
+    """The baseline that windows are held against from *time_ns* on."""
+
+    time_ns: int
+    version: int
+    """0: none is, until one was learned (anew)."""
+    origin: Literal["", "learned", "pinned", "imported"]
+    """Empty where none is in force."""
+    created_ns: int
+    first_window: int
+    last_window: int
+    windows: int
+    """Windows that it learned from."""
+    note: str
+
+
+class FingerprintInForce(msgspec.Struct, frozen=True):
+    """The fingerprint that runs of the fixed prompts are held against from *time_ns* on."""
+
+    time_ns: int
+    created_ns: int
+    model: str
+    revision: str
+    dtype: str
+    prompt_set: str
+    runs: int
+    """Runs that it was pinned from."""
+    exact: bool
+    """Whether these were the same but for rounding."""
+    note: str
+
+
 class Exhibits(msgspec.Struct, frozen=True):
     """What a person can check, frozen when an incident opens."""
 

@@ -233,7 +233,8 @@ class Sidecar:
         news = self._desk.news()
         return replace(
             delivery, drift=news.drift, incidents=news.incidents, open_incidents=news.open_incidents, canaries=news.canaries,
-            deploys=news.deploys, precision=news.precision, page_route=self.config.incident.route,
+            deploys=news.deploys, baselines=news.baselines, fingerprints=news.fingerprints, precision=news.precision,
+            page_route=self.config.incident.route,
         )  # fmt: skip
 
     def _reporting(self) -> list[WorkerHealth]:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
+    from headwatch.findings import (
+        BaselineInForce,
+        CanaryExhibit,
+        DeployEvent,
+        DriftStatus,
+        FingerprintInForce,
+        Incident,
+    )
     from headwatch.health import Health
     from headwatch.model import GroundingState, Phase, RequestContext, WorkerIdentity
 
@@ -219,6 +226,10 @@ class Delivery:
     """Runs that ended since the last delivery."""
     deploys: tuple[DeployEvent, ...] = ()
     """Releases that were marked since the last delivery."""
+    baselines: tuple[BaselineInForce, ...] = ()
+    """Baselines that came into force since the last delivery, and the one that is at the start."""
+    fingerprints: tuple[FingerprintInForce, ...] = ()
+    """Fingerprints likewise."""
     precision: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By class: pages ruled true, and all that were ruled."""
     page_route: str = ""

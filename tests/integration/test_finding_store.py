@@ -11,6 +11,7 @@ import pytest
 
 from headwatch.config import StoreConfig
 from headwatch.delivery import QUEUE_DELIVERIES, ExporterThread
+from headwatch.findings import BaselineInForce, FingerprintInForce
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
 from ..programs import wait_for
@@ -55,6 +56,19 @@ def test_everything_found_is_written_once(store: ClickHouseExporter):
     assert counts(store) == [1, 2, 2, 1]
     store.export(sent)
     assert counts(store) == [1, 2, 2, 1]
+
+
+def test_what_measurements_are_held_against_is_written_once(store: ClickHouseExporter):
+    baseline = BaselineInForce(NOW_NS, 3, "pinned", NOW_NS - SECOND, 10, 1460, 1440, "before release 8")
+    fingerprint = FingerprintInForce(NOW_NS, NOW_NS - SECOND, "smol", "r1", "bfloat16", "2", 5, exact=False, note="")
+    for _ in range(2):
+        store.export(replace(EMPTY, baselines=(baseline,), fingerprints=(fingerprint,)))
+    sql = "SELECT service, version, origin, toUnixTimestamp64Nano(created) AS made, windows, note FROM headwatch_baselines"
+    assert rows(store, sql) == [{"service": EMPTY.service, "version": 3, "origin": "pinned", "made": NOW_NS - SECOND,
+                                 "windows": 1440, "note": "before release 8"}]  # fmt: skip
+    assert rows(store, "SELECT model, revision, dtype, runs, exact FROM headwatch_fingerprints") == [
+        {"model": "smol", "revision": "r1", "dtype": "bfloat16", "runs": 5, "exact": False}
+    ]
 
 
 def test_an_incident_is_read_back_as_it_last_was(store: ClickHouseExporter):

@@ -252,6 +252,11 @@ class DriftEngine:
                 logger.warning("evidence of %s begins anew: its state cannot be read (%r)", key.text, error)
                 self._watched[key] = replace(item, monitor=item.part.monitor())
 
+    @property
+    def in_force(self) -> tuple[int, BaselineEntry | None]:
+        """Return the number of the promotion that holds, and the baseline; None where none is in force."""
+        return self._promotion, self._entry
+
     def _notice(self) -> None:
         """Go over to what a command has put in force since the last window."""
         if self._promote or self._learned is not None:

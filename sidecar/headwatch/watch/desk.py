@@ -27,6 +27,7 @@ from headwatch.incident.paint import clean
 from headwatch.observed import DRIFT_FEATURES
 from headwatch.places import drift_folder
 from headwatch.watch.recent import WINDOWS
+from headwatch.watch.references import References
 from headwatch.watch.watch import Watch
 from headwatch_exporters.paging.pager import Pager
 
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
 
     from headwatch.canary.compare import Comparison
     from headwatch.config import Config
-    from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, Incident
+    from headwatch.findings import (
+        BaselineInForce,
+        CanaryExhibit,
+        DeployEvent,
+        DriftStatus,
+        FingerprintInForce,
+        Incident,
+    )
     from headwatch.health import CanaryRuns, Health, PagerHealth
     from headwatch.incident.book import Book, Change
     from headwatch.observed import ObservedWindow
@@ -62,6 +70,8 @@ class News:
     open_incidents: tuple[Incident, ...]
     canaries: tuple[CanaryExhibit, ...]
     deploys: tuple[DeployEvent, ...]
+    baselines: tuple[BaselineInForce, ...]
+    fingerprints: tuple[FingerprintInForce, ...]
     precision: dict[str, tuple[int, int]]
 
 
@@ -99,6 +109,7 @@ class Desk:
         self._deployed = max((number for number, _ in marked), default=0)
         self._deploys = [one for _, one in marked if one.time_ns >= now() - _TOLD_AGAIN_NS][-_MOST_TOLD_AGAIN:]
         """First those that an earlier life may not have told, or that came while no sidecar ran: see :meth:`_changed`."""
+        self._references = References()
         self._failure = ""
         self._is_new = True
 
@@ -177,7 +188,10 @@ class Desk:
         except HeadwatchError as error:  # the rest of the delivery goes out, and what changed comes with a later one
             logger.warning("incidents cannot be told of: %s", error)
             changed, live, precision = (), (), {}
-        return News(self._status, changed, live, canaries, deploys, precision)
+        baselines = self._references.baselines(*self._watch.engine.in_force, self._now())
+        runs = self.runner.health() if self.runner is not None else None
+        fingerprints = self._references.fingerprints(runs.fingerprint if runs is not None else None, self._now())
+        return News(self._status, changed, live, canaries, deploys, baselines, fingerprints, precision)
 
     def _changed(self) -> tuple[Incident, ...]:
         """Return the incidents that changed since the last call; at first what an earlier life may not have told.

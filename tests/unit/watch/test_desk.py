@@ -110,6 +110,13 @@ def test_a_pin_that_cannot_be_written_down_is_ordered_again_and_one_of_the_opera
     made.stop()
 
 
+def test_the_baseline_in_force_is_told_once_in_a_life(desk):
+    """At first none is: detection says so too."""
+    assert [one.version for one in desk.news().baselines] == [0]
+    assert desk.news().baselines == ()
+    assert desk.news().fingerprints == ()
+
+
 def test_releases_that_cannot_be_read_now_are_told_of_later(desk, monkeypatch):
     def locked(*_: object) -> None:
         raise IncidentError("file", "database is locked")

@@ -1,4 +1,4 @@
-"""Incidents, evidence of drift, canary runs and releases as columns of their tables, with tokens that name their content.
+"""What was found (incidents, evidence, canaries, releases, references) as columns of its tables, with tokens of its content.
 
 A sidecar that was killed steps the same windows again and hands out the same findings; one that starts tells of recent releases
 again; and what a dropped delivery found comes with another.  So a token is made of what is written, and not of when or of what
@@ -15,7 +15,15 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from headwatch.findings import CanaryExhibit, DeployEvent, DriftStatus, HeadFinding, Incident
+    from headwatch.findings import (
+        BaselineInForce,
+        CanaryExhibit,
+        DeployEvent,
+        DriftStatus,
+        FingerprintInForce,
+        HeadFinding,
+        Incident,
+    )
     from headwatch.records import Delivery
     from headwatch_exporters.clickhouse.columns import Columns
 
@@ -38,6 +46,11 @@ def finding_batches(delivery: Delivery, drift: DriftStatus | None) -> Iterator[t
         yield "headwatch_canaries", canary_columns(run, service), f"{service}:{token}"
     for deploy in delivery.deploys:
         yield "headwatch_deploys", deploy_columns((deploy,), service), f"{service}:{deploy.title}@{deploy.time_ns}"
+    for baseline in delivery.baselines:
+        yield "headwatch_baselines", baseline_columns((baseline,), service), f"{service}:{baseline.version}@{baseline.time_ns}"
+    for fingerprint in delivery.fingerprints:
+        token = f"{service}:{fingerprint.created_ns}@{fingerprint.time_ns}"
+        yield "headwatch_fingerprints", fingerprint_columns((fingerprint,), service), token
 
 
 def incident_columns(incidents: Sequence[Incident], service: str, page_route: str) -> Columns:
@@ -129,6 +142,37 @@ def deploy_columns(deploys: Sequence[DeployEvent], service: str) -> Columns:
         "revision": [deploy.revision for deploy in deploys],
         "who": [deploy.who for deploy in deploys],
         "planned_seconds": [deploy.planned_seconds for deploy in deploys],
+    }
+
+
+def baseline_columns(baselines: Sequence[BaselineInForce], service: str) -> Columns:
+    """Return baselines that came into force."""
+    return {
+        "time": [baseline.time_ns for baseline in baselines],
+        "service": [service] * len(baselines),
+        "version": [baseline.version for baseline in baselines],
+        "origin": [baseline.origin for baseline in baselines],
+        "created": [baseline.created_ns for baseline in baselines],
+        "first_window": [baseline.first_window for baseline in baselines],
+        "last_window": [baseline.last_window for baseline in baselines],
+        "windows": [baseline.windows for baseline in baselines],
+        "note": [baseline.note for baseline in baselines],
+    }
+
+
+def fingerprint_columns(fingerprints: Sequence[FingerprintInForce], service: str) -> Columns:
+    """Return fingerprints that came into force."""
+    return {
+        "time": [fingerprint.time_ns for fingerprint in fingerprints],
+        "service": [service] * len(fingerprints),
+        "created": [fingerprint.created_ns for fingerprint in fingerprints],
+        "model": [fingerprint.model for fingerprint in fingerprints],
+        "revision": [fingerprint.revision for fingerprint in fingerprints],
+        "dtype": [fingerprint.dtype for fingerprint in fingerprints],
+        "prompt_set": [fingerprint.prompt_set for fingerprint in fingerprints],
+        "runs": [fingerprint.runs for fingerprint in fingerprints],
+        "exact": [fingerprint.exact for fingerprint in fingerprints],
+        "note": [fingerprint.note for fingerprint in fingerprints],
     }
 
 
