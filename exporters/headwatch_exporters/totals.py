@@ -99,8 +99,8 @@ class Totals:
                 yield point("ingest.rejected", {ATTR_REASON: name.removeprefix("rejected.")}, count)
             elif name.startswith("evidence_dropped."):
                 yield point("ingest.evidence_dropped", {ATTR_REASON: name.removeprefix("evidence_dropped.")}, count)
-        for state, count in health.reads.items():
-            yield point("endpoint.reads", {ATTR_STATE: state}, count)
+        for name, attributes, value in _named(health):
+            yield point(name, attributes, value)
         for name, exporter in health.exporters.items():
             attributes = {ATTR_EXPORTER: name}
             yield point("exporter.up", attributes, exporter.up)
@@ -112,6 +112,17 @@ class Totals:
             if exporter.spool is not None:
                 for name_, attributes_, value in _spool(exporter.spool, now_ns):
                     yield point(name_, attributes_, value)
+
+
+def _named(health: Health) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Yield counts of reads by how they ended, and of texts by what became of them."""
+    for state, count in health.reads.items():
+        yield "endpoint.reads", {ATTR_STATE: state}, count
+    for name, count in health.texts.items():
+        if name == "kept":
+            yield "text.kept", {}, count
+        else:
+            yield "text.refused", {ATTR_REASON: name.removeprefix("refused.")}, count
 
 
 def _spool(spool: SpoolHealth, now_ns: int) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -11,12 +11,13 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
 from headwatch.addresses import is_loopback
-from headwatch.config import LAST_PORT, Config
+from headwatch.config import LAST_PORT, Config, TextConfig, TextRoute
+from headwatch.config.text import BuiltIn
 from headwatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Loaded(msgspec.Struct, frozen=True):
     origins: dict[str, str]
 
 
-RESERVED_VARIABLES = frozenset({"HEADWATCH_CONFIG", "HEADWATCH_DISABLE"})
+RESERVED_VARIABLES = frozenset({
+    "HEADWATCH_CONFIG", "HEADWATCH_DISABLE", TextConfig().key_env, TextConfig().old_keys_env,
+})  # fmt: skip
+"""Names that are no settings."""
 
 
 def load(
@@ -93,6 +97,15 @@ def _check_bindings(config: Config) -> None:
     if not config.http.allow_remote and not is_loopback(config.http.host):
         raise ConfigError(f"http.host {config.http.host!r} leaves loopback and reading has no authentication; set "
                           "http.allow_remote = true if a proxy or network policy stands before it")
+    if config.text.enabled and not is_loopback(config.wire.endpoint):
+        raise ConfigError(f"text.enabled: wire.endpoint {config.wire.endpoint!r} leaves loopback, and texts cross it neither "
+                          "redacted nor encrypted; run a sidecar beside each server, or set text.enabled = false")
+    if config.text.enabled and not config.store.enabled:
+        raise ConfigError("text.enabled: texts are kept in the store, and store.enabled is false")
+    for route in (TextRoute(), *config.text.routes.values()):
+        names = [*get_args(BuiltIn), *(pattern.name for pattern in (*config.text.redact, *route.redact))]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ConfigError(f"text.redact: {twice!r} is the name of more than one pattern")
 
 
 def _check_endpoint(wire: WireConfig, name: str, endpoint: str) -> None:

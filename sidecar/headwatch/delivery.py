@@ -146,7 +146,7 @@ class ExporterThread:
             if attempt == ATTEMPTS or self._stopping.wait(pause):  # a sidecar that is told to end does not wait for a peer
                 break
             pause *= 2
-        self._lost = replace(delivery, windows=(), requests=(), rows=())
+        self._lost = replace(delivery, windows=(), requests=(), rows=(), texts=())
         with self._changed:
             self._dropped += 1
 

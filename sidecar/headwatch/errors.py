@@ -20,6 +20,7 @@
     ├── IncidentError          the file of incidents cannot be used, or a change of an incident cannot be made
     ├── HistoryError           a history of observed windows that cannot be opened, read or written
     ├── CanaryError            a canary could not be sent or read, or a fingerprint cannot be used
+    ├── TextError              a text that is not kept, or cannot be opened; never shows any of it
     └── CommandError           a command cannot do what it was asked
 
 Every error says the value that offended and what to do.  Code inside vLLM catches all of them: see capture/breaker.py.
@@ -143,6 +144,14 @@ class IncidentError(HeadwatchError):
 
 class CanaryError(HeadwatchError):
     """A canary could not be sent or read, or a fingerprint cannot be used: that is no drift."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TextError(HeadwatchError):
+    """A text of a prompt is not kept, or cannot be opened.  The message shows nothing of the text."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -40,7 +40,7 @@ class Health:
     workers: tuple[WorkerHealth, ...]
     ingest: dict[str, int]
     """Cumulative counts: ``frames rows head_summaries thinned_rows thinned_head_summaries rejected.<reason> field.<reason>
-    late_rows dropped_requests evidence_rows evidence_dropped.<reason> canary_rows canary_rows_dropped``."""
+    late_rows dropped_requests evidence_rows evidence_dropped.<reason> canary_rows canary_rows_dropped text_frames``."""
     exporters: dict[str, ExporterHealth]
     pagers: dict[str, PagerHealth] = field(default_factory=dict)
     """By the name of the sender: the one that pages, and those that mirror it."""
@@ -50,6 +50,8 @@ class Health:
     """Ingest keeps one request in so many at the moment."""
     reads: dict[str, int] = field(default_factory=dict)
     """Reads through the ClickHouse endpoint by how they ended: ``ok``, ``cancelled``, or the name of the error."""
+    texts: dict[str, int] = field(default_factory=dict)
+    """Cumulative counts of texts: ``kept refused.<reason>``; empty where none are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("headwatch.endpoint.reads", "sum", "{query}",
            "Queries through the ClickHouse endpoint, by how they ended: ok, cancelled, or the name of the error that refused "
            "or failed them.", (ATTR_STATE,)),
+    Metric("headwatch.text.kept", "sum", "{text}", "Texts of prompts that were redacted, sealed and handed to the store."),
+    Metric("headwatch.text.refused", "sum", "{text}",
+           "Texts of prompts that are not kept although they were sent, or were to be, by reason.", (ATTR_REASON,)),
     Metric("headwatch.drift.evidence", "gauge", "1",
            "log10 of the evidence for a change in one place, as detection has it after the last window.", _EVIDENCE),
     Metric("headwatch.drift.effect_size", "gauge", "1",

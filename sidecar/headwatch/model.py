@@ -51,6 +51,9 @@ Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 """A row is ``decode`` where the query is a generated token, ``prefill`` where it is a token of the prompt."""
 
+TextKind = Literal["prompt"]
+"""Whose text it is."""
+
 AttentionKind = Literal["self", "cross"]
 """``cross``: the positions are those of an encoder's input (audio), not of the prompt."""
 
@@ -240,4 +243,28 @@ class StatusFrame(msgspec.Struct, frozen=True, tag="status"):
     """Layers that do not attend to a request's positions (state-space and linear layers, encoders): name to why."""
 
 
-Frame = SummaryBatch | StatusFrame
+class TextFrame(msgspec.Struct, frozen=True, tag="text"):
+    """The beginning of one sampled prompt, as the front end has it: neither redacted nor encrypted.
+
+    Sent only where ``text.enabled`` is on.  Its ``repr`` shows no text, nor may any message of ours.
+    """
+
+    source: str
+    """Stands for one front-end process and its life."""
+    sequence: int
+    """Counts texts of this source, dropped ones included: a gap is a loss."""
+    time_ns: int
+    model: str
+    context: RequestContext
+    """Of its request, without spans; ``engine_id`` is not known yet."""
+    kind: TextKind
+    text: str
+    chars: int
+    """Of the whole text, as far as it is known: more than came where it was cut."""
+
+    def __repr__(self) -> str:
+        """Return what tells the frame from others, without any text or identifier."""
+        return f"TextFrame(source={self.source!r}, sequence={self.sequence}, kind={self.kind!r}, chars={self.chars})"
+
+
+Frame = SummaryBatch | StatusFrame | TextFrame

@@ -1,7 +1,7 @@
 """The sidecar process: ingest → aggregate → exporters, joined here and nowhere else.
 
-Threads: one receives, one for each exporter, one serves HTTP, a few run queries of the ClickHouse endpoint; the main thread
-closes windows and hands out deliveries.
+Threads: one receives, one seals texts where they are kept, one for each exporter, one serves HTTP, a few run queries of the
+ClickHouse endpoint; the main thread closes windows and hands out deliveries.
 An exporter that is slow or down holds up nobody: it has a bounded queue, retries, then drops and counts; before the store lies
 a spool on disk.
 """
@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.head_map import load_head_map
@@ -30,6 +32,7 @@ from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
 from headwatch.places import control_state_path, salts_path, spool_folder, store_url
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
+from headwatch.text.keeper import TextKeeper
 from headwatch.watch.desk import Desk
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.clickhouse.http.endpoint import ClickHouseEndpoint
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from headwatch.console.view import IncidentView, Reader
     from headwatch.findings import DriftStatus
     from headwatch.health import WorkerHealth
-    from headwatch.model import SummaryBatch
+    from headwatch.model import SummaryBatch, TextFrame
     from headwatch.wire.columns import Columns
     from headwatch_exporters.base import Exporter
 
@@ -69,17 +72,19 @@ class Sidecar:
                 ("wire.control_secret_file", config.wire.control_secret_file), ("http.token_file", config.http.token_file),
             )
         )  # fmt: skip
+        self._texts = TextKeeper(config.text, config.service.name) if config.text.enabled else None
         head_maps = {}
         if config.grounding.head_map:
             head_map = load_head_map(config.grounding.head_map)
             head_maps[head_map.model] = head_map.mask()
         self._evidence = EvidenceQueue(config.evidence) if config.store.enabled else None
         self._desk = Desk(config) if config.drift.enabled else None
+        self._veil = _veil(config)
         self._aggregator = Aggregator(
             config.window, head_maps, self._evidence,
             canaries=self._desk.collector if self._desk is not None else None,
             first_number=self._desk.first_number if self._desk is not None else 0,
-            veil=_veil(config),
+            veil=self._veil,
         )  # fmt: skip
         self._registry = WorkerRegistry(_watermark_path(config))
         self._prometheus = PrometheusExporter(config.prometheus)
@@ -100,7 +105,8 @@ class Sidecar:
             for exporter in exporters
         ]  # fmt: skip
         self._store_thread = next((thread for thread in self._threads if store is not None and thread.name == store.name), None)
-        self._receiver = Receiver(config.wire, self._registry, self._consume)
+        self._receiver = Receiver(config.wire, self._registry, self._consume,
+                                  texts=self._keep_text if self._texts is not None else None)  # fmt: skip
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
         runner = self._desk.runner if self._desk is not None else None
         self._endpoint = ClickHouseEndpoint.open(config)
@@ -141,6 +147,8 @@ class Sidecar:
             self._receiver.stop()
             self._http.stop()
             raise
+        if self._texts is not None:
+            self._texts.start()
         for thread in self._threads:
             thread.start()
         if self._desk is not None:
@@ -153,14 +161,16 @@ class Sidecar:
         now_ns = time.time_ns()
         with self._lock:
             windows, requests = self._aggregator.collect(now_ns, everything=everything)
-            rows = self._evidence.take() if self._evidence is not None and (everything or self._store_keeps_up()) else ()
+            ready = everything or self._store_keeps_up()
+            rows = self._evidence.take() if self._evidence is not None and ready else ()
+        texts = self._texts.take() if self._texts is not None and ready else ()
         due = time.monotonic() - self._last_delivery >= _HEALTH_SECONDS
-        if windows or requests or rows or due or everything:
+        if windows or requests or rows or texts or due or everything:
             self._last_delivery = time.monotonic()
-            delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows)
+            delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows, texts)
             delivery = self._judged(delivery, everything=everything)
             for thread in self._threads:
-                thread.offer(delivery if thread is self._store_thread else replace(delivery, rows=()))
+                thread.offer(delivery if thread is self._store_thread else replace(delivery, rows=(), texts=()))
         self._registry.save()
         self._control.heard(self._reporting())
 
@@ -168,6 +178,8 @@ class Sidecar:
         """Take what has arrived, close every window and request, flush the exporters, free the ports."""
         self._control.stop()
         self._receiver.stop()
+        if self._texts is not None:
+            self._texts.stop()
         self.tick(everything=True)
         if self._endpoint is not None:
             try:
@@ -194,6 +206,7 @@ class Sidecar:
             pagers=self._desk.pagers() if self._desk is not None else {},
             canary=self._desk.canary() if self._desk is not None else None,
             reads=self._endpoint.counters if self._endpoint is not None else {},
+            texts=self._texts.counters if self._texts is not None else {},
         )
 
     def render_metrics(self, accept: str | None) -> tuple[bytes, str]:
@@ -250,6 +263,14 @@ class Sidecar:
         with self._lock:
             self._aggregator.add(batch, columns)
 
+    def _keep_text(self, frame: TextFrame) -> None:
+        if self._texts is None:
+            return
+        if self._veil is not None:
+            with self._lock:  # salts belong to one thread at a time
+                frame = msgspec.structs.replace(frame, context=self._veil(frame.context))
+        self._texts.offer(frame)
+
 
 def run_sidecar(loaded: Loaded) -> int:
     """Run the sidecar until SIGTERM or SIGINT; return its exit code.
@@ -276,7 +297,8 @@ def run_sidecar(loaded: Loaded) -> int:
 def _veil(config: Config) -> Veil | None:
     """Return what hashes identifiers; a salt is kept for as long as anything may be that was hashed with it."""
     store, kinds = config.store, config.privacy.hash
-    longest = max(store.head_ttl_days, store.evidence_ttl_days, store.row_ttl_days, store.incident_ttl_days)
+    texts = [config.text.rule(route).ttl_days for route in ("", *config.text.routes)]
+    longest = max(store.head_ttl_days, store.evidence_ttl_days, store.row_ttl_days, store.incident_ttl_days, *texts)
     if not kinds:
         return None
     keyring = Keyring(salts_path(config), config.privacy.rotate_days, longest)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Incident,
     )
     from headwatch.health import Health
-    from headwatch.model import GroundingState, Phase, RequestContext, WorkerIdentity
+    from headwatch.model import GroundingState, Phase, RequestContext, TextKind, WorkerIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,27 @@ class RowEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRow:
+    """The text of one request, redacted and sealed."""
+
+    context: RequestContext
+    """Without spans; identifiers hashed where that is configured."""
+    time_ns: int
+    model: str
+    kind: TextKind
+    chars: int
+    """Of the whole text, as far as it is known."""
+    kept_chars: int
+    redactions: dict[str, int]
+    """How often each pattern found something, by its name."""
+    key: str
+    """Name of the key that it is sealed with."""
+    body: bytes
+    """See :mod:`headwatch.text.seal`."""
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """What the pipeline hands to every exporter, about once a second: what closed and ended, and health."""
 
@@ -216,6 +237,8 @@ class Delivery:
     health: Health
     rows: tuple[RowEvidence, ...] = ()
     """Single rows of detail 2 and more."""
+    texts: tuple[TextRow, ...] = ()
+    """Texts of requests, where they are kept."""
     drift: DriftStatus | None = None
     """Where detection stood after the latest window; the same again until the next one."""
     incidents: tuple[Incident, ...] = ()

@@ -65,7 +65,7 @@ def _install() -> None:
     from headwatch.capture.engine.graphs import mark_schedules_of  # noqa: PLC0415
     from headwatch.capture.request.front_end import FrontEnd  # noqa: PLC0415
 
-    FrontEnd(config.capture, config.wire).install(InputProcessor)
+    FrontEnd(config.capture, config.wire, config.text).install(InputProcessor)
     install_worker_hook(WorkerWrapperBase, config)
     mark_schedules_of(SchedulerConfig, _core_settings(config))
 

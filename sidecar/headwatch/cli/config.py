@@ -61,6 +61,10 @@ def _check(loaded: Loaded, *, as_json: bool) -> int:
         from headwatch.aggregate.head_map import load_head_map
 
         load_head_map(loaded.config.grounding.head_map)
+    if loaded.config.text.enabled:
+        from headwatch.text.redact import redactors
+
+        redactors(loaded.config.text)  # the key and the hook are the sidecar's: they are looked at where it starts
     if as_json:
         print_json({"ok": True, "origins": loaded.origins})
     else:

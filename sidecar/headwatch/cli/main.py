@@ -37,6 +37,7 @@ COMMANDS = {
     "canary": "send fixed prompts and hold the model against its fingerprint",
     "config": "check the configuration, or show what is in force and where it comes from",
     "store": "what the store holds, is it whole: status, check, migrate, backup, restore, compact, ddl",
+    "text": "read the kept text of a request with one's own key, or make a key",
     "dashboards": "write the Grafana files, or check them",
     "version": "print the version",
 }

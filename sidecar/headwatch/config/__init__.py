@@ -21,6 +21,7 @@ from headwatch.config.keeping import (
 )
 from headwatch.config.kinds import LAST_PORT, RouteName
 from headwatch.config.serving import ClickHouseConfig, ClickHouseUser, HttpConfig, PrometheusConfig
+from headwatch.config.text import RedactPattern, TextConfig, TextRoute, TextRule
 from headwatch.config.watching import CanaryConfig, DriftConfig, IncidentConfig
 
 __all__ = [
@@ -39,12 +40,16 @@ __all__ = [
     "OtlpConfig",
     "PrivacyConfig",
     "PrometheusConfig",
+    "RedactPattern",
     "RequestsConfig",
     "RouteConfig",
     "RouteName",
     "ServiceConfig",
     "SpoolConfig",
     "StoreConfig",
+    "TextConfig",
+    "TextRoute",
+    "TextRule",
     "WindowConfig",
     "WireConfig",
 ]
@@ -71,6 +76,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp: OtlpConfig = OtlpConfig()
     requests: RequestsConfig = RequestsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    text: TextConfig = TextConfig()
     prometheus: PrometheusConfig = PrometheusConfig()
     drift: DriftConfig = DriftConfig()
     canary: CanaryConfig = CanaryConfig()

@@ -1,7 +1,7 @@
 """The sidecar's HTTP surface: JSON, bounded, and read only but for live control and incidents, which need a token to change.
 
 Parameters are checked before the store is asked; reads run in a thread pool; an error is one JSON object and never a
-traceback.  Only GET and HEAD are answered, and POST where something may be changed.
+traceback.  Only GET and HEAD are answered, and POST where something may be changed.  Texts need the token to be read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from headwatch.console.guard import HostGuard
 from headwatch.console.incidents import incident_routes
 from headwatch.console.page import MAX_INCIDENTS, render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
+from headwatch.console.texts import text_routes
 from headwatch.console.view import STORE_OFF
 from headwatch.errors import HeadwatchError, IncidentError
 from headwatch.model import HEAD_FEATURES
@@ -85,6 +86,7 @@ def create_app(
         *control_routes(view, token, _json),
         *incident_routes(view, token, _json),
         *canary_routes(canary, token, _json),
+        *text_routes(view, token, _json),
         *(
             Route(f"/api/v1/{name}", _stored(view, known, read))
             for name, (known, read) in _READS.items()

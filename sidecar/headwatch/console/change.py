@@ -37,14 +37,14 @@ async def body_of(request: Request, token: bytes, kind: type[_Kind]) -> _Kind:
         raise HTTPException(400, f"the body cannot be read: {error}") from error
 
 
-def check_token(header: str, token: bytes) -> None:
-    """Return if *header* (``Authorization``) carries *token*.
+def check_token(header: str, token: bytes, closed: str = "nothing can be changed through HTTP") -> None:
+    """Return if *header* (``Authorization``) carries *token*; *closed* is what follows from there being none.
 
     Raises:
         HTTPException: 403 where there is no token to carry, 401 where it is not this one.
     """
     if not token:
-        raise HTTPException(403, "nothing can be changed through HTTP: http.token_file names no token (docs/control.md)")
+        raise HTTPException(403, f"{closed}: http.token_file names no token (docs/control.md)")
     given = header[len(_SCHEME) :].strip() if header[: len(_SCHEME)].lower() == _SCHEME else ""
     if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token):
         raise HTTPException(401, "the bearer token is missing or wrong (http.token_file)", {"WWW-Authenticate": "Bearer"})

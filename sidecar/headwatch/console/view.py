@@ -47,6 +47,10 @@ class Reader(Protocol):
         """Return the latest releases that were marked, newest first."""
         ...
 
+    def texts(self, request_id: str, limit: int, /) -> list[dict[str, Any]]:
+        """Return the texts of a request that have not expired, newest first, as ciphertext in base64."""
+        ...
+
     def effects(self, incident: Incident, /) -> dict[str, Any]:
         """Return how far the distributions of the heads that *incident* names lie apart, before and since it began."""
         ...

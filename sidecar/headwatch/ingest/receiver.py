@@ -18,9 +18,10 @@ import zmq
 from headwatch.errors import CommandError, WireError
 from headwatch.ingest.backlog import Backlog
 from headwatch.ingest.thinning import Thinning
-from headwatch.model import SummaryBatch
+from headwatch.model import SummaryBatch, TextFrame
 from headwatch.wire import codec, columns
 from headwatch.wire.endpoint import listens
+from headwatch.wire.texts import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ _RECEIVE_FRAMES = 8
 
 
 class Receiver:
-    """Receives frames and hands each summary, with its columns, to *consume* on the receiving thread."""
+    """Receives frames and hands each summary, with its columns, to *consume* on the receiving thread, each text to *texts*."""
 
     def __init__(
         self,
@@ -46,8 +47,11 @@ class Receiver:
         registry: WorkerRegistry,
         consume: Callable[[SummaryBatch, Columns], None],
         clock_ns: Callable[[], int] = time.time_ns,
+        texts: Callable[[TextFrame], None] | None = None,
     ) -> None:
+        """*texts*: None where none are kept; one that comes all the same is rejected."""
         self._config = config
+        self._texts = texts
         self._registry = registry
         self._consume = consume
         self._clock_ns = clock_ns
@@ -103,6 +107,9 @@ class Receiver:
                 self._summary(frame)
                 self._registry.summary(frame.worker, frame.sequence, self._clock_ns())
                 self.counters["frames"] += 1
+            elif isinstance(frame, TextFrame):
+                self._text(frame)
+                self.counters["text_frames"] += 1
             else:
                 self._registry.status(frame, self._clock_ns())
                 self.counters["status_frames"] += 1
@@ -126,6 +133,11 @@ class Receiver:
             self._consume(empty, columns.view(empty))
         self.counters["thinned_rows"] += left
         self.counters["thinned_head_summaries"] += left * len(frame.layers) * frame.heads
+
+    def _text(self, frame: TextFrame) -> None:
+        if self._texts is None:
+            raise WireError("text_off", "a text, and text.enabled is off in the sidecar's configuration; nothing of it is kept")
+        self._texts(checked(frame))
 
     def _bounded(self, payload: bytes | memoryview) -> bytes | memoryview:
         if len(payload) > self._config.max_frame_bytes:  # ZeroMQ holds it to the same bound

@@ -2,7 +2,7 @@
 
 Byte 0 is the magic ``0xA7``, byte 1 the schema version.  A sidecar reads this version and the one before, so that
 workers and sidecars may be upgraded one at a time, sidecars first.  Version 2 is version 3 without row weights, value
-masses, the columns of detail levels 2 to 4, and what a worker says of its kernel, budget and control: its frames decode
+masses, the columns of detail levels 2 to 4, texts, and what a worker says of its kernel, budget and control: its frames decode
 with weights of 1 and the rest empty.
 """
 

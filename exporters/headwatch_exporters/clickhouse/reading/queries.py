@@ -77,6 +77,19 @@ class StoreReader(FindingsReader):
             {"arm": arm, "route": route, "limit": limit},
         )
 
+    def texts(self, request_id: str, limit: int = 200) -> list[dict[str, Any]]:
+        """Return the texts of a request that have not expired, newest first; ``body`` is ciphertext in base64."""
+        return self._connection.query(
+            """
+            SELECT toUnixTimestamp64Nano(time) AS time_ns, toUnixTimestamp64Nano(expires) AS expires_ns,
+                   * EXCEPT (time, expires, body), base64Encode(body) AS body
+            FROM headwatch_texts
+            WHERE request_id = {request_id:String} AND expires > now64(9)
+            ORDER BY time DESC LIMIT {limit:UInt32}
+            """,
+            {"request_id": request_id, "limit": limit},
+        )
+
     def heads(self, arm: str = "", feature: str = "lookback") -> dict[str, Any]:
         """Return mean and standard deviation of *feature* over requests, as [layers][heads]; null where undefined.
 

@@ -23,7 +23,9 @@ Kind = Literal["user", "tenant", "document"]
 _KEYS = "headwatch_purge_keys"
 _OF_REQUESTS = ("headwatch_request_heads", "headwatch_rows", "headwatch_documents", "headwatch_requests")
 """The last one says whose a request was: it goes last, so that a purge that was cut short finds the others again."""
-IDENTIFYING = frozenset({*_OF_REQUESTS, "headwatch_incidents"})
+_TEXTS = "headwatch_texts"
+"""Its rows say themselves whose they are, and which documents the text contains."""
+IDENTIFYING = frozenset({*_OF_REQUESTS, _TEXTS, "headwatch_incidents"})
 """Tables whose rows may name a user, a tenant, a document or a request."""
 _TIMES = ("time", "updated", "TimeUnix")
 """What a table calls the time of a row; the first that it has."""
@@ -119,6 +121,11 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
     where = "documents.id" if kind == "document" else "requests.engine_id"
     keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
     yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
+    if kind == "document":
+        yield _TEXTS, f"hasAny(documents, {keys})"
+    else:
+        of_tenant = f" OR arrayExists(one -> one IN {named}, document_tenants)" if kind == "tenant" else ""
+        yield _TEXTS, f"{kind} IN {named}{of_tenant}"
     for table in _OF_REQUESTS:
         asked = [f"engine_id IN {requests}"]
         if table == "headwatch_documents" and kind == "document":

@@ -19,6 +19,8 @@ from headwatch_exporters.clickhouse.columns.metrics import (
 )
 from headwatch_exporters.clickhouse.columns.rows import TABLE as ROWS
 from headwatch_exporters.clickhouse.columns.rows import row_columns
+from headwatch_exporters.clickhouse.columns.texts import TABLE as TEXTS
+from headwatch_exporters.clickhouse.columns.texts import text_columns
 from headwatch_exporters.grounding import Grounding
 from headwatch_exporters.points import sidecar_source
 from headwatch_exporters.totals import Totals
@@ -87,6 +89,8 @@ class Batches:
         yield from request_columns(delivery.requests, service).items()
         if delivery.rows:
             yield ROWS, row_columns(delivery.rows, service)
+        if delivery.texts:
+            yield TEXTS, text_columns(delivery.texts, service)
 
     def _due(self, delivery: Delivery) -> bool:
         return bool(delivery.windows) or not 0 <= delivery.time_ns - self._totals_ns < TOTALS_NS

@@ -21,7 +21,7 @@ from headwatch.drift.observe import Observer
 from headwatch.errors import CommandError, WireError
 from headwatch.health import Health
 from headwatch.ingest.workers import WorkerRegistry
-from headwatch.model import SummaryBatch
+from headwatch.model import StatusFrame, SummaryBatch
 from headwatch.wire import codec, columns
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def observed(path: Path, canaries: Sequence[CanaryExhibit]) -> Iterator[Observed
             if isinstance(frame, SummaryBatch):
                 aggregator.add(frame, columns.view(frame))
                 registry.summary(frame.worker, frame.sequence, time_ns)
-            else:
+            elif isinstance(frame, StatusFrame):
                 registry.status(frame, time_ns)
         except WireError:
             continue

@@ -7,6 +7,8 @@ its weight: one over the rate at which it was drawn, and 1 where the client aske
 
 Nothing raises into vLLM.  What is wrong with a request's field is recorded in its context and counted; what is wrong
 with us is counted and logged once, and the request goes on unsampled.
+
+Where the operator keeps texts, that of a sampled request is handed to :mod:`headwatch.capture.output.texts` as well.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headwatch.capture.control import ControlReceiver
+from headwatch.capture.output.texts import TextSender
 from headwatch.capture.request.canaries import Allowance
 from headwatch.capture.request.digest import prompt_digest
 from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
 from headwatch.capture.request.sampling import is_sampled
 from headwatch.capture.request.spans import Resolution, resolve
 from headwatch.capture.request.template import RoleMarkers, derive
-from headwatch.config import WireConfig
+from headwatch.config import TextConfig, WireConfig
 from headwatch.errors import RequestFieldError
 from headwatch.model import RequestContext, Span
 
@@ -58,9 +61,11 @@ class Reader:
 class FrontEnd:
     """All of headwatch's state in one front-end process."""
 
-    def __init__(self, config: CaptureConfig, wire: WireConfig | None = None) -> None:
+    def __init__(self, config: CaptureConfig, wire: WireConfig | None = None, text: TextConfig | None = None) -> None:
         self.config = config
         self.control = ControlReceiver(config, wire or WireConfig())
+        self.texts = TextSender(text, wire or WireConfig()) if text is not None and text.enabled else None
+        """None: no text leaves this process."""
         self.errors: Counter[str] = Counter()
         """Reasons, with how often they occurred since the start."""
         self.sampled = 0
@@ -80,20 +85,27 @@ class FrontEnd:
             request = original(processor, *args, **kwargs)
             try:
                 tokenizer = processor.tokenizer
-                encoder = bool(getattr(getattr(processor, "model_config", None), "is_encoder_decoder", False))
+                model_config = getattr(processor, "model_config", None)
+                encoder = bool(getattr(model_config, "is_encoder_decoder", False))
+                served = getattr(model_config, "served_model_name", "")
+                prompt = args[1] if len(args) > 1 else kwargs.get("prompt")
             except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
                 self._failed(error)
             else:
-                self.annotate(request, tokenizer, encoder=encoder)
+                model = served if isinstance(served, str) else next(iter(served or ()), "")
+                self.annotate(request, tokenizer, encoder=encoder, prompt=prompt, model=model)
             return request
 
         process_inputs.__headwatch__ = True  # type: ignore[attr-defined] # functions take attributes
         processor_class.process_inputs = process_inputs
 
-    def annotate(self, request: Any, tokenizer: Any, *, encoder: bool = False) -> None:
+    def annotate(
+        self, request: Any, tokenizer: Any, *, encoder: bool = False, prompt: Any = None, model: str = ""
+    ) -> None:
         """Leave the context of *request* (vLLM ``EngineCoreRequest``) in its parameters, if it is sampled.
 
-        With an *encoder*, images and sounds are its input, and have no place in the prompt.
+        With an *encoder*, images and sounds are its input, and have no place in the prompt.  *prompt* is vLLM's
+        ``EngineInput``, which has the text where the client gave one; *model* the name that it is served under.
 
         The parameters' ``extra_args`` are replaced, never changed: vLLM's clone of them may be shallow
         (``SamplingParams.skip_clone``).  Never raises.
@@ -101,14 +113,18 @@ class FrontEnd:
         try:
             if not self._listening:
                 self._listen()
-            self._annotate(request, tokenizer, encoder=encoder)
+            context = self._annotate(request, tokenizer, encoder=encoder)
         except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM
             self._failed(error)
+        else:
+            if self.texts is not None and context is not None:
+                self.texts.take(context, model, prompt, request.prompt_token_ids, self._reader)
 
-    def _annotate(self, request: Any, tokenizer: Any, *, encoder: bool) -> None:
+    def _annotate(self, request: Any, tokenizer: Any, *, encoder: bool) -> RequestContext | None:
+        """Return the context that *request* got; None where it is not sampled."""
         params = request.sampling_params
         if params is None:  # pooling
-            return
+            return None
         extra = params.extra_args or {}
         if CONTEXT_KEY in extra:  # only we may write it: the workers trust it
             self.errors["forged_context"] += 1
@@ -118,9 +134,9 @@ class FrontEnd:
         settings = self.control.settings
         head = peek(extra[FIELD_KEY], self.config) if FIELD_KEY in extra else Head()
         if head.canary and not self._admit_canary(params, sampled=head.capture is not False):
-            return
+            return None
         if head.capture is False or not settings.enabled:
-            return
+            return None
         traceparent = head.traceparent or (request.trace_headers or {}).get("traceparent", "")
         trace_id, parent_span_id = _trace(traceparent)
         request_id = request.external_req_id or request.request_id
@@ -128,13 +144,10 @@ class FrontEnd:
         adapter = request.lora_request.lora_name if request.lora_request is not None else ""
         rate = 1.0 if head.asked else settings.of(head.route, adapter, len(ids or ())).sample_rate
         if not is_sampled(trace_id or request_id, rate):
-            return
-        if not ids or request.prompt_embeds is not None:  # part of the prompt has no tokens
-            self.errors["prompt_embeds"] += 1
-            return
-        if request.resumable:  # the prompt goes on in later requests: its positions are not these
-            self.errors["resumable"] += 1
-            return
+            return None
+        if unknown := _unknown_prompt(request):
+            self.errors[unknown] += 1
+            return None
         context = msgspec.structs.replace(
             self._context(request, ids, tokenizer, extra, encoder=encoder),
             request_id=request_id,
@@ -146,6 +159,7 @@ class FrontEnd:
         )
         params.extra_args = {**(params.extra_args or {}), CONTEXT_KEY: msgspec.json.encode(context).decode()}
         self.sampled += 1
+        return context
 
     def _admit_canary(self, params: Any, *, sampled: bool) -> bool:
         """Return whether a request that calls itself a canary may be *sampled*; the rates of the prefix cache never see it.
@@ -214,6 +228,13 @@ class FrontEnd:
         self.errors[reason] += 1
         if self.errors[reason] == 1:
             logger.error("headwatch could not resolve a request: %s: %s", reason, error, exc_info=error)
+
+
+def _unknown_prompt(request: Any) -> str:
+    """Return why the tokens of *request* are not what its positions are of; empty where they are."""
+    if not request.prompt_token_ids or request.prompt_embeds is not None:  # part of the prompt has no tokens
+        return "prompt_embeds"
+    return "resumable" if request.resumable else ""  # the prompt goes on in later requests: its positions are not these
 
 
 def _trace(traceparent: str) -> tuple[str, str]:

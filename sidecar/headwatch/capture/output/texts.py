@@ -1,0 +1,218 @@
+"""Texts of prompts out of vLLM's front end, on a thread of their own: only where the operator turned them on.
+
+The request's thread decides by route and by hash whether the text is kept, cuts it, and puts it into a bounded queue; it never
+waits, and nothing is redacted here: a pattern that runs away would take the server with it.  So what crosses the wire is plain
+text, on loopback alone (:mod:`headwatch.config_file` sees to that).  The sidecar redacts, encrypts and keeps.
+
+The thread encodes and sends over ZeroMQ PUSH.  While no sidecar takes them, at most :data:`QUEUE_TEXTS` texts wait, in memory;
+further ones are dropped.  Each text has a number, dropped ones included: the sidecar counts the gaps.
+
+A prompt that the client gave as token ids is decoded on the thread, from its beginning and no further than is kept: about 2 ms
+for 8,192 characters, under the interpreter's lock.  One that was given as text costs a slice.
+
+Nothing is logged but the names of errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import zmq
+
+from headwatch.capture.request.sampling import is_sampled
+from headwatch.config.text import REDACTION_MARGIN
+from headwatch.model import FIELD_REJECTED, TextFrame
+from headwatch.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headwatch.capture.request.front_end import Reader
+    from headwatch.config import TextConfig, WireConfig
+    from headwatch.model import RequestContext
+
+logger = logging.getLogger("headwatch.capture")
+
+QUEUE_TEXTS = 64
+_POLL_SECONDS = 0.2
+_RESTART_SECONDS = 5.0
+_SOCKET_TEXTS = 8
+"""Texts that ZeroMQ itself may hold for a connected sidecar."""
+_SOURCE_BYTES = 8
+_FIRST_TOKENS = 4
+"""A token is seldom shorter than so many characters: a quarter of the tokens is decoded first, then twice as many."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Draft:
+    """A text that waits, or the token ids that it is decoded from."""
+
+    sequence: int
+    time_ns: int
+    model: str
+    context: RequestContext
+    limit: int
+    text: str | None
+    chars: int
+    """Of the whole text; of one that is to be decoded, its tokens."""
+    ids: Sequence[int]
+    reader: Reader | None
+
+
+class TextSender:
+    """Takes texts on the request's thread and sends them on its own.  Nothing here ever raises into vLLM."""
+
+    def __init__(self, config: TextConfig, wire: WireConfig) -> None:
+        self._config = config
+        self._wire = wire
+        self._queue: queue.Queue[Draft] = queue.Queue(QUEUE_TEXTS)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._source = ""
+        self._sequence = 0
+        self.sent = 0
+        self.errors: Counter[str] = Counter()
+        """Reasons why a text was not sent, with how often."""
+
+    def take(
+        self, context: RequestContext, model: str, prompt: Any, ids: Sequence[int] | None, reader: Reader | None
+    ) -> None:
+        """Queue the text of a sampled request where its route keeps texts, or drop it and count."""
+        try:
+            self._take(context, model, prompt, ids or (), reader)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may raise into vLLM, nor show a text
+            self._failed(error)
+
+    def stop(self, timeout_seconds: float = 1.0) -> None:
+        """Send what waits, as far as the sidecar takes it within *timeout_seconds*, and end the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def _take(
+        self, context: RequestContext, model: str, prompt: Any, ids: Sequence[int], reader: Reader | None
+    ) -> None:
+        rule = self._config.rule(context.route)
+        if not rule.keep or context.canary or not FIELD_REJECTED.isdisjoint(context.errors):  # then nobody knows the route
+            return
+        if not is_sampled(f"text:{context.trace_id or context.request_id}", rule.sample_rate):
+            return
+        limit = rule.max_chars + REDACTION_MARGIN
+        text = _text_of(prompt)
+        with self._lock:
+            if self._thread is None:  # not before: an earlier thread would not survive a fork of vLLM's
+                self._source = os.urandom(_SOURCE_BYTES).hex()
+                self._thread = threading.Thread(target=self._run, name="headwatch-texts", daemon=True)
+                self._thread.start()
+            sequence = self._sequence
+            self._sequence += 1
+        try:
+            self._queue.put_nowait(Draft(
+                sequence=sequence,
+                time_ns=time.time_ns(),
+                model=model,
+                context=msgspec.structs.replace(context, spans=[], encoder_spans=[]),
+                limit=limit,
+                text=None if text is None else text[:limit],
+                chars=len(ids) if text is None else len(text),
+                ids=() if text is not None else ids[:limit],
+                reader=reader,
+            ))  # fmt: skip
+        except queue.Full:
+            self.errors["queue_full"] += 1
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with zmq.Context() as zmq_context, zmq_context.socket(zmq.PUSH) as socket:
+                    socket.setsockopt(zmq.LINGER, 200)
+                    socket.setsockopt(zmq.SNDHWM, _SOCKET_TEXTS)
+                    socket.setsockopt(zmq.IMMEDIATE, 1)  # hold nothing for a peer that is not there
+                    socket.connect(self._wire.endpoint)
+                    self._loop(socket)
+            except Exception as error:  # noqa: BLE001 - this thread lives inside vLLM: it counts, and tries again
+                self._failed(error)
+            if self._stop.is_set() or self._stop.wait(_RESTART_SECONDS):
+                return
+
+    def _loop(self, socket: zmq.Socket[bytes]) -> None:
+        pending: bytes | None = None
+        while pending is not None or not (self._stop.is_set() and self._queue.empty()):
+            if pending is None:
+                pending = self._next()
+            elif socket.poll(int(_POLL_SECONDS * 1000), zmq.POLLOUT):
+                try:
+                    socket.send(pending, zmq.NOBLOCK)
+                except zmq.Again:
+                    continue
+                pending = None
+                self.sent += 1
+            elif self._stop.is_set():
+                return
+
+    def _next(self) -> bytes | None:
+        try:
+            draft = self._queue.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            return None
+        try:
+            payload = codec.encode(_frame(draft, self._source))
+        except Exception as error:  # noqa: BLE001 - one bad text must not end the thread, nor be shown
+            self._failed(error)
+            return None
+        if len(payload) > self._wire.max_frame_bytes:
+            self.errors["too_large"] += 1
+            return None
+        return payload
+
+    def _failed(self, error: Exception) -> None:
+        reason = type(error).__name__
+        self.errors[reason] += 1
+        if self.errors[reason] == 1:
+            logger.error("headwatch could not send the text of a request: %s; further ones are only counted", reason)
+
+
+def _text_of(prompt: Any) -> str | None:
+    """Return the text of an ``EngineInput`` (vLLM 0.32 inputs/engine.py); None where it has token ids alone."""
+    if isinstance(prompt, dict) and prompt.get("type") == "enc_dec":
+        prompt = prompt.get("decoder_prompt")
+    text = prompt.get("prompt") if isinstance(prompt, dict) else prompt
+    return text if isinstance(text, str) else None
+
+
+def _frame(draft: Draft, source: str) -> TextFrame:
+    text, chars = (draft.text, draft.chars) if draft.text is not None else _decoded(draft)
+    return TextFrame(
+        source=source,
+        sequence=draft.sequence,
+        time_ns=draft.time_ns,
+        model=draft.model,
+        context=draft.context,
+        kind="prompt",
+        text=text.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text that can be sent
+        chars=chars,
+    )
+
+
+def _decoded(draft: Draft) -> tuple[str, int]:
+    """Return the beginning of what the token ids say, and how long the whole is at least."""
+    if draft.reader is None:  # vLLM's skip_tokenizer_init
+        raise LookupError
+    count = max(draft.limit // _FIRST_TOKENS, 1)
+    while True:
+        with draft.reader.lock:
+            text = str(draft.reader.tokenizer.decode(list(draft.ids[:count])))
+        if count >= len(draft.ids) or len(text) >= draft.limit:
+            break
+        count *= 2
+    rest = max(draft.chars - count, 0)
+    return (text.rstrip("\ufffd") if rest else text)[: draft.limit], len(text) + rest
