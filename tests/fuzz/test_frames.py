@@ -11,10 +11,13 @@ import pytest
 
 from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.windows import Aggregator
-from headwatch.config import EvidenceConfig, WindowConfig, WireConfig
+from headwatch.config import EvidenceConfig, TextConfig, WindowConfig, WireConfig
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
-from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, WorkerIdentity
+from headwatch.text.keeper import TextKeeper
+from headwatch.text.keys import new_key
+from headwatch_exporters.clickhouse.columns.texts import text_columns
+from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, TextFrame, WorkerIdentity
 from headwatch.wire import codec
 
 from ..unit.frames import detailed
@@ -36,7 +39,11 @@ def frames() -> list[bytes]:
         np.array([8, 9], "<i4").tobytes(), values.tobytes(), mass.tobytes(), ["r-0"],
     )  # fmt: skip
     status = StatusFrame(worker, 0, 10**18, True, "", {"steps": 1}, {}, {}, 0.1, 1.0, 0.1, 8, "runner", "backend")
-    return [codec.encode(summary), codec.encode(status), codec.encode(detailed(4)), codec.encode(detailed(2, values=False))]
+    text = TextFrame("source", 3, 10**18, "model", msgspec.structs.replace(context, spans=[]), "prompt", "Where is a@b.de? ü", 40)
+    return [
+        codec.encode(summary), codec.encode(status), codec.encode(detailed(4)), codec.encode(detailed(2, values=False)),
+        codec.encode(text),
+    ]  # fmt: skip
 
 
 def mutated(payload: bytes, source: random.Random) -> bytes:
@@ -56,7 +63,14 @@ def mutated(payload: bytes, source: random.Random) -> bytes:
 def test_every_frame_is_taken_or_counted_by_reason(count: int) -> None:
     evidence = EvidenceQueue(EvidenceConfig(max_bytes=1 << 20))
     aggregator = Aggregator(WindowConfig(max_strata=8, max_open_requests=64), {}, evidence)
-    receiver = Receiver(WireConfig(), WorkerRegistry(), aggregator.add)
+    keeper = TextKeeper(TextConfig(enabled=True, default="keep"), "vllm", {"HEADWATCH_TEXT_KEY": new_key()})
+
+    def keep(frame: TextFrame) -> None:
+        keeper.offer(frame)
+        if (row := keeper._next()) is not None:
+            assert text_columns([keeper.kept(row)], "vllm")
+
+    receiver = Receiver(WireConfig(), WorkerRegistry(), aggregator.add, texts=keep)
     turns = itertools.count()
 
     def take(payload: bytes) -> str:
@@ -72,4 +86,5 @@ def test_every_frame_is_taken_or_counted_by_reason(count: int) -> None:
     receiver.stop()
     assert "rejected.unexpected" not in said, said
     assert sum(number for word, number in said.items() if word.startswith("rejected.")) > count // 2
+    assert said["text_frames"] > count // 1000, said
     assert len(said) >= 6, f"the mutants hardly reach anything: {said}"

@@ -15,12 +15,12 @@ from headwatch.model import FEATURES, Frame, SummaryBatch
 from headwatch.wire import codec, columns
 
 from .frames import HEADS, LAYERS, SECOND, context, status, summary
-from .wire_strategies import batches, statuses
+from .wire_strategies import batches, statuses, text_frames
 
 GOLDEN = Path(__file__).with_name("golden")
 ROWS = [(10, {"entropy": 0.5, "lookback": 0.25}, [0.1, 0.2, 0.3, 0.3, 0.1]), (18, {"entropy": 0.4}, [0.2] * 5)]
 
-@given(frame=batches() | statuses)
+@given(frame=batches() | statuses | text_frames)
 def test_a_frame_comes_back_as_it_was_sent(frame: Frame):
     """Nothing that a frame carries is lost or changed, to the last bit of every float."""
     assert codec.decode(codec.encode(frame)) == frame

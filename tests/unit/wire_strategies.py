@@ -16,6 +16,7 @@ from headwatch.model import (
     Span,
     StatusFrame,
     SummaryBatch,
+    TextFrame,
     WorkerIdentity,
 )
 
@@ -39,6 +40,8 @@ statuses = st.builds(
     st.dictionaries(texts, texts, max_size=4), finite, finite, st.floats(0, 1), counts, texts, texts,
     texts, counts, st.integers(0, 4), counts, st.dictionaries(texts, texts, max_size=2),
 )  # fmt: skip
+
+text_frames = st.builds(TextFrame, texts, counts, counts, texts, contexts, st.just("prompt"), st.text(max_size=200), counts)
 
 
 @st.composite

@@ -27,6 +27,7 @@ class StaticReader:
     canary_rows: list[dict[str, Any]] = field(default_factory=list)
     deploy_rows: list[dict[str, Any]] = field(default_factory=list)
     effect_table: dict[str, Any] = field(default_factory=dict)
+    text_rows: list[dict[str, Any]] = field(default_factory=list)
 
     def arms(self, since_ns: int = 0) -> list[dict[str, Any]]:
         """Return the rows of arms that were seen at or after *since_ns*."""
@@ -57,6 +58,10 @@ class StaticReader:
     def deploys(self, limit: int = 200) -> list[dict[str, Any]]:
         """Return the releases."""
         return self.deploy_rows[:limit]
+
+    def texts(self, request_id: str, limit: int = 200, /) -> list[dict[str, Any]]:
+        """Return the texts of the request."""
+        return [row for row in self.text_rows if row.get("request_id") == request_id][:limit]
 
     def effects(self, incident: Incident, /) -> dict[str, Any]:
         """Return the given effects, under the id of *incident*."""

@@ -38,12 +38,11 @@ def is_card(found: str) -> bool:
 
 
 def is_address(found: str) -> bool:
-    """Return whether *found* is an IP address; a time of day is none."""
+    """Return whether *found* is an IP address that says something: a time of day is none, ``::`` stands in programs."""
     try:
-        ipaddress.ip_address(found)
+        return bool(int(ipaddress.ip_address(found)))
     except ValueError:
         return False
-    return True
 
 
 def is_phone(found: str) -> bool:
@@ -73,7 +72,7 @@ BUILT_IN: dict[BuiltIn, BuiltInPattern] = {
     ),
     "card": BuiltInPattern(r"(?<![\d])(?:\d[ \-]?){12,18}\d(?!\d)", "[card]", is_card),
     "phone": BuiltInPattern(
-        r"(?<![\w.+\-/])(?:\+|00|0|\()(?:[\d()][ ().\-/]{0,2}){5,18}\d(?![\w]|[.\-]\d)", "[phone]", is_phone
+        r"(?<![\w.+\-/])(?:\+ ?|0|\(\+?)\d(?:[ ().\-/]{0,3}\d){5,17}(?![\w]|[.\-]\d)", "[phone]", is_phone
     ),
 }  # fmt: skip
 """In the order in which they are applied: a card's digits are no phone number any more when phones are looked for."""

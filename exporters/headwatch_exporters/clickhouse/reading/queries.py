@@ -77,7 +77,7 @@ class StoreReader(FindingsReader):
             {"arm": arm, "route": route, "limit": limit},
         )
 
-    def texts(self, request_id: str, limit: int = 200) -> list[dict[str, Any]]:
+    def texts(self, request_id: str, limit: int = 200, /) -> list[dict[str, Any]]:
         """Return the texts of a request that have not expired, newest first; ``body`` is ciphertext in base64."""
         return self._connection.query(
             """
