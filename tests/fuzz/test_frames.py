@@ -14,11 +14,20 @@ from headwatch.aggregate.windows import Aggregator
 from headwatch.config import EvidenceConfig, TextConfig, WindowConfig, WireConfig
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
+from headwatch.model import (
+    FEATURES,
+    Document,
+    RequestContext,
+    Span,
+    StatusFrame,
+    SummaryBatch,
+    TextFrame,
+    WorkerIdentity,
+)
 from headwatch.text.keeper import TextKeeper
 from headwatch.text.keys import new_key
-from headwatch_exporters.clickhouse.columns.texts import text_columns
-from headwatch.model import FEATURES, Document, RequestContext, Span, StatusFrame, SummaryBatch, TextFrame, WorkerIdentity
 from headwatch.wire import codec
+from headwatch_exporters.clickhouse.columns.texts import text_columns
 
 from ..unit.frames import detailed
 from .harness import feed, mutate
@@ -39,7 +48,8 @@ def frames() -> list[bytes]:
         np.array([8, 9], "<i4").tobytes(), values.tobytes(), mass.tobytes(), ["r-0"],
     )  # fmt: skip
     status = StatusFrame(worker, 0, 10**18, True, "", {"steps": 1}, {}, {}, 0.1, 1.0, 0.1, 8, "runner", "backend")
-    text = TextFrame("source", 3, 10**18, "model", msgspec.structs.replace(context, spans=[]), "prompt", "Where is a@b.de? ü", 40)
+    asked = msgspec.structs.replace(context, spans=[])
+    text = TextFrame("source", 3, 10**18, "model", asked, "prompt", "Where is a@b.de? ü", 40)
     return [
         codec.encode(summary), codec.encode(status), codec.encode(detailed(4)), codec.encode(detailed(2, values=False)),
         codec.encode(text),

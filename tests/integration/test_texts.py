@@ -1,4 +1,4 @@
-"""Texts through a whole sidecar into a real store: never on the disk as they are, gone when they should be, seen by whom they should."""
+"""Texts through a whole sidecar into a real store: never on the disk as they are, gone in time, seen by whom they should."""
 
 from __future__ import annotations
 
@@ -144,16 +144,26 @@ def test_no_text_is_on_the_disk_in_any_form(
 def test_what_is_known_of_a_text_stands_beside_it_hashed_where_that_is_wanted(tmp_path: Path):
     documents = [Document("kb-1", labels={"tenant": "acme"}), Document("kb-2"), Document("kb-1")]
     frame = planted(user="ada", tenant="acme", documents=documents)
-    plain, hashed = config(tmp_path / "plain"), config(tmp_path / "hashed", privacy=PrivacyConfig(hash=["user", "tenant", "document"]))
+    plain, hashed = (
+        config(tmp_path / "plain"),
+        config(tmp_path / "hashed", privacy=PrivacyConfig(hash=["user", "tenant", "document"])),
+    )
     for settings in (plain, hashed):
         (tmp_path / settings.wire.endpoint.split("/")[-2]).mkdir()
         keep(settings, frame)
     (row,) = rows(plain)
-    assert (row["user"], row["tenant"], row["documents"], row["document_tenants"]) == ("ada", "acme", ["kb-1", "kb-2"], ["acme"])
+    assert (row["user"], row["tenant"], row["documents"], row["document_tenants"]) == (
+        "ada",
+        "acme",
+        ["kb-1", "kb-2"],
+        ["acme"],
+    )
     assert (row["route"], row["model"], row["kind"], row["redactions"]) == ("support", "model", "prompt", {"email": 20})
     assert row["key"] in reading_keys(plain.text, {"HEADWATCH_TEXT_KEY": KEY})
     (row,) = rows(hashed)
-    assert all(name.startswith("h:") for name in (row["user"], row["tenant"], *row["documents"], *row["document_tenants"]))
+    assert all(
+        name.startswith("h:") for name in (row["user"], row["tenant"], *row["documents"], *row["document_tenants"])
+    )
     assert files_with(tmp_path / "hashed" / "state", "acme") == []
     with closing(connect(plain.store)) as connection:
         assert check(connection, plain.store).problems == []

@@ -40,6 +40,7 @@ GROUPS = {
     "spool": "The spool before the store",
     "exporter": "Exporters",
     "endpoint": "The ClickHouse endpoint",
+    "text": "Texts of prompts, where they are kept",
 }
 
 

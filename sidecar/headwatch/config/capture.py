@@ -83,8 +83,8 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str = "tcp://127.0.0.1:9465"
     """ZeroMQ endpoint: the sidecar binds it, workers connect.  ``tcp://`` on loopback or ``ipc://``."""
     allow_remote: bool = False
-    """Whether *endpoint* and *control_endpoint* may leave loopback.  Frames carry no text, but anybody who reaches the
-    port may send some."""
+    """Whether *endpoint* and *control_endpoint* may leave loopback, which *endpoint* may not with texts turned on.
+    Anybody who reaches the port may send frames."""
     queue_frames: Positive = 256
     """Frames that the worker holds for a sidecar that is slow or away; the next one is dropped and counted."""
     queue_bytes: Positive = 64 * 1024 * 1024

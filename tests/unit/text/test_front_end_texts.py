@@ -81,7 +81,12 @@ def test_a_sampled_text_travels_with_what_is_known_of_its_request(wire: WireConf
     wait_for(lambda: bool(arrived), "the text")
     (frame,) = arrived
     assert isinstance(frame, TextFrame)
-    assert (frame.text, frame.chars, frame.model, frame.sequence) == (PROMPT["prompt"], len(PROMPT["prompt"]), "served", 0)
+    assert (frame.text, frame.chars, frame.model, frame.sequence) == (
+        PROMPT["prompt"],
+        len(PROMPT["prompt"]),
+        "served",
+        0,
+    )
     assert (frame.context.route, frame.context.user, frame.context.request_id) == ("hr", "ada", "chatcmpl-1")
     assert ([document.id for document in frame.context.documents], frame.context.spans) == (["a"], [])
     assert front_end.texts is not None
@@ -114,7 +119,9 @@ def test_a_prompt_of_token_ids_is_decoded_on_the_thread(wire: WireConfig, arrive
         (ALL, TextConfig(enabled=True, default="keep", sample_rate=0.0), {}),
     ],
 )
-def test_what_is_not_to_be_kept_is_not_sent(wire: WireConfig, capture: CaptureConfig, text: TextConfig, field: dict[str, Any]):
+def test_what_is_not_to_be_kept_is_not_sent(
+    wire: WireConfig, capture: CaptureConfig, text: TextConfig, field: dict[str, Any]
+):
     front_end = FrontEnd(capture, wire, text)
     annotate(front_end, sampling_params=Parameters(request_field(**field)))
     assert front_end.texts is not None
@@ -196,11 +203,14 @@ def test_half_a_surrogate_pair_is_replaced(wire: WireConfig, arrived: list[Any])
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"text": "a" * (2**18 + REDACTION_MARGIN + 1), "chars": 2**20}, "text"), ({"chars": 3}, "value"), ({"chars": 2**63}, "value"),
-        ({"time_ns": -1}, "value"), ({"time_ns": 2**63}, "value"), ({"sequence": -1}, "value"), ({"source": "a" * 1025}, "value"),
+        ({"text": "a" * (2**18 + REDACTION_MARGIN + 1), "chars": 2**20}, "text"), ({"chars": 3}, "value"),
+        ({"chars": 2**63}, "value"), ({"time_ns": -1}, "value"), ({"time_ns": 2**63}, "value"), ({"sequence": -1}, "value"),
+        ({"source": "a" * 1025}, "value"),
     ],
 )  # fmt: skip
-def test_frames_out_of_bounds_are_rejected_by_reason(change: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture):
+def test_frames_out_of_bounds_are_rejected_by_reason(
+    change: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+):
     import msgspec
 
     frames: list[TextFrame] = []

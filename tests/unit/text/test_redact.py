@@ -75,16 +75,21 @@ def test_without_a_find_redaction_is_a_cut(text: str, limit: int):
 def test_finds_are_counted_by_name_and_replaced_as_configured():
     own = (RedactPattern("ticket", r"T-\d+", r"\0<ticket>"), RedactPattern("staff", r"P\d{4}"))
     general, routes = redactors(TextConfig(redact=own[:1], routes={"hr": TextRoute(redact=own[1:])}))
-    assert general("T-1 and T-22 by P1234, a@b.de", 100) == (r"\0<ticket> and \0<ticket> by P1234, [email]", {"email": 1, "ticket": 2})
+    assert general("T-1 and T-22 by P1234, a@b.de", 100) == (
+        r"\0<ticket> and \0<ticket> by P1234, [email]",
+        {"email": 1, "ticket": 2},
+    )
     assert routes["hr"]("T-1 by P1234", 100) == (r"\0<ticket> by [staff]", {"ticket": 1, "staff": 1})
 
 
 @pytest.mark.parametrize("place", range(80, 101))
 def test_what_the_limit_cuts_in_half_is_still_found(place: int):
-    """No digit of a card that begins before the limit is kept, wherever the limit falls; what begins behind it is not counted."""
+    """No digit of a card that begins before the limit is kept, wherever it falls; what begins behind it does not count."""
     card, limit = "4111 1111 1111 1111", 100
     text = "." * place + card + "." * 2000
-    row = keeper(TextConfig(enabled=True, default="keep", max_chars=limit)).kept(text_frame(text[: limit + REDACTION_MARGIN], chars=len(text)))
+    row = keeper(TextConfig(enabled=True, default="keep", max_chars=limit)).kept(
+        text_frame(text[: limit + REDACTION_MARGIN], chars=len(text))
+    )
     found = opened(row)
     assert "1" not in found
     assert found.startswith("." * place)
@@ -101,7 +106,9 @@ def test_a_find_before_the_limit_moves_it_and_no_more():
 
 
 def test_a_pattern_that_runs_away_is_stopped_and_its_text_refused():
-    config = TextConfig(enabled=True, default="keep", redact=(RedactPattern("runaway", r"(a|aa)+$|(a|aa)+b"),), pattern_seconds=0.1)
+    config = TextConfig(
+        enabled=True, default="keep", redact=(RedactPattern("runaway", r"(a|aa)+$|(a|aa)+b"),), pattern_seconds=0.1
+    )
     started = time.monotonic()
     with pytest.raises(TextError) as refused:
         keeper(config).kept(text_frame("a" * 5000 + "c"))
@@ -111,7 +118,9 @@ def test_a_pattern_that_runs_away_is_stopped_and_its_text_refused():
     assert "aaa" not in str(refused.value)
 
 
-@pytest.mark.parametrize("letter", list("a1 .:@-_(/+A\n\"='") + ["eyJ", "sk-", "-----BEGIN ", "1.1.", "a@a.", "::", "4 ", "token=", "bearer "])
+@pytest.mark.parametrize(
+    "letter", [*"a1 .:@-_(/+A\n\"='", "eyJ", "sk-", "-----BEGIN ", "1.1.", "a@a.", "::", "4 ", "token=", "bearer "]
+)
 def test_the_built_in_patterns_do_not_run_away(letter: str):
     """On the longest text that is ever looked at, of what each of them repeats."""
     started = time.monotonic()

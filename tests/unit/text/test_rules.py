@@ -22,8 +22,9 @@ def test_nothing_is_kept_unless_it_is_turned_on_and_a_route_says_so():
 
 def test_a_route_has_rules_of_its_own_and_the_rest_from_everybody():
     config = TextConfig(
-        enabled=True, ttl_days=3, routes={"hr": TextRoute(keep=True, max_chars=100, ttl_days=1), "it": TextRoute(sample_rate=0.5)},
-    )  # fmt: skip
+        enabled=True,
+        routes={"hr": TextRoute(keep=True, max_chars=100, ttl_days=1), "it": TextRoute(sample_rate=0.5)},
+    )
     assert config.rule("hr") == TextRule(keep=True, sample_rate=1.0, max_chars=100, ttl_days=1)
     assert config.rule("it") == TextRule(keep=False, sample_rate=0.5, max_chars=8192, ttl_days=3)
     never = TextConfig(enabled=True, default="keep", routes={"hr": TextRoute(keep=False)})
@@ -52,10 +53,16 @@ def test_routes_and_patterns_are_read_from_the_file_and_keys_are_no_settings(tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[wire]\nendpoint = 'tcp://10.0.0.7:9465'\nallow_remote = true\n[text]\nenabled = true", "leaves loopback, and texts"),
+        (
+            "[wire]\nendpoint = 'tcp://10.0.0.7:9465'\nallow_remote = true\n[text]\nenabled = true",
+            "leaves loopback, and texts",
+        ),
         ("[store]\nenabled = false\n[text]\nenabled = true", "kept in the store"),
         ("[text]\nredact = [{name = 'email', pattern = 'a'}]", "'email' is the name of more than one pattern"),
-        ("[text]\nredact = [{name = 'a', pattern = 'a'}]\nroutes = {r = {redact = [{name = 'a', pattern = 'b'}]}}", "'a' is the name"),
+        (
+            "[text]\nredact = [{name = 'a', pattern = 'a'}]\nroutes = {r = {redact = [{name = 'a', pattern = 'b'}]}}",
+            "'a' is the name",
+        ),
         ("[text]\nredact = [{name = 'A b', pattern = 'a'}]", "text.redact"),
         ("[text]\nhook = 'nothing'", "text.hook"),
         ("[text]\nbuiltin = ['mail']", "text.builtin"),
@@ -68,12 +75,14 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str
 
 
 @pytest.mark.parametrize("given", [None, "", "short", "x" * 44])
-def test_a_sidecar_without_a_usable_key_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None):
+def test_a_sidecar_without_a_usable_key_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+):
     monkeypatch.delenv("HEADWATCH_TEXT_KEY", raising=False)
     if given is not None:
         monkeypatch.setenv("HEADWATCH_TEXT_KEY", given)
     config = loaded(tmp_path, f"[text]\nenabled = true\n[store]\nurl = 'chdb://{tmp_path}/store'")
-    with pytest.raises(ConfigError, match="HEADWATCH_TEXT_KEY.*headwatch text key") as refused:
+    with pytest.raises(ConfigError, match=r"HEADWATCH_TEXT_KEY.*headwatch text key") as refused:
         Sidecar(config)
     assert "\n" not in str(refused.value)
     assert not given or given not in str(refused.value)

@@ -33,7 +33,9 @@ def test_a_text_comes_back_as_it_was_and_never_twice_as_the_same_bytes(text: str
     assert len(text) < 8 or text.encode() not in first
 
 
-@pytest.mark.parametrize("change", [{"service": "other"}, {"request_id": "chatcmpl-2"}, {"kind": "output"}, {"time_ns": 8}])
+@pytest.mark.parametrize(
+    "change", [{"service": "other"}, {"request_id": "chatcmpl-2"}, {"kind": "output"}, {"time_ns": 8}]
+)
 def test_a_text_in_another_row_does_not_open(change: dict[str, object]):
     assert refusal(seal("secret", KEY, ROW), row=msgspec.structs.replace(ROW, **change)).reason == "changed"
 
@@ -71,7 +73,9 @@ def test_keys_are_read_from_the_environment_old_ones_too():
     keys = reading_keys(config, environ)
     assert len(keys) == 3
     assert sealing_key(config, environ).name in keys
-    assert list(reading_keys(config, {"HEADWATCH_TEXT_OLD_KEYS": old})) == [sealing_key(config, {"HEADWATCH_TEXT_KEY": old}).name]
+    assert list(reading_keys(config, {"HEADWATCH_TEXT_OLD_KEYS": old})) == [
+        sealing_key(config, {"HEADWATCH_TEXT_KEY": old}).name
+    ]
     for key in keys.values():
         assert str(key.secret) not in repr(key)
         assert key.secret.hex() not in repr(key)

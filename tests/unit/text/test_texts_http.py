@@ -32,8 +32,9 @@ def stored(**changes: Any) -> dict[str, Any]:
     """Return a row as the store's reader answers it."""
     row = keeper(KEPT).kept(text_frame(f"{SECRET} of a@b.de\x1b[2J", route="hr"))
     return {
-        "time_ns": row.time_ns, "service": SERVICE, "request_id": "chatcmpl-1", "kind": "prompt", "route": "hr", "chars": row.chars,
-        "kept_chars": row.kept_chars, "redactions": row.redactions, "key": row.key, "body": base64.b64encode(row.body).decode(),
+        "time_ns": row.time_ns, "service": SERVICE, "request_id": "chatcmpl-1", "kind": "prompt", "route": "hr",
+        "chars": row.chars, "kept_chars": row.kept_chars, "redactions": row.redactions, "key": row.key,
+        "body": base64.b64encode(row.body).decode(),
         **changes,
     }  # fmt: skip
 
@@ -89,7 +90,9 @@ def test_without_a_token_there_is_no_way():
     assert (answer.status_code, "no text can be read" in answer.text) == (403, True)
 
 
-def test_the_command_opens_the_text_and_steers_no_terminal(url: str, command: list[str], capsys: pytest.CaptureFixture[str]):
+def test_the_command_opens_the_text_and_steers_no_terminal(
+    url: str, command: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert main([*command, url]) == 0
     assert capsys.readouterr().out == (
         f"# prompt of chatcmpl-1, route hr: 30 characters of 29; redacted: email 1\n{SECRET} of [email][2J\n"

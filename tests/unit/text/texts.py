@@ -20,9 +20,13 @@ ENVIRON = {"HEADWATCH_TEXT_KEY": new_key()}
 KEPT = TextConfig(enabled=True, default="keep")
 
 
-def text_frame(text: str = "Where is the ferry?", *, sequence: int = 0, chars: int | None = None, **named: Any) -> TextFrame:
+def text_frame(
+    text: str = "Where is the ferry?", *, sequence: int = 0, chars: int | None = None, **named: Any
+) -> TextFrame:
     request = msgspec.structs.replace(context(), spans=[], **{"request_id": "chatcmpl-1", **named})
-    return TextFrame("source", sequence, NOW_NS, "model", request, "prompt", text, len(text) if chars is None else chars)
+    return TextFrame(
+        "source", sequence, NOW_NS, "model", request, "prompt", text, len(text) if chars is None else chars
+    )
 
 
 def keeper(config: TextConfig = KEPT) -> TextKeeper:
