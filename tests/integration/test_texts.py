@@ -210,8 +210,8 @@ def test_each_text_expires_by_its_route(tmp_path: Path):
         sidecar._texts._clock_ns = lambda: time.time_ns() - 2 * DAY_NS
         send(settings, planted(0, route="short"), planted(1, route="long"))
         wait_for(lambda: sidecar.health().texts["kept"] == 2, "the texts to be sealed")
-        wait_for(lambda: bool(sidecar.reader.texts("chatcmpl-1")) or sidecar.tick() or False, "the store to have them")  # type: ignore[union-attr, func-returns-value] # ticks until it does
-        assert sidecar.reader.texts("chatcmpl-0") == []
+        wait_for(lambda: bool(sidecar.reader.texts("chatcmpl-1", 200)) or sidecar.tick() or False, "the store to have them")  # type: ignore[union-attr, func-returns-value] # ticks until it does
+        assert sidecar.reader.texts("chatcmpl-0", 200) == []
     with closing(connect(settings.store)) as connection:
         connection.command("OPTIMIZE TABLE headwatch_texts FINAL")
         assert connection.query("SELECT request_id FROM headwatch_texts") == [{"request_id": "chatcmpl-1"}]
@@ -236,6 +236,10 @@ def test_the_api_of_a_whole_sidecar_answers_ciphertext_and_metrics_count(tmp_pat
             return rows
 
         wait_for(lambda: bool(found()), "the store to have it")
+        assert sidecar.reader is not None
+        assert len(sidecar.reader.texts("chatcmpl", 200)) == 1, "one of several prompts of a completion"
+        assert sidecar.reader.texts("chatcmp", 200) == []
+        assert sidecar.reader.texts("", 200) == []
         (row,) = found()
         assert row["redactions"] == {"email": 20}
         assert row["expires_ns"] > time.time_ns() + 2 * DAY_NS

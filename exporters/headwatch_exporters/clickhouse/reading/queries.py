@@ -78,13 +78,17 @@ class StoreReader(FindingsReader):
         )
 
     def texts(self, request_id: str, limit: int = 200, /) -> list[dict[str, Any]]:
-        """Return the texts of a request that have not expired, newest first; ``body`` is ciphertext in base64."""
+        """Return the texts of a request that have not expired, newest first; ``body`` is ciphertext in base64.
+
+        Of completions the client sees ``cmpl-…``, and vLLM makes ``cmpl-…-0``, ``-1`` of it, one for each prompt: they are found too.
+        """
         return self._connection.query(
             """
             SELECT toUnixTimestamp64Nano(time) AS time_ns, toUnixTimestamp64Nano(expires) AS expires_ns,
                    * EXCEPT (time, expires, body), base64Encode(body) AS body
             FROM headwatch_texts
-            WHERE request_id = {request_id:String} AND expires > now64(9)
+            WHERE startsWith(request_id, {request_id:String}) AND expires > now64(9)
+                  AND match(substring(request_id, length({request_id:String}) + 1), '^(-[0-9]+)?$')
             ORDER BY time DESC LIMIT {limit:UInt32}
             """,
             {"request_id": request_id, "limit": limit},
