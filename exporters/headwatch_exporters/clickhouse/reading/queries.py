@@ -80,7 +80,8 @@ class StoreReader(FindingsReader):
     def texts(self, request_id: str, limit: int = 200, /) -> list[dict[str, Any]]:
         """Return the texts of a request that have not expired, newest first; ``body`` is ciphertext in base64.
 
-        Of completions the client sees ``cmpl-…``, and vLLM makes ``cmpl-…-0``, ``-1`` of it, one for each prompt: they are found too.
+        Of completions the client sees ``cmpl-…``, and vLLM makes ``cmpl-…-0``, ``-1`` of it, one for each prompt: they are
+        found too.
         """
         return self._connection.query(
             """
