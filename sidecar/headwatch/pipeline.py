@@ -72,7 +72,7 @@ class Sidecar:
                 ("wire.control_secret_file", config.wire.control_secret_file), ("http.token_file", config.http.token_file),
             )
         )  # fmt: skip
-        self._texts = TextKeeper(config.text, config.service.name) if config.text.enabled else None
+        self._texts = _text_keeper(config)
         head_maps = {}
         if config.grounding.head_map:
             head_map = load_head_map(config.grounding.head_map)
@@ -292,6 +292,16 @@ def run_sidecar(loaded: Loaded) -> int:
             logger.exception("a tick failed; the next one goes on")
     sidecar.stop()
     return 0
+
+
+def _text_keeper(config: Config) -> TextKeeper | None:
+    """Return what keeps texts; None where none are kept."""
+    if not config.text.enabled:
+        return None
+    if not config.wire.endpoint.startswith("ipc://"):
+        logger.warning("texts cross %s as they are, and another user of this machine could listen there while no sidecar does; "
+                       "use ipc:// in a folder that others cannot enter (wire.endpoint)", config.wire.endpoint)
+    return TextKeeper(config.text, config.service.name)
 
 
 def _veil(config: Config) -> Veil | None:

@@ -69,7 +69,7 @@ class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Built-in patterns that are on."""
     redact: tuple[RedactPattern, ...] = ()
     """Patterns of one's own, behind the built-in ones."""
-    pattern_seconds: Seconds = 0.2
+    pattern_seconds: Seconds = 1.0
     """A pattern that takes longer over one text: the text is not kept."""
     hook: Annotated[str, msgspec.Meta(pattern=r"^$|^[\w.]+:\w+$")] = ""
     """``module:function`` that gets each redacted text and returns what to keep of it, or None; empty: there is none."""

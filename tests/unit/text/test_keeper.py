@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +97,13 @@ def test_hooks_that_hang_are_left_behind_and_at_most_four_of_them(hooked: Callab
     config = hooked(lambda text, _: text if let_go.wait(30) else None, 0.05)
     one = keeper(config)
     reasons = []
+    started = time.monotonic()
     for _ in range(MOST_STUCK + 2):
         with pytest.raises(TextError) as refused:
             one.kept(text_frame(SECRET))
         reasons.append(refused.value.reason)
     assert reasons == ["hook_timeout"] * MOST_STUCK + ["hook_stuck"] * 2
+    assert time.monotonic() - started < 2.0, "each waits as long as it was told to"
     let_go.set()
     assert one._hook is not None
     wait_for(lambda: not any(thread.is_alive() for thread in one._hook._stuck), "them to come back")  # type: ignore[union-attr]

@@ -87,3 +87,15 @@ def test_a_sidecar_without_a_usable_key_does_not_start(
     assert "\n" not in str(refused.value)
     assert not given or given not in str(refused.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_sidecar_on_a_port_warns_that_others_could_listen_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.delenv("HEADWATCH_TEXT_KEY", raising=False)
+    for endpoint, warned in ((f"ipc://{tmp_path}/wire", False), ("tcp://127.0.0.1:9465", True)):
+        caplog.clear()
+        config = loaded(tmp_path, f"[text]\nenabled = true\n[wire]\nendpoint = '{endpoint}'")
+        with pytest.raises(ConfigError):  # there is no key, so nothing is opened
+            Sidecar(config)
+        assert ("use ipc://" in caplog.text) is warned

@@ -7,8 +7,9 @@ text, on loopback alone (:mod:`headwatch.config_file` sees to that).  The sideca
 The thread encodes and sends over ZeroMQ PUSH.  While no sidecar takes them, at most :data:`QUEUE_TEXTS` texts wait, in memory;
 further ones are dropped.  Each text has a number, dropped ones included: the sidecar counts the gaps.
 
-A prompt that the client gave as token ids is decoded on the thread, from its beginning and no further than is kept: about 2 ms
-for 8,192 characters, under the interpreter's lock.  One that was given as text costs a slice.
+A prompt that the client gave as token ids is decoded on the thread, from its beginning and no further than is kept: about
+0.4 ms for 8,192 characters in 1,600 tokens, under the interpreter's lock.  One that was given as text costs a slice and a place
+in the queue, 12 µs.
 
 Nothing is logged but the names of errors.
 """
