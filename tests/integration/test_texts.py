@@ -217,6 +217,16 @@ def test_each_text_expires_by_its_route(tmp_path: Path):
         assert connection.query("SELECT request_id FROM headwatch_texts") == [{"request_id": "chatcmpl-1"}]
 
 
+def test_what_has_expired_is_not_answered_while_it_is_still_on_the_disk(tmp_path: Path):
+    settings = config(tmp_path)
+    with closing(ClickHouseExporter.open(settings.store)) as store:
+        _insert(store, [keeper().kept(planted())], expires_ns=time.time_ns() + 3 * 10**9)
+        reader = store.reader()
+        assert len(reader.texts("chatcmpl-0")) == 1
+        wait_for(lambda: reader.texts("chatcmpl-0") == [], "it to expire", 10)
+        assert store.connection.query("SELECT count() AS n FROM headwatch_texts") == [{"n": 1}]
+
+
 def test_the_api_of_a_whole_sidecar_answers_ciphertext_and_metrics_count(tmp_path: Path):
     (tmp_path / "token").write_text("t" * 32)
     (tmp_path / "token").chmod(0o600)
@@ -264,7 +274,7 @@ def test_a_row_policy_covers_texts(tmp_path: Path):
             assert answer.text.split() == [str(count), str(count)]
 
 
-def _insert(store: ClickHouseExporter, made: list[Any]) -> None:
-    expires = time.time_ns() + DAY_NS
+def _insert(store: ClickHouseExporter, made: list[Any], expires_ns: int = 0) -> None:
     columns = text_columns(made, "vllm")
-    store.connection.insert("headwatch_texts", {**columns, "expires": [expires] * len(made)}, "texts")
+    expires = [expires_ns or time.time_ns() + DAY_NS] * len(made)
+    store.connection.insert("headwatch_texts", {**columns, "expires": expires}, "texts")
