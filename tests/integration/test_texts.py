@@ -220,6 +220,7 @@ def test_each_text_expires_by_its_route(tmp_path: Path):
 def test_what_has_expired_is_not_answered_while_it_is_still_on_the_disk(tmp_path: Path):
     settings = config(tmp_path)
     with closing(ClickHouseExporter.open(settings.store)) as store:
+        store.connection.command("SYSTEM STOP TTL MERGES headwatch_texts")
         _insert(store, [keeper().kept(planted())], expires_ns=time.time_ns() + 3 * 10**9)
         reader = store.reader()
         assert len(reader.texts("chatcmpl-0")) == 1
