@@ -48,8 +48,8 @@ bench-peers:  ## hold the peers of bench drift against river, evidently, nannyml
 test: install peers  ## everything but the long suite
 	$(BIN)/pytest -m "not long" $(TEST_ARGS)
 
-test-unit: install  ## the unit suite alone, in seconds
-	$(BIN)/pytest tests/unit $(TEST_ARGS)
+test-unit: install  ## the unit suite alone, on two cores
+	$(BIN)/pytest tests/unit -m "not long" -n 2 --dist loadfile $(TEST_ARGS)
 
 test-long: install peers  ## soaks and live scenarios
 	$(BIN)/pytest -m long $(TEST_ARGS)
