@@ -79,9 +79,9 @@ def from_bytes(saved: bytes) -> dict[str, NDArray[np.generic]]:
 @lru_cache(maxsize=1024)
 def _header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     """Return what stands before the values of an array in a file of its own (``.npy``)."""
-    if dtype.hasobject:
-        raise ValueError(f"an array of {dtype} cannot be kept without pickle")
+    if dtype.hasobject or dtype.fields:
+        raise ValueError(f"an array of {dtype} cannot be kept: it has fields, or needs pickle")
     file = io.BytesIO()
-    described = np.lib.format.dtype_to_descr(dtype)
-    np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)  # type: ignore[no-untyped-call]  # NumPy gives this no types
     return file.getvalue()
