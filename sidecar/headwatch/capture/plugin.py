@@ -43,14 +43,15 @@ def register() -> None:
 
 
 def _install() -> None:
-    import vllm  # noqa: PLC0415 - this function runs inside vLLM only
-
     from headwatch.config_file import load  # noqa: PLC0415
+
+    config = load().config
+
+    import vllm  # noqa: PLC0415 - this function runs inside vLLM only
 
     unsupported = refused_engine(vllm.__version__)
     if unsupported:
         logger.error("headwatch is off: %s", unsupported)
-    config = load().config
     if not config.capture.enabled:
         return
 

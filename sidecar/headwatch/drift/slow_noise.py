@@ -216,15 +216,27 @@ def _misfit(
 ) -> NDArray[np.float64]:
     """Return minus twice the log likelihood of candidates [F, G] for each feature's *series* [N, F, K], [F, G]."""
     features, count = phi.shape
-    filters = Filter(phi.ravel(), share.ravel(), series.shape[2])
-    white = 1.0 - share.reshape(-1, 1)
-    misfit = np.zeros(features * count)
-    for y, at in zip(series, ratio, strict=True):
-        diluted = (1.0 + sampled * (at[:, None] - 1.0)).reshape(-1, 1)
-        total = filters.variance + white * diluted
-        innovation = filters.step(np.repeat(y, count, axis=0), diluted)  # [F * G, streams]
-        misfit += np.nansum(np.log(np.maximum(total, _TINY)) + innovation**2, axis=1, where=~np.isnan(innovation))
-    return misfit.reshape(features, count)
+    phi, share, sampled = phi[..., None], share[..., None], sampled[..., None]
+    white, carried, renewed = 1.0 - share, phi**2, (1.0 - phi**2) * share
+    state, variance = np.zeros((features, count, series.shape[2])), share
+    misfit = np.zeros((features, count))
+    with np.errstate(invalid="ignore"):
+        for values, at in zip(series, ratio, strict=True):
+            y = values[:, None, :]
+            seen = ~np.isnan(y)
+            total = variance + white * (1.0 + sampled * (at[:, None, None] - 1.0))
+            deviation = np.sqrt(total)
+            innovation = (y - state) / deviation
+            np.clip(innovation, -CLIP, CLIP, out=innovation)
+            gain = variance / total
+            if seen.all():
+                misfit += (np.log(np.maximum(total, _TINY)) + innovation**2).sum(axis=2)
+            else:
+                misfit += np.where(seen, np.log(np.maximum(total, _TINY)) + innovation**2, 0.0).sum(axis=2)
+                gain, innovation = np.where(seen, gain, 0.0), np.where(seen, innovation, 0.0)
+            state = phi * (state + gain * innovation * deviation)
+            variance = carried * variance * (1.0 - gain) + renewed
+    return misfit
 
 
 def _independent(

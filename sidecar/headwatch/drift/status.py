@@ -11,6 +11,8 @@ from headwatch.findings import DriftStatus, Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
+
     from headwatch.drift.parts import Key, View
     from headwatch.drift.watched import Clock, Watched
     from headwatch.observed import ObservedWindow
@@ -49,11 +51,19 @@ def standing(
         part = item.part
         levels = part.levels(numbers, [view])[0]  # [F, K]
         evidence = clock.evidence(item)
-        for index, name in enumerate(part.names):
-            known = ~np.isnan(levels[index])
-            if known.any():
-                yield Evidence(
-                    part.kind, name, part.model, part.route, part.label, float(np.log10(max(evidence[index], 1.0))),
-                    float(part.streams.mean[index][known].mean()), float(view.values[index][known].mean()),
-                    float(levels[index][known].mean()), window.start_ns,
-                )  # fmt: skip
+        log10 = np.log10(np.maximum(evidence, 1.0)).tolist()
+        known = ~np.isnan(levels)
+        before, after, effect = (_means(values, known) for values in (part.streams.mean, view.values, levels))
+        for index in np.flatnonzero(known.any(axis=1)).tolist():
+            yield Evidence(
+                part.kind, part.names[index], part.model, part.route, part.label, log10[index],
+                before[index], after[index], effect[index], window.start_ns,
+            )  # fmt: skip
+
+
+def _means(values: NDArray[np.float64], known: NDArray[np.bool_]) -> list[float]:
+    """Return the mean of each feature's *values* [F, K] where they are *known* [F, K]; 0 where none is."""
+    if known.all():
+        found: list[float] = values.mean(axis=1).tolist()
+        return found
+    return [float(own[seen].mean()) if seen.any() else 0.0 for own, seen in zip(values, known, strict=True)]

@@ -98,3 +98,24 @@ def test_at_typical_rows_nothing_is_in_doubt() -> None:
     assert doubt[0] == pytest.approx(1.0)
     assert noise.margin(dilution)[0] == 0.0
     assert noise.margin(np.array([4.0]))[0] > 0.0
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_candidates_are_weighed_as_a_filter_of_each_would(missing: float) -> None:
+    """Minus twice the log likelihood of all candidates at once is that of one filter after the other."""
+    random = np.random.default_rng(8)
+    series, ratio = random.standard_normal((60, 2, 5)), np.exp(0.3 * random.standard_normal((60, 2)))
+    series[random.random(series.shape) < missing] = np.nan
+    phi, share, sampled = (random.random((2, 7)) for _ in range(3))
+    share[0, 0], phi[0, 0], share[1, 0] = 0.0, 0.0, 1.0
+    found = slow_noise._misfit(series, ratio, phi, share, sampled)
+    for feature in range(2):
+        for candidate in range(7):
+            one = slow_noise.Filter(phi[feature, [candidate]], share[feature, [candidate]], 5)
+            expected = 0.0
+            for y, at in zip(series[:, feature], ratio[:, feature], strict=True):
+                diluted = 1.0 + sampled[feature, candidate] * (at - 1.0)
+                total = one.variance + (1.0 - share[feature, candidate]) * diluted
+                innovation = one.step(y[None], np.array([[diluted]]))
+                expected += np.nansum(np.log(total) + innovation**2)
+            assert found[feature, candidate] == pytest.approx(expected, rel=1e-9)
