@@ -23,7 +23,7 @@ from headwatch.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headwatch.config import WireConfig
+    from headwatch.config import StoreConfig, WireConfig
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -86,6 +86,7 @@ def load(
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     _check_bindings(config)
+    _check_keeping(config.store)
     return Loaded(config, origins)
 
 
@@ -106,6 +107,12 @@ def _check_bindings(config: Config) -> None:
         names = [*get_args(BuiltIn), *(pattern.name for pattern in (*config.text.redact, *route.redact))]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ConfigError(f"text.redact: {twice!r} is the name of more than one pattern")
+
+
+def _check_keeping(store: StoreConfig) -> None:
+    if store.row_ttl_days > store.evidence_ttl_days:
+        raise ConfigError(f"store.row_ttl_days {store.row_ttl_days} is more than store.evidence_ttl_days "
+                          f"{store.evidence_ttl_days}: rows would outlive what tells whose they are, and a purge not find them")
 
 
 def _check_endpoint(wire: WireConfig, name: str, endpoint: str) -> None:

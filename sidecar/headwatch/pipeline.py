@@ -29,11 +29,13 @@ from headwatch.health import Health, spool_reasons
 from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.places import control_state_path, salts_path, spool_folder, store_url
+from headwatch.places import control_state_path, drift_folder, salts_path, spool_folder, store_url
+from headwatch.presence import Presence
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.text.keeper import TextKeeper
 from headwatch.watch.desk import Desk
+from headwatch_exporters.audit_file import AuditFile
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.clickhouse.http.endpoint import ClickHouseEndpoint
 from headwatch_exporters.otlp import OtlpExporter
@@ -56,6 +58,7 @@ logger = logging.getLogger("headwatch.sidecar")
 _TICK_SECONDS = 0.5
 _QUEUED_DELIVERIES = 4
 """Single rows are handed to the store while it has fewer deliveries waiting: their memory is bounded by that."""
+_LATE_PARTS_DAYS = 62
 _HEALTH_SECONDS = 5.0
 """A delivery goes out so often at least, so that health is exported also where there is no traffic."""
 
@@ -66,6 +69,8 @@ class Sidecar:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
+        self._presence = _presence(config)
+        self._audit = AuditFile(config.audit) if config.audit.path else None
         secret, token = (
             read_secret(name, path) if path else b""
             for name, path in (
@@ -149,6 +154,8 @@ class Sidecar:
             raise
         if self._texts is not None:
             self._texts.start()
+        if self._audit is not None:
+            self._audit.begin()
         for thread in self._threads:
             thread.start()
         if self._desk is not None:
@@ -191,6 +198,10 @@ class Sidecar:
         self._http.stop()
         if self._desk is not None:
             self._desk.stop()
+        if self._audit is not None:
+            self._audit.end()
+        if self._presence is not None:
+            self._presence.close()
 
     def health(self) -> Health:
         """Return the state of the pair now."""
@@ -236,6 +247,8 @@ class Sidecar:
             reasons.append("every worker is silent")
         if self._desk is not None and self._desk.failure:
             reasons.append(f"drift detection: {self._desk.failure}")
+        if self._audit is not None and self._audit.failure:
+            reasons.append(f"audit: {self._audit.failure}")
         return reasons
 
     def _judged(self, delivery: Delivery, *, everything: bool) -> Delivery:
@@ -304,16 +317,34 @@ def _text_keeper(config: Config) -> TextKeeper | None:
     return TextKeeper(config.text, config.service.name)
 
 
+def _presence(config: Config) -> Presence | None:
+    """Return what says that a sidecar runs; None where nothing can be kept in the drift folder."""
+    try:
+        return Presence(config)
+    except OSError as error:
+        logger.warning("a purge will not notice this sidecar: %s: %s", drift_folder(config), error.strerror)
+        return None
+
+
 def _veil(config: Config) -> Veil | None:
     """Return what hashes identifiers; a salt is kept for as long as anything may be that was hashed with it."""
-    store, kinds = config.store, config.privacy.hash
-    texts = [config.text.rule(route).ttl_days for route in ("", *config.text.routes)]
-    longest = max(store.head_ttl_days, store.evidence_ttl_days, store.row_ttl_days, store.incident_ttl_days, *texts)
+    kinds = config.privacy.hash
     if not kinds:
         return None
-    keyring = Keyring(salts_path(config), config.privacy.rotate_days, longest)
+    keyring = Keyring(salts_path(config), config.privacy.rotate_days, _longest_days(config))
     keyring.current()  # what cannot be kept is said now, and not when the first request comes
     return Veil(keyring, frozenset(kinds))
+
+
+def _longest_days(config: Config) -> int:
+    """Return the most days for which anything is kept that may hold a hashed identifier.
+
+    A line of the log waits until its file is put aside, and then until that is deleted.  A part of the store goes when its last
+    row may: a month of incidents with the one that was resolved last.
+    """
+    texts = [config.text.rule(route).ttl_days for route in ("", *config.text.routes)]
+    store = max(*config.store.ttl_days().values(), *texts) + _LATE_PARTS_DAYS
+    return max(store, config.drift.history_days, 2 * config.requests.log_days)
 
 
 def _watermark_path(config: Config) -> Path | None:

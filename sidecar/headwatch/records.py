@@ -69,6 +69,26 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadScope:
+    """Which windows of heads are meant: those that match every field that is not None."""
+
+    feature: str
+    first: int
+    """Seconds since 1970; included."""
+    last: int
+    """Seconds since 1970; not included."""
+    service: str | None = None
+    instance: str | None = None
+    model: str | None = None
+    stratum: str | None = None
+    route: str | None = None
+    phase: str | None = None
+    layer: int | None = None
+    head: int | None = None
+    layers_below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """A sampled request that has ended: its context and the means over its sampled rows."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from headwatch.config import ClickHouseConfig, ClickHouseUser
 
+from .endpoint_waits import waited
 from .endpoints import Served, fill_two_services, serving_store
 
 if TYPE_CHECKING:
@@ -230,6 +231,25 @@ def test_the_audit_says_who_read(served: Served):
     assert (read.user, read.query, read.rows, read.outcome) == (
         "only-a", "SELECT secret FROM seen WHERE number = ?", 1, "ok",
     )  # fmt: skip
+
+
+def test_the_audit_says_who_was_refused_and_never_a_secret(served: Served):
+    before = len(served.audit.reads)
+    wrong, mistaken = "zebra-wrong-password", "zebra-password-in-the-wrong-field"
+    assert served.ask("SELECT 1", user=("only-a", wrong)).status_code == 403
+    assert served.ask("SELECT 1", user=(mistaken, "")).status_code == 403
+    assert httpx.post(served.url, content=b"SELECT 1", headers={"Authorization": f"Bearer {wrong}"}).status_code == 403
+    asked(served, "only-a", "INSERT INTO seen SELECT * FROM seen", query_id="write")
+    assert httpx.put(served.url, content=b"SELECT 1").status_code == 405
+    assert waited(lambda: len(served.audit.reads) >= before + 5)
+    noted = served.audit.reads[before:]
+    assert sorted((read.user, read.tried, read.outcome, read.peer) for read in noted) == [
+        ("", "", "AUTHENTICATION_FAILED", "127.0.0.1"), ("", "", "AUTHENTICATION_FAILED", "127.0.0.1"),
+        ("", "", "METHOD_NOT_ALLOWED", "127.0.0.1"), ("", "only-a", "AUTHENTICATION_FAILED", "127.0.0.1"),
+        ("only-a", "", served.audit.wait("write").outcome, "127.0.0.1"),
+    ]  # fmt: skip
+    assert served.audit.wait("write").outcome != "ok"
+    assert "zebra" not in repr(noted)
 
 
 def test_sessions_are_their_users_own(served: Served):

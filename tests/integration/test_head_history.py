@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 
 from headwatch.bench import store_data
 from headwatch.config import StoreConfig
+from headwatch.console.app import create_app
+from headwatch.console.server import HttpServer
+from headwatch.console.static import StaticView
 from headwatch.errors import StoreError
+from headwatch.health import Health
+from headwatch.records import HeadScope
 from headwatch_exporters.clickhouse.columns.metrics import window_columns
 from headwatch_exporters.clickhouse.connection import connect
-from headwatch_exporters.clickhouse.reading.head_history import RUNGS, HeadHistory, Scope, quantiles_of, step_of
+from headwatch_exporters.clickhouse.reading.head_history import RUNGS, HeadHistory, quantiles_of, step_of
+from headwatch_exporters.clickhouse.reading.queries import StoreReader
 from headwatch_exporters.clickhouse.schema import create_tables
 
 if TYPE_CHECKING:
@@ -45,8 +52,8 @@ def history(windows: list[WindowBatch], tmp_path_factory: pytest.TempPathFactory
     connection.close()
 
 
-def scope(last: int = START + MINUTES * 60, **fields: object) -> Scope:
-    return Scope("lookback", START, last, **fields)  # type: ignore[arg-type] # names of its fields
+def scope(last: int = START + MINUTES * 60, **fields: object) -> HeadScope:
+    return HeadScope("lookback", START, last, **fields)  # type: ignore[arg-type] # names of its fields
 
 
 def place(windows: list[WindowBatch]) -> int:
@@ -93,6 +100,31 @@ def test_scopes_narrow(history: HeadHistory):
     assert sum(history.distribution(scope())) == everything
 
 
+def test_the_api_answers_with_maps_and_courses_and_quantiles_of_either(history: HeadHistory):
+    last = START + MINUTES * 60
+    view = StaticView(Health(0, (), {}, {}), reader=StoreReader(history._connection))
+    server = HttpServer(create_app(view), "127.0.0.1", 0)
+    server.start()
+
+    def rows(**given: Any) -> list[dict[str, Any]]:
+        url = f"http://127.0.0.1:{server.port}/api/v1/heads/history"
+        answer = httpx.get(url, params={"from": START, "to": last, **given})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["rows"]
+
+    try:
+        assert rows() == history.map(scope())
+        assert rows(layer=1, head=2, phase="decode") == history.map(scope(layer=1, head=2, phase="decode"))
+        assert rows(quantiles="0.1,0.9") == history.quantile_map(scope(), (0.1, 0.9))
+        assert len(rows(step=600)) == MINUTES / 10
+        assert rows(step=600) == history.course(scope(), 600)
+        assert rows(step=600, quantiles="0.5") == history.quantile_course(scope(), 600, (0.5,))
+        assert rows(service="'; DROP TABLE headwatch_heads_1m") == []
+        assert rows() == history.map(scope())
+    finally:
+        server.stop()
+
+
 def test_moved_heads_come_with_both_means(history: HeadHistory):
     rows = history.moved(scope(), START + 1200, limit=3)
     assert len(rows) == 3
@@ -104,16 +136,16 @@ def test_moved_heads_come_with_both_means(history: HeadHistory):
     ("seconds", "step"), [(600, 60), (3600, 60), (5 * 3600, 600), (30 * 3600, 3600), (29 * 86_400, 3600), (30 * 86_400, 86_400)]
 )
 def test_the_rung_is_the_coarsest_with_thirty_steps(seconds: int, step: int):
-    assert step_of(Scope("entropy", 0, seconds)) == step
+    assert step_of(HeadScope("entropy", 0, seconds)) == step
 
 
 def test_what_is_not_known_is_one_clear_line(history: HeadHistory):
     with pytest.raises(StoreError, match="unknown feature 'count\\(\\)'; known: entropy"):
-        history.map(Scope("count()", 0, 60))
+        history.map(HeadScope("count()", 0, 60))
     with pytest.raises(StoreError, match="unknown column 'b00'; known: instance"):
         history.groups(scope(), "b00")
     with pytest.raises(StoreError, match="is empty"):
-        history.map(Scope("entropy", 60, 60))
+        history.map(HeadScope("entropy", 60, 60))
     with pytest.raises(StoreError, match="give numbers from 0 to 1"):
         history.quantile_map(scope(), (1.5,))
 

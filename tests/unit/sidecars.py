@@ -25,6 +25,7 @@ READER = StaticReader(
     arm_rows=[{"arm": "healthy", "requests": 3, "last_time_ns": 5}],
     request_rows=[{"request_id": f"r-{n}", "arm": "healthy" if n % 2 else "wrong", "route": "hr"} for n in range(6)],
     head_table={"layers": [0], "heads": 2, "mean": [[0.5, float("nan")]], "sd": [[0.1, None]], "requests": 3},
+    history_rows=[{"layer": 0, "head": 0, "mean": 0.5}, {"layer": 1, "head": 0, "mean": 0.7}],
     document_rows=[{"document_id": "d-1", "source": "wiki", "requests": 3, "found": 3, "share_mean": 0.5}],
     row_counts={"otel_rows": 7, "requests": 6},
     evidence_rows=[{"time_ns": 5, "name": "lookback", "log10_evidence": 2.0}, {"time_ns": 4, "name": "entropy"}],

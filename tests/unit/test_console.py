@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,18 @@ def test_reads_reach_the_store_with_their_parameters(client: httpx.Client, path:
     assert (answer.status_code, answer.json()) == (200, expected)
 
 
+def test_the_history_of_heads_says_what_it_is_of(client: httpx.Client):
+    answer = client.get("/api/v1/heads/history?from=0&to=7200&step=600&quantiles=0.1,0.9&layer=1&feature=entropy").json()
+    assert answer == {
+        "feature": "entropy", "from": 0, "to": 7200, "step": 600, "quantiles": [0.1, 0.9],
+        "rows": [{"layer": 1, "head": 0, "mean": 0.7, "step_seconds": 600, "quantiles": [0.1, 0.9]}],
+    }  # fmt: skip
+    latest = client.get("/api/v1/heads/history").json()
+    assert (latest["feature"], latest["to"] - latest["from"], latest["step"]) == ("lookback", 3600, None)
+    assert latest["to"] == pytest.approx(time.time(), abs=10)
+    assert len(latest["rows"]) == 2
+
+
 def test_undefined_numbers_are_null_and_never_zero(client: httpx.Client):
     answer = client.get("/api/v1/heads?feature=document_mass").json()
     assert (answer["feature"], answer["mean"]) == ("document_mass", [[0.5, None]])
@@ -105,6 +118,17 @@ def test_undefined_numbers_are_null_and_never_zero(client: httpx.Client):
         ("heads?feature=" + "a" * 4000, "known are entropy"),
         ("arms?since_ns=yesterday", "whole number"),
         ("counts?limit=1", "known: none"),
+        ("heads/history?from=7200&to=7200", "a range of at most"),
+        ("heads/history?from=0&to=40000000", "a range of at most"),
+        ("heads/history?from=0&to=86400&step=90", "a multiple of 60"),
+        ("heads/history?from=0&to=864000&step=60", "14400 points; at most 1500"),
+        ("heads/history?feature=colour", "known are entropy"),
+        ("heads/history?quantiles=0.5,high", "numbers from 0 to 1"),
+        ("heads/history?quantiles=1.5", "numbers from 0 to 1"),
+        ("heads/history?quantiles=nan", "numbers from 0 to 1"),
+        ("heads/history?quantiles=0,0,0,0,0,0,0,0,0,0", "at most 9"),
+        ("heads/history?layer=65536", "from 0 to 65535"),
+        ("heads/history?by=route", "unknown parameter 'by'"),
     ],
 )
 def test_a_wrong_parameter_is_refused_in_one_json_object(client: httpx.Client, path: str, message: str):

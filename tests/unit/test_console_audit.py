@@ -44,5 +44,8 @@ def test_a_long_path_and_many_parameters_make_a_short_line(caplog: pytest.LogCap
 def test_another_host_is_noted_as_refused(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "headwatch.audit")
     with serving() as url:
-        httpx.get(f"{url}/api/v1/arms", headers={"Host": "evil.example"})
-    assert [one["status"] for one in lines(caplog)] == [400]
+        for path in ("/api/v1/arms", "/clickhouse", "/metrics"):
+            httpx.get(f"{url}{path}", headers={"Host": "evil.example"})
+    assert [(one["path"], one["status"]) for one in lines(caplog)] == [
+        ("/api/v1/arms", 400), ("/clickhouse", 400), ("/metrics", 400),
+    ]  # fmt: skip

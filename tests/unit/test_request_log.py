@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headwatch.config import RequestsConfig
+from headwatch.delivery import QUEUE_DELIVERIES, ExporterThread
 from headwatch.errors import ConfigError, ExportError
 from headwatch_exporters.request_log import RequestLog
 
 from ..contract import deliveries
+from ..programs import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +121,41 @@ def test_a_rotation_that_cannot_open_a_file_costs_none(tmp_path: Path, monkeypat
     path.unlink()
     log.export(deliveries.full())
     assert len(lines(path)) == 3, "a file that somebody took away is made again"
+
+
+def test_a_full_disk_is_counted_and_holds_up_nobody() -> None:
+    thread = ExporterThread(RequestLog(RequestsConfig(log_path="/dev/full")), first_pause_seconds=0.005)
+    thread.start()
+    started = time.monotonic()
+    for _ in range(QUEUE_DELIVERIES * 3):
+        thread.offer(deliveries.full())
+    assert time.monotonic() - started < 1.0
+    wait_for(lambda: thread.health().dropped_batches >= QUEUE_DELIVERIES, "deliveries are dropped")
+    health = thread.health()
+    assert not health.up
+    assert "No space left" in health.last_error
+    assert health.errors > 0
+    assert health.queue_batches <= QUEUE_DELIVERIES
+    thread.stop()
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    log = RequestLog(RequestsConfig(log_path=str(path)))
+    log.export(deliveries.full())
+    path.rename(tmp_path / "requests.jsonl.1")
+    log.export(deliveries.undefined())
+    log.close()
+    assert len(lines(tmp_path / "requests.jsonl.1")) == 3
+    assert {"r-absent"} <= {line["engine_id"] for line in lines(path)}
+
+
+def test_old_files_go_also_where_no_request_comes(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    log = RequestLog(RequestsConfig(log_path=str(path), log_days=2))
+    old = tmp_path / "requests.jsonl.1"
+    old.touch()
+    os.utime(old, (time.time() - 3 * 86_400,) * 2)
+    log.export(deliveries.empty(time.time_ns()))
+    assert not old.exists()
+    log.close()

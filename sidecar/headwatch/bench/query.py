@@ -30,6 +30,7 @@ from headwatch.bench.store import settle
 from headwatch.bench.store_data import DAY_SECONDS
 from headwatch.config import StoreConfig
 from headwatch.errors import CommandError
+from headwatch.records import HeadScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,15 +143,15 @@ def _report(
 
 
 def _growth(connection: Connection, fleet: Fleet) -> list[Growth]:
-    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory, Scope  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory  # noqa: PLC0415
 
     history = HeadHistory(connection)
 
     def course(first: int, **fields: Any) -> Any:
-        return history.course(Scope(FEATURE, first, fleet.last, **fields), 3600)
+        return history.course(HeadScope(FEATURE, first, fleet.last, **fields), 3600)
 
     def quantiles(first: int, **fields: Any) -> Any:
-        return history.quantile_course(Scope(FEATURE, first, fleet.last, **fields), 86_400, (0.1, 0.5, 0.9))
+        return history.quantile_course(HeadScope(FEATURE, first, fleet.last, **fields), 86_400, (0.1, 0.5, 0.9))
 
     found = []
     for name, ask in (("course, hourly", course), ("quantile course, daily", quantiles)):

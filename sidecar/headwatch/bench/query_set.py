@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwatch.bench.query_data import FEATURE, MINUTE_REPLICAS
+from headwatch.records import HeadScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,14 +32,14 @@ def queries(connection: Connection, fleet: Fleet) -> list[Query]:
 
 
 def _heads(connection: Connection, fleet: Fleet) -> list[Query]:
-    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory, Scope  # noqa: PLC0415
+    from headwatch_exporters.clickhouse.reading.head_history import HeadHistory  # noqa: PLC0415
 
     history, last, month, week = HeadHistory(connection), fleet.last, fleet.first, fleet.last - 7 * _DAY
     one = f"engine-{fleet.replicas - MINUTE_REPLICAS:04d}"
     layer, head = fleet.layers // 2, fleet.heads // 3
 
-    def scope(first: int, **fields: Any) -> Scope:
-        return Scope(FEATURE, first, last, **fields)
+    def scope(first: int, **fields: Any) -> HeadScope:
+        return HeadScope(FEATURE, first, last, **fields)
 
     return [
         Query("map, month", "mean of every head, 30 days, all replicas", lambda: history.map(scope(month))),

@@ -20,12 +20,13 @@ from headwatch.config.keeping import (
     WindowConfig,
 )
 from headwatch.config.kinds import LAST_PORT, RouteName
-from headwatch.config.serving import ClickHouseConfig, ClickHouseUser, HttpConfig, PrometheusConfig
+from headwatch.config.serving import AuditConfig, ClickHouseConfig, ClickHouseUser, HttpConfig, PrometheusConfig
 from headwatch.config.text import RedactPattern, TextConfig, TextRoute, TextRule
 from headwatch.config.watching import CanaryConfig, DriftConfig, IncidentConfig
 
 __all__ = [
     "LAST_PORT",
+    "AuditConfig",
     "CanaryConfig",
     "CaptureConfig",
     "ClickHouseConfig",
@@ -73,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     spool: SpoolConfig = SpoolConfig()
     clickhouse: ClickHouseConfig = ClickHouseConfig()
+    audit: AuditConfig = AuditConfig()
     otlp: OtlpConfig = OtlpConfig()
     requests: RequestsConfig = RequestsConfig()
     privacy: PrivacyConfig = PrivacyConfig()

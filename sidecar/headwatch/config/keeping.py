@@ -62,7 +62,7 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     row_ttl_days: Positive = 7
     """Single rows of detail 2 and more."""
     incident_ttl_days: Positive = 400
-    """Incidents and releases."""
+    """Incidents and releases, also in the drift folder."""
 
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
@@ -114,6 +114,8 @@ class RequestsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size at which a file is put aside as ``PATH.1``."""
     log_files: Positive = 5
     """Files that are kept, the current one among them."""
+    log_days: Positive = 30
+    """Age at which a file is put aside whatever its size, and after which one that was put aside is deleted."""
 
 
 class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -59,6 +59,19 @@ class ClickHouseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_query_bytes: Positive = 256 * 1024
 
 
+class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reads through the API and the ClickHouse endpoint, a line of JSON each, in a file of its own."""
+
+    path: str = ""
+    """A file (0600).  Empty: they stand in the log alone."""
+    max_bytes: Positive = 64 * 1024 * 1024
+    """Size at which the file is put aside as ``PATH.1``."""
+    files: Positive = 5
+    """Files that are kept, the current one among them."""
+    days: Positive = 400
+    """Age at which a file is put aside whatever its size, and after which one that was put aside is deleted."""
+
+
 class PrometheusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``/metrics`` shows of the heads."""
 

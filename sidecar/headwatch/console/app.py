@@ -21,6 +21,7 @@ from headwatch.console.audit import ApiAudit
 from headwatch.console.canary import canary_routes
 from headwatch.console.control import control_routes
 from headwatch.console.guard import HostGuard
+from headwatch.console.heads import KNOWN, head_history
 from headwatch.console.incidents import incident_routes
 from headwatch.console.page import MAX_INCIDENTS, render_page
 from headwatch.console.parameters import MAX_TIME_NS, Parameters
@@ -122,6 +123,7 @@ _READS: dict[str, tuple[tuple[str, ...], Callable[[Reader, Parameters], Any]]] =
                  lambda reader, given: reader.requests(given.text("arm"), given.text("route"), given.limit())),
     "heads": (("arm", "feature"),
               lambda reader, given: reader.heads(given.text("arm"), given.choice("feature", HEAD_FEATURES, "lookback"))),
+    "heads/history": (KNOWN, head_history),
     "documents": (("arm", "limit"), lambda reader, given: reader.documents(given.text("arm"), given.limit())),
     "units": ((*_UNITS, "feature"),
               lambda reader, given: reader.units(feature=given.choice("feature", ("", *HEAD_FEATURES), ""), **_units(given))),

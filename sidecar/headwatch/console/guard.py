@@ -22,6 +22,10 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, never bound
 
 
+REFUSED = "headwatch.refused"
+"""What the guard says in the scope of a request that it refused, for whoever notes it."""
+
+
 class HostGuard:
     """ASGI middleware that answers 400 to a Host header that is not this server's."""
 
@@ -36,6 +40,7 @@ class HostGuard:
         if scope["type"] == "http" and not self._open:
             given = Headers(scope=scope).get("host", "")
             if host_name(given) not in self._names:
+                scope[REFUSED] = True
                 body = msgspec.json.encode({"error": f"Host {given[:256]!r} is not this server's"})
                 refusal = Response(body, 400, headers={**self._headers, "Content-Type": "application/json"})
                 await refusal(scope, receive, send)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headwatch.console.view import Control, IncidentView, Reader
     from headwatch.findings import DriftStatus, Incident
     from headwatch.health import Health
-    from headwatch.records import Selection
+    from headwatch.records import HeadScope, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class StaticReader:
     request_rows: list[dict[str, Any]] = field(default_factory=list)
     head_table: dict[str, Any] = field(default_factory=dict)
     document_rows: list[dict[str, Any]] = field(default_factory=list)
+    history_rows: list[dict[str, Any]] = field(default_factory=list)
     row_counts: dict[str, int] = field(default_factory=dict)
     unit_table: dict[str, Any] = field(default_factory=dict)
     signal_table: dict[str, Any] = field(default_factory=dict)
@@ -41,6 +44,11 @@ class StaticReader:
     def heads(self, arm: str = "", feature: str = "lookback") -> dict[str, Any]:
         """Return the head table under the name *feature*."""
         return {**self.head_table, "feature": feature, "arm": arm}
+
+    def head_history(self, scope: HeadScope, step_seconds: int = 0, quantiles: Sequence[float] = ()) -> list[dict[str, Any]]:
+        """Return the rows of the layer that *scope* names, or all, with what was asked for."""
+        asked = {"step_seconds": step_seconds, "quantiles": list(quantiles)}
+        return [{**row, **asked} for row in self.history_rows if scope.layer in {None, row.get("layer")}]
 
     def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:
         """Return the documents of *arm*; an empty one stands for all."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from headwatch.findings import DriftStatus, Incident, Ruling
     from headwatch.health import Health
-    from headwatch.records import Selection
+    from headwatch.records import HeadScope, Selection
 
 
 STORE_OFF = "the store is off (store.enabled = false)"
@@ -29,6 +29,10 @@ class Reader(Protocol):
 
     def heads(self, arm: str = "", feature: str = "lookback") -> dict[str, Any]:
         """Return the mean and spread of *feature* for each layer and head over the requests of *arm*."""
+        ...
+
+    def head_history(self, scope: HeadScope, step_seconds: int = 0, quantiles: Sequence[float] = ()) -> list[dict[str, Any]]:
+        """Return the mean, or the *quantiles*, of each layer and head of *scope*, or its course where a step is given."""
         ...
 
     def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:

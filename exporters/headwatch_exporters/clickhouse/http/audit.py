@@ -16,19 +16,23 @@ class Read:
     """One read through the endpoint."""
 
     time_ns: int
-    user: str
-    """Empty where nobody was admitted."""
-    query_id: str
-    query: str
-    """Without literals and comments; empty where it was not parsed."""
-    rows: int
-    """Of the answer."""
-    bytes: int
-    """Of the answer as it was sent."""
-    read_rows: int
-    seconds: float
+    peer: str
+    """The address that asked."""
     outcome: str
     """``ok``, ``cancelled``, or the name of the error, such as ``READONLY``."""
+    user: str = ""
+    """Empty where nobody was admitted."""
+    tried: str = ""
+    """Where nobody was admitted, the user that was named, if there is one of that name: what else is sent may be a secret."""
+    query_id: str = ""
+    query: str = ""
+    """Without literals and comments; empty where it was not parsed."""
+    rows: int = 0
+    """Of the answer."""
+    bytes: int = 0
+    """Of the answer as it was sent."""
+    read_rows: int = 0
+    seconds: float = 0.0
 
 
 class Audit(Protocol):

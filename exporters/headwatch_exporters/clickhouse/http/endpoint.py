@@ -108,28 +108,32 @@ class ClickHouseEndpoint:
         """Answer one request."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["path"].removeprefix(MOUNTED_AT).rstrip("/")
-        reply = self._reply(send)
+        reply, peer = self._reply(send), (scope.get("client") or ("",))[0]
         if scope["method"] not in _METHODS:
             await reply.text(b"GET, HEAD and POST are answered\n", 405, {"Allow": "GET, HEAD, POST"})
+            self._note(Read(time_ns=time.time_ns(), peer=peer, outcome="METHOD_NOT_ALLOWED"))
         elif path in _ALIVE or (not path and scope["method"] == "GET" and b"query=" not in scope["query_string"]
                                 and headers.get("content-length", "0") == "0"):  # fmt: skip
             await reply.text(b"Ok.\n")
         elif path:
             await reply.text(b"There is no handle for this path; ask %s\n" % MOUNTED_AT.encode(), 404)
         else:
-            await self._query(scope["query_string"], headers, receive, send)
+            await self._query(scope["query_string"], headers, peer, receive, send)
 
-    async def _query(self, query_string: bytes, headers: dict[str, str], receive: Receive, send: Send) -> None:
+    async def _query(
+        self, query_string: bytes, headers: dict[str, str], peer: str, receive: Receive, send: Send
+    ) -> None:
         """Answer one query, count and note it, and let nothing out but an answer."""
         started = time.monotonic()
-        reply, user, figures = self._reply(send), "", NOTHING
+        reply, user, tried, figures = self._reply(send), "", "", NOTHING
         self._requests += 1
         try:
             self._check_room()
             _check_site(headers)
             url = _parameters(query_string)
+            tried = self._users.named(headers, url)
             reader = self._users.admit(headers, url)
-            user = reader.name
+            user, tried = reader.name, ""
             body = await _body(receive, self._most_bytes)
             asked = read_request(url, headers, body, self._most_bytes)
             reply.query_id = asked.query_id
@@ -142,11 +146,15 @@ class ClickHouseEndpoint:
             outcome = _CANCELLED
         finally:
             self._requests -= 1
-        self._counts[outcome] += 1
-        read = Read(
-            time_ns=time.time_ns(), user=user, query_id=reply.query_id, query=reply.audited, rows=figures.result_rows,
-            bytes=reply.sent_bytes, read_rows=figures.read_rows, seconds=round(time.monotonic() - started, 6), outcome=outcome,
-        )  # fmt: skip
+        self._note(Read(
+            time_ns=time.time_ns(), peer=peer, user=user, tried=tried, query_id=reply.query_id, query=reply.audited,
+            rows=figures.result_rows, bytes=reply.sent_bytes, read_rows=figures.read_rows,
+            seconds=round(time.monotonic() - started, 6), outcome=outcome,
+        ))  # fmt: skip
+
+    def _note(self, read: Read) -> None:
+        """Count *read*, and have it kept by another thread."""
+        self._counts[read.outcome] += 1
         try:
             self._reads.helpers.submit(self._record, read)
         except RuntimeError:  # the endpoint is closed: this is the last of it

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,14 @@ class Users:
                 "Authentication failed: password is incorrect, or there is no user with such name.",
             )
         return found
+
+    def named(self, headers: Mapping[str, str], parameters: Mapping[str, str]) -> str:
+        """Return the user that a request names, whether rightly or not; empty where there is none of that name."""
+        with suppress(QueryError):
+            name = _credentials(headers, parameters)[0] or b""
+            known = [reader.name for own_name, _, reader in self._users if hmac.compare_digest(name, own_name)]
+            return known[0] if known else ""
+        return ""
 
 
 def _credentials(headers: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[bytes | None, bytes]:

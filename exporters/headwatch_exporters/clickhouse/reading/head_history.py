@@ -11,7 +11,6 @@ range for everything else.  Ranges are rounded outwards to its steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from headwatch.model import VALUE_FEATURES, WINDOW_FEATURES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headwatch.records import HeadScope
     from headwatch_exporters.clickhouse.connection import Connection
 
 RUNGS = {60: "headwatch_heads_1m", 600: "headwatch_heads_10m", 3600: "headwatch_heads_1h", 86400: "headwatch_heads_1d"}
@@ -34,58 +34,41 @@ GROUPS = ("instance", "stratum", "route", "layer", "service", "model")
 """Columns by which means can be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which windows are meant: those that match every field that is not None, from *first* to before *last* (seconds)."""
+def condition_of(scope: HeadScope, step_seconds: int) -> tuple[str, dict[str, Any]]:
+    """Return what stands behind WHERE, and its parameters.
 
-    feature: str
-    first: int
-    last: int
-    service: str | None = None
-    instance: str | None = None
-    model: str | None = None
-    stratum: str | None = None
-    route: str | None = None
-    phase: str | None = None
-    layer: int | None = None
-    head: int | None = None
-    layers_below: int | None = None
-
-    def condition(self, step_seconds: int) -> tuple[str, dict[str, Any]]:
-        """Return what stands behind WHERE, and its parameters.
-
-        Raises:
-            StoreError: The feature is none that windows have, or the range is empty.
-        """
-        if self.feature not in {*WINDOW_FEATURES, *VALUE_FEATURES}:
-            raise StoreError(f"unknown feature {self.feature!r}; known: {', '.join((*WINDOW_FEATURES, *VALUE_FEATURES))}")
-        if not self.first < self.last:
-            raise StoreError(f"the range from {self.first} to {self.last} is empty")
-        given: dict[str, Any] = {
-            "feature": self.feature,
-            "first": self.first // step_seconds * step_seconds,
-            "last": -(-self.last // step_seconds) * step_seconds,
-        }
-        words = [
-            "feature = {feature:String}",
-            "time >= toDateTime({first:Int64}, 'UTC')",
-            "time < toDateTime({last:Int64}, 'UTC')",
-        ]
-        for name in ("service", "instance", "model", "stratum", "route", "phase"):
-            if getattr(self, name) is not None:
-                given[name] = getattr(self, name)
-                words.append(f"{name} = {{{name}:String}}")
-        for name in ("layer", "head"):
-            if getattr(self, name) is not None:
-                given[name] = getattr(self, name)
-                words.append(f"{name} = {{{name}:UInt16}}")
-        if self.layers_below is not None:
-            given["layers_below"] = self.layers_below
-            words.append("layer < {layers_below:UInt16}")
-        return " AND ".join(words), given
+    Raises:
+        StoreError: The feature is none that windows have, or the range is empty.
+    """
+    if scope.feature not in {*WINDOW_FEATURES, *VALUE_FEATURES}:
+        raise StoreError(f"unknown feature {scope.feature!r}; known: {', '.join((*WINDOW_FEATURES, *VALUE_FEATURES))}")
+    if not scope.first < scope.last:
+        raise StoreError(f"the range from {scope.first} to {scope.last} is empty")
+    given: dict[str, Any] = {
+        "feature": scope.feature,
+        "first": scope.first // step_seconds * step_seconds,
+        "last": -(-scope.last // step_seconds) * step_seconds,
+    }
+    words = [
+        "feature = {feature:String}",
+        "time >= toDateTime({first:Int64}, 'UTC')",
+        "time < toDateTime({last:Int64}, 'UTC')",
+    ]
+    for name in ("service", "instance", "model", "stratum", "route", "phase"):
+        if getattr(scope, name) is not None:
+            given[name] = getattr(scope, name)
+            words.append(f"{name} = {{{name}:String}}")
+    for name in ("layer", "head"):
+        if getattr(scope, name) is not None:
+            given[name] = getattr(scope, name)
+            words.append(f"{name} = {{{name}:UInt16}}")
+    if scope.layers_below is not None:
+        given["layers_below"] = scope.layers_below
+        words.append("layer < {layers_below:UInt16}")
+    return " AND ".join(words), given
 
 
-def step_of(scope: Scope, wanted_seconds: int | None = None) -> int:
+def step_of(scope: HeadScope, wanted_seconds: int | None = None) -> int:
     """Return the seconds in a step of the rung that answers *scope*."""
     wanted = (scope.last - scope.first) // STEPS if wanted_seconds is None else wanted_seconds
     return max((step for step in RUNGS if step <= wanted), default=min(RUNGS))
@@ -97,34 +80,34 @@ class HeadHistory:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def map(self, scope: Scope) -> list[dict[str, Any]]:
+    def map(self, scope: HeadScope) -> list[dict[str, Any]]:
         """Return the mean of each layer and head, and how many values it is of."""
         return self._rows(scope, None, "layer, head, sum(total) / sum(weight) AS mean, sum(weight) AS values", "layer, head")
 
-    def quantile_map(self, scope: Scope, quantiles: Sequence[float]) -> list[dict[str, Any]]:
+    def quantile_map(self, scope: HeadScope, quantiles: Sequence[float]) -> list[dict[str, Any]]:
         """Return the *quantiles* of each layer and head."""
         return _counted(self._rows(scope, None, f"layer, head, {_COUNTS}", "layer, head"), quantiles)
 
-    def course(self, scope: Scope, step_seconds: int, by: str = "") -> list[dict[str, Any]]:
+    def course(self, scope: HeadScope, step_seconds: int, by: str = "") -> list[dict[str, Any]]:
         """Return the mean in each step, of all heads of *scope* or for each value of the column *by*."""
         return self._rows(scope, step_seconds, f"{_at(step_seconds)} AS at{_also(by)}, sum(total) / sum(weight) AS mean, "
                           "sum(weight) AS values", f"at{_also(by)}")  # fmt: skip
 
-    def quantile_course(self, scope: Scope, step_seconds: int, quantiles: Sequence[float]) -> list[dict[str, Any]]:
+    def quantile_course(self, scope: HeadScope, step_seconds: int, quantiles: Sequence[float]) -> list[dict[str, Any]]:
         """Return the *quantiles* in each step, of all heads of *scope* together."""
         return _counted(self._rows(scope, step_seconds, f"{_at(step_seconds)} AS at, {_COUNTS}", "at"), quantiles)
 
-    def groups(self, scope: Scope, by: str) -> list[dict[str, Any]]:
+    def groups(self, scope: HeadScope, by: str) -> list[dict[str, Any]]:
         """Return the mean for each value of the column *by*, one of :data:`GROUPS`."""
         column = _group(by)
         return self._rows(scope, None, f"{column}, sum(total) / sum(weight) AS mean, sum(weight) AS values", column)
 
-    def distribution(self, scope: Scope) -> list[int]:
+    def distribution(self, scope: HeadScope) -> list[int]:
         """Return how many values lie below 2^-16, and in each bucket."""
         rows = self._rows(scope, None, _COUNTS, "")
         return [int(count) for count in rows[0]["counts"]]
 
-    def moved(self, scope: Scope, middle: int, limit: int = 20) -> list[dict[str, Any]]:
+    def moved(self, scope: HeadScope, middle: int, limit: int = 20) -> list[dict[str, Any]]:
         """Return the heads whose mean moved most from before *middle* (seconds) to after, by the ratio of the two."""
         after = "time >= toDateTime({middle:Int64}, 'UTC')"
         return self._rows(
@@ -135,11 +118,11 @@ class HeadHistory:
         )  # fmt: skip
 
     def _rows(
-        self, scope: Scope, step_seconds: int | None, columns: str, group: str, end: str = "",
+        self, scope: HeadScope, step_seconds: int | None, columns: str, group: str, end: str = "",
         more: dict[str, Any] | None = None,
     ) -> list[dict[str, Any]]:  # fmt: skip
         step = step_of(scope, step_seconds)
-        where, given = scope.condition(step)
+        where, given = condition_of(scope, step)
         groups = f"GROUP BY {group} {end or f'ORDER BY {group}'}" if group else ""
         return self._connection.query(
             f"SELECT {columns} FROM {RUNGS[step]} WHERE {where} {groups}",  # noqa: S608 - the names are our own

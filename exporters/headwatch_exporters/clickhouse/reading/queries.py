@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from headwatch.errors import StoreError
 from headwatch.model import HEAD_FEATURES
 from headwatch_exporters.clickhouse.reading.findings import FindingsReader
+from headwatch_exporters.clickhouse.reading.head_history import HeadHistory
 from headwatch_exporters.clickhouse.reading.units import read_unit_signals, read_units
 
 if TYPE_CHECKING:
-    from headwatch.records import Selection
+    from collections.abc import Sequence
+
+    from headwatch.records import HeadScope, Selection
 
 _NORMAL_95 = 1.96
 
@@ -129,6 +132,16 @@ class StoreReader(FindingsReader):
             "sd": deviation,
             "requests": max((row["requests"] for row in rows), default=0),
         }
+
+    def head_history(self, scope: HeadScope, step_seconds: int = 0, quantiles: Sequence[float] = ()) -> list[dict[str, Any]]:
+        """Return the mean of each layer and head of *scope*, or its course in steps where *step_seconds* are given.
+
+        With *quantiles*, those in place of the mean: of values within a bucket, see :mod:`.head_history`.
+        """
+        history = HeadHistory(self._connection)
+        if step_seconds:
+            return history.quantile_course(scope, step_seconds, quantiles) if quantiles else history.course(scope, step_seconds)
+        return history.quantile_map(scope, quantiles) if quantiles else history.map(scope)
 
     def documents(self, arm: str = "", limit: int = 200) -> list[dict[str, Any]]:
         """Return the documents given most often: how often, how often found in the prompt, mean share drawn."""
