@@ -49,6 +49,9 @@ class Mortal:
         self.left -= 1
         return self._connection
 
+    def require_space(self) -> None:
+        self._connection.require_space()
+
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return self._connection.query(sql, parameters)
 

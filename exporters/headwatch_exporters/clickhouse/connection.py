@@ -25,6 +25,8 @@ from headwatch_exporters.clickhouse.writing.inserts import (
     Inserts,
     cause,
     error_code,
+    passes,
+    require_space,
 )
 from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.spool.record import BatchWriter
@@ -66,11 +68,21 @@ class Connection:
             with self._query_lock:
                 self._open()
 
+    def require_space(self) -> None:
+        """See that an embedded store's disk has room for a change of the schema: a table that is made on a full one cannot be read.
+
+        Raises:
+            StoreUnavailable: It has not.
+        """
+        if self._scheme == "chdb":
+            require_space(self._path, f"a change of the schema of {self.url}")
+
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
 
         Raises:
-            StoreError: The store refuses, or cannot be reached.
+            StoreUnavailable: It cannot be reached, or has no space, memory or time for this at the moment.
+            StoreError: The store refuses.
         """
         with self._guarded("query") as client:
             result = client.query(sql, parameters=parameters or {})
@@ -80,7 +92,8 @@ class Connection:
         """Run *sql*, which returns nothing; ``{name:Type}`` in it are bound to *parameters* by the server.
 
         Raises:
-            StoreError: The store refuses, or cannot be reached.
+            StoreUnavailable: It cannot be reached, or has no space, memory or time for this at the moment.
+            StoreError: The store refuses.
         """
         with self._guarded("command") as client:
             client.command(sql, parameters=parameters or {})
@@ -130,7 +143,7 @@ class Connection:
                 yield client
             except Exception as error:
                 answered = self._scheme == "chdb" or error_code(error) is not None
-                kind = StoreError if answered else StoreUnavailable
+                kind = StoreError if answered and not passes(error) else StoreUnavailable
                 raise kind(f"{what} on {self.url} failed: {cause(error)}") from error
 
     def _open(self) -> Any:
@@ -214,12 +227,15 @@ def _make_folder(path: Path) -> None:
 def _failure(url: str, path: Path, error: Exception) -> StoreError:
     text = str(error)
     if not url.startswith("chdb://"):
-        kind = StoreError if error_code(error) is not None else StoreUnavailable
+        kind = StoreError if error_code(error) is not None and not passes(error) else StoreUnavailable
         return kind(f"cannot open the store {mask_url(url)}: {cause(error)}")
     if "already initialized with path" in text:
         return StoreError(f"cannot open the store {path}: this process has another embedded store open")
-    if any(words in text for words in ("No space left", "Read-only file system", "NOT_ENOUGH_SPACE")):
+    if passes(error):
         return StoreUnavailable(f"cannot open the store {path}: {cause(error)}")
+    if empty := next((file for file in path.glob("store/*/*/*.sql") if not file.stat().st_size), None):
+        return StoreError(f"cannot open the store {path}: {empty} is empty, as a full disk leaves it; remove it if that table was just "
+                          "being made, else restore a backup")
     if any(code in text for code in ("Code: 76", "CANNOT_OPEN_FILE", "Cannot lock file", "EmbeddedServer")):
         return StoreError(
             f"the store {path} is in use by another process; an embedded store belongs to one sidecar: stop the other, "

@@ -7,6 +7,8 @@ record; version 1 is that schema, and creates only what is missing.
 A store of a newer version than this program knows is not touched: writing into columns that it does not understand would lose
 data quietly.
 
+A disk that is full, slow or away is no end: what was recorded stays, and the migration goes on when it is tried again.
+
 By URL several sidecars may share a store.  Start one first when the version changes: two that migrate at one moment would
 both fill.
 """
@@ -104,9 +106,12 @@ def create_tables(
     """Bring the store to version *upto* (None: the newest), keep rows as long as *config* says, and return what was applied.
 
     Raises:
+        StoreUnavailable: It has no space, memory or time for this at the moment; it goes on where it was when it is called again.
         StoreError: The store refuses, or is of a newer version.
     """
     require_known(connection)
+    if not _exists(connection, LEDGER):
+        connection.require_space()
     for statement in ledger().statements(config):
         connection.command(statement)
     whole = {seen.version for seen in applied(connection) if seen.whole}
@@ -125,6 +130,7 @@ def _apply(connection: Connection, config: StoreConfig, migration: Migration, pr
     for step in migration.steps:
         if step.name in seen:
             continue
+        connection.require_space()
         progress(f"version {migration.version}: {step.name}")
         for statement in step.statements(config):
             connection.command(statement)
@@ -155,6 +161,7 @@ def _keep(connection: Connection, config: StoreConfig) -> None:
     for table, statement in tables(config):
         wanted = _TTL.search(statement)
         if table in engines and wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
+            connection.require_space()
             connection.command(f"ALTER TABLE {table} MODIFY TTL {wanted[1]}")
 
 
