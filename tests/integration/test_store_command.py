@@ -6,18 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwatch.cli.main import main
-from headwatch.config import StoreConfig
+from headwatch.config import SpoolConfig, StoreConfig
+from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.cluster import cluster_ddl, server_ddl
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.clickhouse.schema import create_tables, newest
 from headwatch_exporters.clickhouse.schema_files import views
+from headwatch_exporters.clickhouse.unfinished import Restoring
 
 from ..contract.deliveries import full
 from ..unit.frames import detailed
@@ -182,6 +185,52 @@ def test_a_backup_restored_elsewhere_answers_the_same(url: str, tmp_path: Path, 
     exporter.export(full(NOW_NS + HOUR_NS))
     exporter.close()
     assert len(answers(other)[6]) == len(expected[6]) + 120, "views work again"
+
+
+@pytest.mark.parametrize("after", [1, 12, 20, 0])
+def test_a_restore_that_was_killed_is_a_store_that_nobody_opens(
+    url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], after: int
+):
+    """Killed while it makes tables, between them, between two files, and (0) when all is there and nobody was told."""
+    command(capfd, "backup", str(tmp_path / "backup"), "--url", url)
+    expected = answers(url)
+    other = f"chdb://{tmp_path}/other"
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from headwatch.config import StoreConfig
+        from headwatch_exporters.clickhouse.upkeep import backup
+        said = []
+        def die(_=None):
+            os.kill(os.getpid(), signal.SIGKILL)
+        def progress(message):
+            said.append(message)
+            if len(said) == {after}:
+                die()
+        backup.Restoring.done = die
+        backup.restore(StoreConfig(url={other!r}), Path({str(tmp_path)!r}) / "backup", progress)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -9, killed.stderr
+    for words in (("status",), ("check",), ("migrate",), ("backup", str(tmp_path / "no"))):
+        exit_code, message = command(capfd, *words, "--url", other)
+        assert exit_code == 1
+        assert "is not whole: a restore into it is at work or was cut short; `headwatch store restore FOLDER`" in message
+    with pytest.raises(StoreError, match="is not whole"):
+        ClickHouseExporter.open(StoreConfig(url=other), SpoolConfig(), tmp_path / "spool")
+    assert command(capfd, "restore", str(tmp_path / "backup"), "--url", other)[0] == 0
+    assert answers(other) == expected
+    assert command(capfd, "check", "--url", other)[1]["problems"] == []
+
+
+def test_two_restores_into_one_store_do_not_meet(url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    command(capfd, "backup", str(tmp_path / "backup"), "--url", url)
+    (tmp_path / "other").mkdir()
+    with Restoring(tmp_path / "other") as first:
+        first.begin()
+        code, message = command(capfd, "restore", str(tmp_path / "backup"), "--url", f"chdb://{tmp_path}/other")
+    assert (code, message.splitlines()[-1]) == (
+        1, f"headwatch: error: cannot restore into {tmp_path}/other: another restore into it is at work")
 
 
 def test_a_backup_of_an_earlier_version_is_restored_and_migrated(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from headwatch.addresses import mask_url
 from headwatch.errors import StoreError, StoreUnavailable
 from headwatch.places import store_url
+from headwatch_exporters.clickhouse.unfinished import require_whole
 from headwatch_exporters.clickhouse.writing.inserts import (
     SETTINGS,
     EmbeddedInserts,
@@ -47,8 +48,10 @@ _PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, restoring: bool = False) -> None:
+        """*restoring*: open an embedded store that is not whole, too."""
         self._scheme, self._path = _parse(url)
+        self._restoring = restoring
         self._dsn = url
         self._query_lock = threading.Lock()
         self._insert_lock = threading.Lock()
@@ -56,6 +59,11 @@ class Connection:
         self._inserts: Inserts | None = None
         self.url = mask_url(url)
         """For messages: the password is masked."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of an embedded store; None of a server."""
+        return self._path if self._scheme == "chdb" else None
 
     def open(self) -> None:
         """Connect, unless that is done.
@@ -150,6 +158,8 @@ class Connection:
         if self._client is None:
             if self._scheme == "chdb":
                 _make_folder(self._path)
+                if not self._restoring:
+                    require_whole(self._path)
                 shutil.rmtree(self._path.with_name(f"{self._path.name}.tmp"), ignore_errors=True)  # of versions without a spool
             self._client = self._session()
         return self._client
@@ -191,8 +201,8 @@ def connect(config: StoreConfig) -> Connection:
     return connection
 
 
-def unconnected(config: StoreConfig) -> Connection:
-    """Return a connection to the store of *config* that is opened at its first use.
+def unconnected(config: StoreConfig, *, restoring: bool = False) -> Connection:
+    """Return a connection to the store of *config* that is opened at its first use; *restoring*: also one that is not whole.
 
     Raises:
         StoreError: The URL is none of a store, or what the store needs is not installed.
@@ -201,7 +211,7 @@ def unconnected(config: StoreConfig) -> Connection:
         import clickhouse_connect  # noqa: F401, PLC0415 - heavy, and only where a store is wanted
     except ImportError as error:
         raise StoreError(f"the store needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
-    return Connection(store_url(config))
+    return Connection(store_url(config), restoring=restoring)
 
 
 def _parse(url: str) -> tuple[str, Path]:

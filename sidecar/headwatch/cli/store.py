@@ -84,11 +84,14 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.action not in {"migrate", "restore"}:
         _require_store(config)
     with stdout_to_stderr():
-        connection = connect(config)
-        try:
-            document, lines, code = _ACTIONS[namespace.action](connection, config, namespace)
-        finally:
-            connection.close()
+        if namespace.action == "restore":
+            document, lines, code = _restore(config, namespace)
+        else:
+            connection = connect(config)
+            try:
+                document, lines, code = _ACTIONS[namespace.action](connection, config, namespace)
+            finally:
+                connection.close()
     _print(namespace, document, lines)
     return code
 
@@ -126,10 +129,10 @@ def _backup(connection: Connection, _config: StoreConfig, namespace: argparse.Na
     return manifest, [f"store: {len(manifest.files)} files, {size:.1f} MiB in {namespace.folder}"], 0
 
 
-def _restore(connection: Connection, config: StoreConfig, namespace: argparse.Namespace) -> _Result:
+def _restore(config: StoreConfig, namespace: argparse.Namespace) -> _Result:
     from headwatch_exporters.clickhouse.upkeep.backup import restore
 
-    manifest = restore(connection, config, namespace.folder, _say)
+    manifest = restore(config, namespace.folder, _say)
     rows = sum(file.rows for file in manifest.files)
     return manifest, [f"store: {rows} rows restored, written by headwatch {manifest.headwatch}"], 0
 
@@ -146,7 +149,7 @@ def _compact(connection: Connection, _config: StoreConfig, _namespace: argparse.
 
 
 _ACTIONS: dict[str, Callable[[Connection, StoreConfig, argparse.Namespace], _Result]] = {
-    "status": _status, "check": _check, "migrate": _migrate, "backup": _backup, "restore": _restore, "compact": _compact,
+    "status": _status, "check": _check, "migrate": _migrate, "backup": _backup, "compact": _compact,
 }  # fmt: skip
 
 
