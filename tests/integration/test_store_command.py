@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.cluster import cluster_ddl, server_ddl
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.schema import create_tables, newest
-from headwatch_exporters.clickhouse.schema_files import views
+from headwatch_exporters.clickhouse.schema import create_tables, newest, version_of
+from headwatch_exporters.clickhouse.schema_files import migrations, views
 from headwatch_exporters.clickhouse.unfinished import Restoring
 
 from ..contract.deliveries import full
@@ -324,6 +325,55 @@ def test_every_statement_for_a_cluster_is_understood_by_the_engine(tmp_path: Pat
         assert any(f".{step.view} ON CLUSTER" in line and "_local" in line for line in statements)
     sharded = next(line for line in tables if "headwatch_heads_1m" in line)
     assert sharded.endswith("cityHash64(instance))")
+
+
+def _alone(statement: str) -> str:
+    """Return *statement* of a cluster as one server without Keeper takes it; what is Distributed keeps nothing."""
+    statement = re.sub(r" ON CLUSTER `prod`", "", statement)
+    statement = re.sub(r"^ENGINE = Distributed\(.*\)$", "ENGINE = Null", statement, flags=re.M)
+    statement = re.sub(r"Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?", r"\1(", statement)
+    return re.sub(r"replicated_deduplication_window = 1000, \w+ = \d+", "non_replicated_deduplication_window = 1000", statement)
+
+
+@pytest.mark.parametrize("version", range(1, newest()))
+def test_a_cluster_of_an_earlier_version_is_brought_up_to_date_by_the_same_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+):
+    """Also the Distributed tables, which readers and writers see."""
+    config = StoreConfig(url=f"chdb://{tmp_path}/store")
+    connection = connect(config)
+    columns = (
+        "SELECT name, arraySort(groupArray((c.position, c.name, c.type, c.default_expression))) AS columns FROM system.tables AS t "
+        "INNER JOIN system.columns AS c ON c.table = t.name AND c.database = t.database "
+        "WHERE t.database = 'obs' AND t.engine != 'MaterializedView' GROUP BY name"
+    )
+    try:
+        with monkeypatch.context() as earlier:
+            earlier.setattr("headwatch_exporters.clickhouse.cluster.migrations", lambda: migrations()[:version])
+            before = [_alone(statement) for statement in cluster_ddl(config, "prod", "obs")]
+        for statement in [*before, *(_alone(statement) for statement in cluster_ddl(config, "prod", "obs"))]:
+            connection.command(statement)
+        described = {row["name"]: row["columns"] for row in connection.query(columns)}
+        local = [name for name in described if name.endswith("_local")]
+        assert len(local) > 10
+        for name in local:
+            assert described[name.removesuffix("_local")] == described[name], name
+    finally:
+        connection.close()
+
+
+def test_a_sidecar_does_not_migrate_a_cluster_by_itself(tmp_path: Path):
+    """It would change the tables of one server, and not those that hold the rows."""
+    config = StoreConfig(url=f"chdb://{tmp_path}/store")
+    connection = connect(config)
+    try:
+        create_tables(connection, config, upto=1)
+        connection.command("CREATE TABLE otel_metrics_gauge_local AS otel_metrics_gauge")
+        with pytest.raises(StoreError, match=r"is a cluster of schema version 1: .*store ddl --cluster NAME.*nothing was written"):
+            create_tables(connection, config)
+        assert version_of(connection) == 1
+    finally:
+        connection.close()
 
 
 def test_a_store_made_by_ddl_is_one_that_needs_no_migration(tmp_path: Path):

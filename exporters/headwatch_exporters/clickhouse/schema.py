@@ -116,6 +116,11 @@ def create_tables(
         connection.command(statement)
     whole = {seen.version for seen in applied(connection) if seen.whole}
     done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
+    if done and _exists(connection, "otel_metrics_gauge_local"):
+        raise StoreError(
+            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to version {newest()} with "
+            "`headwatch store ddl --cluster NAME | clickhouse-client --multiquery`; nothing was written"
+        )
     for migration in done:
         _apply(connection, config, migration, progress)
     _keep(connection, config)
