@@ -35,6 +35,11 @@ _TTL = re.compile(r"^TTL (.+)$", re.MULTILINE)
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
+_SHARED = {
+    "20_fill": "others may go on writing; windows that had ended more than ten minutes before this migration began, and arrive while "
+               "it fills, are not in the rungs: let spools drain first (docs/store.md)",
+}
+"""What is to be said of a step where others write into the store."""
 _FIRST = 1
 """The version whose tables may be there already, with fewer columns."""
 
@@ -137,6 +142,8 @@ def _apply(connection: Connection, config: StoreConfig, migration: Migration, pr
             continue
         connection.require_space()
         progress(f"version {migration.version}: {step.name}")
+        if step.name in _SHARED and not connection.url.startswith("chdb://"):
+            progress(_SHARED[step.name])
         for statement in step.statements(config):
             connection.command(statement)
             if migration.version == _FIRST:

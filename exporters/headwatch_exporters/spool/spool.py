@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headwatch.errors import SpoolError
+from headwatch_exporters.spool.aside import FOLDER as ASIDE
 from headwatch_exporters.spool.aside import MAX_BYTES as MAX_ASIDE_BYTES
 from headwatch_exporters.spool.aside import Aside
 from headwatch_exporters.spool.lane import Figures, Lane, Taken
@@ -67,7 +68,7 @@ class Spool:
         except OSError as error:
             raise self._failed("open", error) from error
         try:
-            self.aside = Aside(folder / "poison", self.losses, min(MAX_ASIDE_BYTES, max_bytes // 4))
+            self.aside = Aside(folder / ASIDE, self.losses, min(MAX_ASIDE_BYTES, max_bytes // 4))
             segment_bytes = min(LARGEST_SEGMENT_BYTES, max_bytes // SEGMENTS)
             self._segments = Segments(folder, segment_bytes, fsync_seconds, self._gap)
         except OSError as error:
