@@ -330,9 +330,9 @@ def test_every_statement_for_a_cluster_is_understood_by_the_engine(tmp_path: Pat
 def _alone(statement: str) -> str:
     """Return *statement* of a cluster as one server without Keeper takes it; what is Distributed keeps nothing."""
     statement = re.sub(r" ON CLUSTER `prod`", "", statement)
-    statement = re.sub(r"^ENGINE = Distributed\(.*\)$", "ENGINE = Null", statement, flags=re.M)
+    statement = re.sub(r"^ENGINE = Distributed\(.*\)$", "ENGINE = Null", statement, flags=re.MULTILINE)
     statement = re.sub(r"Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?", r"\1(", statement)
-    return re.sub(r"replicated_deduplication_window = 1000, \w+ = \d+", "non_replicated_deduplication_window = 1000", statement)
+    return re.sub(r"\breplicated_(deduplication_window = 1000), \w+ = \d+", r"non_replicated_\1", statement)
 
 
 @pytest.mark.parametrize("version", range(1, newest()))
@@ -369,7 +369,7 @@ def test_a_sidecar_does_not_migrate_a_cluster_by_itself(tmp_path: Path):
     try:
         create_tables(connection, config, upto=1)
         connection.command("CREATE TABLE otel_metrics_gauge_local AS otel_metrics_gauge")
-        with pytest.raises(StoreError, match=r"is a cluster of schema version 1: .*store ddl --cluster NAME.*nothing was written"):
+        with pytest.raises(StoreError, match=r"is a cluster of schema version 1: .*store ddl --cluster NAME.*nothing was"):
             create_tables(connection, config)
         assert version_of(connection) == 1
     finally:

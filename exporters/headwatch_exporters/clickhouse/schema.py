@@ -36,8 +36,8 @@ _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
 _SHARED = {
-    "20_fill": "others may go on writing; windows that had ended more than ten minutes before this migration began, and arrive while "
-               "it fills, are not in the rungs: let spools drain first (docs/store.md)",
+    "20_fill": "others may go on writing; windows that had ended more than ten minutes before this migration began, and arrive "
+               "while it fills, are not in the rungs: let spools drain first (docs/store.md)",
 }
 """What is to be said of a step where others write into the store."""
 _FIRST = 1
@@ -111,7 +111,7 @@ def create_tables(
     """Bring the store to version *upto* (None: the newest), keep rows as long as *config* says, and return what was applied.
 
     Raises:
-        StoreUnavailable: It has no space, memory or time for this at the moment; it goes on where it was when it is called again.
+        StoreUnavailable: It has no space, memory or time for this at the moment; called again, it goes on where it was.
         StoreError: The store refuses, or is of a newer version.
     """
     require_known(connection)
@@ -123,8 +123,8 @@ def create_tables(
     done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
     if done and _exists(connection, "otel_metrics_gauge_local"):
         raise StoreError(
-            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to version {newest()} with "
-            "`headwatch store ddl --cluster NAME | clickhouse-client --multiquery`; nothing was written"
+            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to version {newest()} "
+            "with `headwatch store ddl --cluster NAME | clickhouse-client --multiquery`; nothing was written"
         )
     for migration in done:
         _apply(connection, config, migration, progress)

@@ -1,4 +1,4 @@
-"""The mark on an embedded store that a restore is being written into: nobody opens such a store, so a reader sees all of it or nothing.
+"""The mark on an embedded store that a restore is being written into: nobody opens it, so a reader sees all or nothing.
 
 It lies in the store's folder and is taken away last.  A lock on it says whether the restore is still at work; it goes with the
 process, whatever ends that.  A restore that finds the mark of one that was killed empties the folder and begins anew: the mark
@@ -27,8 +27,8 @@ def require_whole(path: Path) -> None:
         StoreError: One is or was.
     """
     if (path / MARK).exists():
-        raise StoreError(f"the store {path} is not whole: a restore into it is at work or was cut short; `headwatch store restore "
-                         "FOLDER` begins it anew")
+        raise StoreError(f"the store {path} is not whole: a restore into it is at work or was cut short; `headwatch store "
+                         "restore FOLDER` begins it anew")
 
 
 class Restoring:

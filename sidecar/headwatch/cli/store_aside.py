@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def add_aside_arguments(action: argparse.ArgumentParser) -> None:
     """Declare the arguments of the action."""
     action.description = (
-        "Say what was set aside in front of the store and why.  With --retry it is given to the store once more, under the tokens "
-        "that it had: after the cause is gone.  With --drop it is deleted.  The sidecar must be stopped for either."
+        "Say what was set aside in front of the store and why.  With --retry it is given to the store once more, under the "
+        "tokens that it had: after the cause is gone.  With --drop it is deleted.  The sidecar must be stopped for either."
     )
     action.add_argument("names", nargs="*", metavar="NAME", help="of what was set aside; none: all of it")
     what = action.add_mutually_exclusive_group()

@@ -1,7 +1,7 @@
 """What was set aside in front of the store: said, given to the store once more, or dropped.
 
-A batch goes in under the token that it had, so one that the store took in part is completed, and one that it took is not doubled,
-as long as it has not taken 1,000 others since.
+A batch goes in under the token that it had, so one that the store took in part is completed, and one that it took is not
+doubled, as long as it has not taken 1,000 others since.
 """
 
 from __future__ import annotations

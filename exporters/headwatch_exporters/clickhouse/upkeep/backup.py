@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def restore(config: StoreConfig, folder: Path, progress: Progress) -> Manifest:
-    """Write the backup in *folder* into the store of *config*, which must be empty, bring it up to date; return what was written.
+    """Write the backup in *folder* into the empty store of *config*, bring it up to date, and return what was written.
 
     Killed anywhere it leaves a store that nobody opens, and the next restore begins it anew.
 

@@ -52,8 +52,8 @@ PASSES = frozenset({
 })  # fmt: skip
 """Error codes that say nothing of what was asked: the same statement goes through once space, memory, disk or peer are back."""
 _PASSING_WORDS = (
-    "No space left", "not enough space", "NOT_ENOUGH_SPACE", "Read-only file system", "Input/output error", "Disk quota exceeded",
-    "Cannot allocate memory", "Too many open files", "std::bad_alloc",
+    "No space left", "not enough space", "NOT_ENOUGH_SPACE", "Read-only file system", "Input/output error",
+    "Disk quota exceeded", "Cannot allocate memory", "Too many open files", "std::bad_alloc",
 )  # fmt: skip
 """The system's own words, where chDB passes them on under whatever code."""
 
