@@ -343,7 +343,8 @@ def test_a_cluster_of_an_earlier_version_is_brought_up_to_date_by_the_same_state
     config = StoreConfig(url=f"chdb://{tmp_path}/store")
     connection = connect(config)
     columns = (
-        "SELECT name, arraySort(groupArray((c.position, c.name, c.type, c.default_expression))) AS columns FROM system.tables AS t "
+        "SELECT name, arraySort(groupArray((c.position, c.name, c.type, c.default_expression))) AS columns "
+        "FROM system.tables AS t "
         "INNER JOIN system.columns AS c ON c.table = t.name AND c.database = t.database "
         "WHERE t.database = 'obs' AND t.engine != 'MaterializedView' GROUP BY name"
     )

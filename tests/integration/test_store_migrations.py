@@ -161,7 +161,8 @@ class Busy:
         self.around: list[str] = []
 
     def command(self, sql: str) -> None:
-        found = re.search(r"^(TRUNCATE|INSERT|SELECT sleep|CREATE MATERIALIZED VIEW \D+ headwatch_head_points_view)", sql, re.MULTILINE)
+        wanted = r"^(TRUNCATE|INSERT|SELECT sleep|CREATE MATERIALIZED VIEW IF NOT EXISTS headwatch_head_points_view)"
+        found = re.search(wanted, sql, re.MULTILINE)
         if found:
             window = full(self._next_ns).windows[0]
             self._connection.insert("otel_metrics_exp_histogram", window_columns(window, "vllm"), f"other:{self._next_ns}")

@@ -244,8 +244,8 @@ def _failure(url: str, path: Path, error: Exception) -> StoreError:
     if passes(error):
         return StoreUnavailable(f"cannot open the store {path}: {cause(error)}")
     if empty := next((file for file in path.glob("store/*/*/*.sql") if not file.stat().st_size), None):
-        return StoreError(f"cannot open the store {path}: {empty} is empty, as a full disk leaves it; remove it if that table was "
-                          "just being made, else restore a backup")
+        return StoreError(f"cannot open the store {path}: {empty} is empty, as a full disk leaves it; remove it if that "
+                          "table was just being made, else restore a backup")
     if any(code in text for code in ("Code: 76", "CANNOT_OPEN_FILE", "Cannot lock file", "EmbeddedServer")):
         return StoreError(
             f"the store {path} is in use by another process; an embedded store belongs to one sidecar: stop the other, "

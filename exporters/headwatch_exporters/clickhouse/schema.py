@@ -123,7 +123,7 @@ def create_tables(
     done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
     if done and _exists(connection, "otel_metrics_gauge_local"):
         raise StoreError(
-            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to version {newest()} "
+            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to {newest()} "
             "with `headwatch store ddl --cluster NAME | clickhouse-client --multiquery`; nothing was written"
         )
     for migration in done:
