@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwatch.cli.main import main
-from headwatch.config import StoreConfig
+from headwatch.config import SpoolConfig, StoreConfig
+from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.cluster import cluster_ddl, server_ddl
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.schema import create_tables, newest
-from headwatch_exporters.clickhouse.schema_files import views
+from headwatch_exporters.clickhouse.schema import create_tables, newest, version_of
+from headwatch_exporters.clickhouse.schema_files import migrations, views
+from headwatch_exporters.clickhouse.unfinished import Restoring
 
 from ..contract.deliveries import full
 from ..unit.frames import detailed
@@ -184,6 +188,52 @@ def test_a_backup_restored_elsewhere_answers_the_same(url: str, tmp_path: Path, 
     assert len(answers(other)[6]) == len(expected[6]) + 120, "views work again"
 
 
+@pytest.mark.parametrize("after", [1, 12, 20, 0])
+def test_a_restore_that_was_killed_is_a_store_that_nobody_opens(
+    url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], after: int
+):
+    """Killed while it makes tables, between them, between two files, and (0) when all is there and nobody was told."""
+    command(capfd, "backup", str(tmp_path / "backup"), "--url", url)
+    expected = answers(url)
+    other = f"chdb://{tmp_path}/other"
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from headwatch.config import StoreConfig
+        from headwatch_exporters.clickhouse.upkeep import backup
+        said = []
+        def die(_=None):
+            os.kill(os.getpid(), signal.SIGKILL)
+        def progress(message):
+            said.append(message)
+            if len(said) == {after}:
+                die()
+        backup.Restoring.done = die
+        backup.restore(StoreConfig(url={other!r}), Path({str(tmp_path)!r}) / "backup", progress)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -9, killed.stderr
+    for words in (("status",), ("check",), ("migrate",), ("backup", str(tmp_path / "no"))):
+        exit_code, message = command(capfd, *words, "--url", other)
+        assert exit_code == 1
+        assert "is not whole: a restore into it is at work or was cut short; `headwatch store restore FOLDER`" in message
+    with pytest.raises(StoreError, match="is not whole"):
+        ClickHouseExporter.open(StoreConfig(url=other), SpoolConfig(), tmp_path / "spool")
+    assert command(capfd, "restore", str(tmp_path / "backup"), "--url", other)[0] == 0
+    assert answers(other) == expected
+    assert command(capfd, "check", "--url", other)[1]["problems"] == []
+
+
+def test_two_restores_into_one_store_do_not_meet(url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    command(capfd, "backup", str(tmp_path / "backup"), "--url", url)
+    (tmp_path / "other").mkdir()
+    with Restoring(tmp_path / "other") as first:
+        first.begin()
+        code, message = command(capfd, "restore", str(tmp_path / "backup"), "--url", f"chdb://{tmp_path}/other")
+    assert (code, message.splitlines()[-1]) == (
+        1, f"headwatch: error: cannot restore into {tmp_path}/other: another restore into it is at work")
+
+
 def test_a_backup_of_an_earlier_version_is_restored_and_migrated(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     old = StoreConfig(url=f"chdb://{tmp_path}/old")
     connection = connect(old)
@@ -275,6 +325,56 @@ def test_every_statement_for_a_cluster_is_understood_by_the_engine(tmp_path: Pat
         assert any(f".{step.view} ON CLUSTER" in line and "_local" in line for line in statements)
     sharded = next(line for line in tables if "headwatch_heads_1m" in line)
     assert sharded.endswith("cityHash64(instance))")
+
+
+def _alone(statement: str) -> str:
+    """Return *statement* of a cluster as one server without Keeper takes it; what is Distributed keeps nothing."""
+    statement = re.sub(r" ON CLUSTER `prod`", "", statement)
+    statement = re.sub(r"^ENGINE = Distributed\(.*\)$", "ENGINE = Null", statement, flags=re.MULTILINE)
+    statement = re.sub(r"Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?", r"\1(", statement)
+    return re.sub(r"\breplicated_(deduplication_window = 1000), \w+ = \d+", r"non_replicated_\1", statement)
+
+
+@pytest.mark.parametrize("version", range(1, newest()))
+def test_a_cluster_of_an_earlier_version_is_brought_up_to_date_by_the_same_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+):
+    """Also the Distributed tables, which readers and writers see."""
+    config = StoreConfig(url=f"chdb://{tmp_path}/store")
+    connection = connect(config)
+    columns = (
+        "SELECT name, arraySort(groupArray((c.position, c.name, c.type, c.default_expression))) AS columns "
+        "FROM system.tables AS t "
+        "INNER JOIN system.columns AS c ON c.table = t.name AND c.database = t.database "
+        "WHERE t.database = 'obs' AND t.engine != 'MaterializedView' GROUP BY name"
+    )
+    try:
+        with monkeypatch.context() as earlier:
+            earlier.setattr("headwatch_exporters.clickhouse.cluster.migrations", lambda: migrations()[:version])
+            before = [_alone(statement) for statement in cluster_ddl(config, "prod", "obs")]
+        for statement in [*before, *(_alone(statement) for statement in cluster_ddl(config, "prod", "obs"))]:
+            connection.command(statement)
+        described = {row["name"]: row["columns"] for row in connection.query(columns)}
+        local = [name for name in described if name.endswith("_local")]
+        assert len(local) > 10
+        for name in local:
+            assert described[name.removesuffix("_local")] == described[name], name
+    finally:
+        connection.close()
+
+
+def test_a_sidecar_does_not_migrate_a_cluster_by_itself(tmp_path: Path):
+    """It would change the tables of one server, and not those that hold the rows."""
+    config = StoreConfig(url=f"chdb://{tmp_path}/store")
+    connection = connect(config)
+    try:
+        create_tables(connection, config, upto=1)
+        connection.command("CREATE TABLE otel_metrics_gauge_local AS otel_metrics_gauge")
+        with pytest.raises(StoreError, match=r"is a cluster of schema version 1: .*store ddl --cluster NAME.*nothing was"):
+            create_tables(connection, config)
+        assert version_of(connection) == 1
+    finally:
+        connection.close()
 
 
 def test_a_store_made_by_ddl_is_one_that_needs_no_migration(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,9 @@ class Mortal:
             raise Killed
         self.left -= 1
         return self._connection
+
+    def require_space(self) -> None:
+        self._connection.require_space()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return self._connection.query(sql, parameters)
@@ -144,6 +149,37 @@ def test_a_migration_cut_short_anywhere_is_resumed(config: StoreConfig):
         assert check(connection, config).problems == []
     finally:
         connection.close()
+
+
+class Busy:
+    """A connection beside which others go on writing windows: one before each statement."""
+
+    def __init__(self, connection: Connection, start_ns: int) -> None:
+        self._connection, self._next_ns = connection, start_ns
+        self.url, self.require_space = connection.url, connection.require_space
+        self.query, self.insert = connection.query, connection.insert
+        self.around: list[str] = []
+
+    def command(self, sql: str) -> None:
+        wanted = r"^(TRUNCATE|INSERT|SELECT sleep|CREATE MATERIALIZED VIEW IF NOT EXISTS headwatch_head_points_view)"
+        found = re.search(wanted, sql, re.MULTILINE)
+        if found:
+            window = full(self._next_ns).windows[0]
+            self._connection.insert("otel_metrics_exp_histogram", window_columns(window, "vllm"), f"other:{self._next_ns}")
+            self._next_ns += 60 * 10**9
+            self.around.append(found[1].split()[0])
+        self._connection.command(sql)
+
+
+def test_what_others_write_during_a_migration_is_in_every_rung_once(connection: Connection, config: StoreConfig):
+    """Before the fill, between the fill and the view, and behind the view, as they do on a server that several share."""
+    make(connection, config, 1)
+    busy = Busy(connection, time.time_ns() - 9 * 60 * 10**9)
+    create_tables(busy, config)  # type: ignore[arg-type] # what it uses of a connection
+    windows = "SELECT uniqExact(time) AS n FROM headwatch_heads_1m"
+    assert connection.query(windows) == [{"n": 1 + len(busy.around)}]
+    assert len(weights(connection)) == 1, "neither missing nor doubled"
+    assert busy.around == ["TRUNCATE"] * 4 + ["INSERT", "CREATE", "SELECT", "INSERT"]
 
 
 @pytest.mark.parametrize("statement", range(5))

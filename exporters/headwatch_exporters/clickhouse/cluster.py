@@ -5,6 +5,9 @@ or writes uses the names that he knows.  Rows are sharded by service instance: a
 where the views turn them into rungs, and a delivery that is repeated meets its own tokens.  What has no instance is sharded
 by service.
 
+The same statements bring a cluster of an earlier version up to date.  What a migration adds to a table is added to the
+Distributed one as well, after the rows have a place for it; codecs and settings are of the rows alone.
+
 ``{shard}`` and ``{replica}`` are the servers' own macros.
 """
 
@@ -25,6 +28,7 @@ _ENGINE = re.compile(r"^ENGINE = (\w*MergeTree)(?:\((.*)\))?$", re.MULTILINE)
 _COLLECTOR = "otel_metrics_"
 _WINDOW = "non_replicated_deduplication_window = 1000"
 _REPLICATED_WINDOW = "replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800"
+_ADDED = re.compile(r"^ALTER TABLE (\w+)\s+ADD COLUMN\b", re.MULTILINE)
 _DATA = re.compile(r"^(?:TRUNCATE|INSERT)\b", re.MULTILINE)
 
 
@@ -38,7 +42,10 @@ def server_ddl(config: StoreConfig, database: str) -> Iterator[str]:
 
 
 def cluster_ddl(config: StoreConfig, cluster: str, database: str) -> Iterator[str]:
-    """Yield the statements that make an empty store on *cluster*; they may be run again."""
+    """Yield the statements that make an empty store on *cluster*, or bring one that is there to this version.
+
+    They may be run again.  Nothing that is there is filled into tables that are new.
+    """
     on = f" ON CLUSTER {_identifier(cluster)}"
     yield f"CREATE DATABASE IF NOT EXISTS {_identifier(database)}{on}"
     for step in _steps():
@@ -49,6 +56,10 @@ def cluster_ddl(config: StoreConfig, cluster: str, database: str) -> Iterator[st
             name, local = f"{_identifier(database)}.{step.table}", f"{step.table}_local"
             engine = f"Distributed({_string(cluster)}, {_string(database)}, {_string(local)}, {_shard(step)})"
             yield f"CREATE TABLE IF NOT EXISTS {name}{on} AS {name}_local\nENGINE = {engine}"
+    for step in _steps():
+        for statement in step.statements(config):
+            if _ADDED.search(statement):
+                yield _qualified(statement, database, on, "")
     yield from _recorded(config, database, on)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from headwatch.addresses import mask_url
 from headwatch.errors import StoreError, StoreUnavailable
 from headwatch.places import store_url
+from headwatch_exporters.clickhouse.unfinished import require_whole
 from headwatch_exporters.clickhouse.writing.inserts import (
     SETTINGS,
     EmbeddedInserts,
@@ -25,6 +26,8 @@ from headwatch_exporters.clickhouse.writing.inserts import (
     Inserts,
     cause,
     error_code,
+    passes,
+    require_space,
 )
 from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.spool.record import BatchWriter
@@ -45,8 +48,10 @@ _PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, restoring: bool = False) -> None:
+        """*restoring*: open an embedded store that is not whole, too."""
         self._scheme, self._path = _parse(url)
+        self._restoring = restoring
         self._dsn = url
         self._query_lock = threading.Lock()
         self._insert_lock = threading.Lock()
@@ -54,6 +59,11 @@ class Connection:
         self._inserts: Inserts | None = None
         self.url = mask_url(url)
         """For messages: the password is masked."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of an embedded store; None of a server."""
+        return self._path if self._scheme == "chdb" else None
 
     def open(self) -> None:
         """Connect, unless that is done.
@@ -66,11 +76,21 @@ class Connection:
             with self._query_lock:
                 self._open()
 
+    def require_space(self) -> None:
+        """See that an embedded store's disk has room for a change of the schema: what is made on a full one cannot be read.
+
+        Raises:
+            StoreUnavailable: It has not.
+        """
+        if self._scheme == "chdb":
+            require_space(self._path, f"a change of the schema of {self.url}")
+
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
 
         Raises:
-            StoreError: The store refuses, or cannot be reached.
+            StoreUnavailable: It cannot be reached, or has no space, memory or time for this at the moment.
+            StoreError: The store refuses.
         """
         with self._guarded("query") as client:
             result = client.query(sql, parameters=parameters or {})
@@ -80,7 +100,8 @@ class Connection:
         """Run *sql*, which returns nothing; ``{name:Type}`` in it are bound to *parameters* by the server.
 
         Raises:
-            StoreError: The store refuses, or cannot be reached.
+            StoreUnavailable: It cannot be reached, or has no space, memory or time for this at the moment.
+            StoreError: The store refuses.
         """
         with self._guarded("command") as client:
             client.command(sql, parameters=parameters or {})
@@ -130,13 +151,15 @@ class Connection:
                 yield client
             except Exception as error:
                 answered = self._scheme == "chdb" or error_code(error) is not None
-                kind = StoreError if answered else StoreUnavailable
+                kind = StoreError if answered and not passes(error) else StoreUnavailable
                 raise kind(f"{what} on {self.url} failed: {cause(error)}") from error
 
     def _open(self) -> Any:
         if self._client is None:
             if self._scheme == "chdb":
                 _make_folder(self._path)
+                if not self._restoring:
+                    require_whole(self._path)
                 shutil.rmtree(self._path.with_name(f"{self._path.name}.tmp"), ignore_errors=True)  # of versions without a spool
             self._client = self._session()
         return self._client
@@ -178,8 +201,8 @@ def connect(config: StoreConfig) -> Connection:
     return connection
 
 
-def unconnected(config: StoreConfig) -> Connection:
-    """Return a connection to the store of *config* that is opened at its first use.
+def unconnected(config: StoreConfig, *, restoring: bool = False) -> Connection:
+    """Return a connection to the store of *config* that is opened at its first use; *restoring*: also one that is not whole.
 
     Raises:
         StoreError: The URL is none of a store, or what the store needs is not installed.
@@ -188,7 +211,7 @@ def unconnected(config: StoreConfig) -> Connection:
         import clickhouse_connect  # noqa: F401, PLC0415 - heavy, and only where a store is wanted
     except ImportError as error:
         raise StoreError(f"the store needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
-    return Connection(store_url(config))
+    return Connection(store_url(config), restoring=restoring)
 
 
 def _parse(url: str) -> tuple[str, Path]:
@@ -214,12 +237,15 @@ def _make_folder(path: Path) -> None:
 def _failure(url: str, path: Path, error: Exception) -> StoreError:
     text = str(error)
     if not url.startswith("chdb://"):
-        kind = StoreError if error_code(error) is not None else StoreUnavailable
+        kind = StoreError if error_code(error) is not None and not passes(error) else StoreUnavailable
         return kind(f"cannot open the store {mask_url(url)}: {cause(error)}")
     if "already initialized with path" in text:
         return StoreError(f"cannot open the store {path}: this process has another embedded store open")
-    if any(words in text for words in ("No space left", "Read-only file system", "NOT_ENOUGH_SPACE")):
+    if passes(error):
         return StoreUnavailable(f"cannot open the store {path}: {cause(error)}")
+    if empty := next((file for file in path.glob("store/*/*/*.sql") if not file.stat().st_size), None):
+        return StoreError(f"cannot open the store {path}: {empty} is empty, as a full disk leaves it; remove it if that "
+                          "table was just being made, else restore a backup")
     if any(code in text for code in ("Code: 76", "CANNOT_OPEN_FILE", "Cannot lock file", "EmbeddedServer")):
         return StoreError(
             f"the store {path} is in use by another process; an embedded store belongs to one sidecar: stop the other, "

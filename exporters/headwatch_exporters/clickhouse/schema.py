@@ -7,6 +7,8 @@ record; version 1 is that schema, and creates only what is missing.
 A store of a newer version than this program knows is not touched: writing into columns that it does not understand would lose
 data quietly.
 
+A disk that is full, slow or away is no end: what was recorded stays, and the migration goes on when it is tried again.
+
 By URL several sidecars may share a store.  Start one first when the version changes: two that migrate at one moment would
 both fill.
 """
@@ -33,6 +35,11 @@ _TTL = re.compile(r"^TTL (.+)$", re.MULTILINE)
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
+_SHARED = {
+    "20_fill": "others may go on writing; windows that had ended more than ten minutes before this migration began, and arrive "
+               "while it fills, are not in the rungs: let spools drain first (docs/store.md)",
+}
+"""What is to be said of a step where others write into the store."""
 _FIRST = 1
 """The version whose tables may be there already, with fewer columns."""
 
@@ -104,13 +111,21 @@ def create_tables(
     """Bring the store to version *upto* (None: the newest), keep rows as long as *config* says, and return what was applied.
 
     Raises:
+        StoreUnavailable: It has no space, memory or time for this at the moment; called again, it goes on where it was.
         StoreError: The store refuses, or is of a newer version.
     """
     require_known(connection)
+    if not _exists(connection, LEDGER):
+        connection.require_space()
     for statement in ledger().statements(config):
         connection.command(statement)
     whole = {seen.version for seen in applied(connection) if seen.whole}
     done = [one for one in migrations() if one.version not in whole and (upto is None or one.version <= upto)]
+    if done and _exists(connection, "otel_metrics_gauge_local"):
+        raise StoreError(
+            f"the store {connection.url} is a cluster of schema version {max(whole, default=0)}: bring it to {newest()} "
+            "with `headwatch store ddl --cluster NAME | clickhouse-client --multiquery`; nothing was written"
+        )
     for migration in done:
         _apply(connection, config, migration, progress)
     _keep(connection, config)
@@ -125,7 +140,10 @@ def _apply(connection: Connection, config: StoreConfig, migration: Migration, pr
     for step in migration.steps:
         if step.name in seen:
             continue
+        connection.require_space()
         progress(f"version {migration.version}: {step.name}")
+        if step.name in _SHARED and not connection.url.startswith("chdb://"):
+            progress(_SHARED[step.name])
         for statement in step.statements(config):
             connection.command(statement)
             if migration.version == _FIRST:
@@ -155,6 +173,7 @@ def _keep(connection: Connection, config: StoreConfig) -> None:
     for table, statement in tables(config):
         wanted = _TTL.search(statement)
         if table in engines and wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
+            connection.require_space()
             connection.command(f"ALTER TABLE {table} MODIFY TTL {wanted[1]}")
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from headwatch_exporters.spool.losses import Losses
 
+FOLDER = "poison"
+"""In the spool's folder."""
 MAX_ENTRIES = 100
 MAX_BYTES = 64 * 1024 * 1024
 MAX_REASON_CHARACTERS = 1000
@@ -72,18 +74,29 @@ class Aside:
 
     def entries(self) -> Iterator[tuple[Path, Batch | None]]:
         """Yield what was set aside, longest first: the path of its bytes, and the batch where it is one."""
-        for path in self._files():
-            if path.suffix == ".json":
-                continue
-            note = self._note(path)
+        for path, note in listed(self.folder):
             batch = None
             if note.table:
                 batch = Batch(note.table, note.columns, note.token, note.rows, note.native_bytes, path.read_bytes())
             yield path, batch
 
+    def told(self, path: Path, reason: str) -> None:
+        """Have *reason* beside what lies at *path*: what the store said of it last.
+
+        Raises:
+            OSError: The disk takes no more: the reason is as it was.
+        """
+        note = msgspec.json.encode(msgspec.structs.replace(_note(path), reason=reason[:MAX_REASON_CHARACTERS]))
+        target = _note_path(path)
+        new = target.with_suffix(".tmp")
+        new.touch(mode=0o600)
+        new.write_bytes(note)
+        self.disk_bytes += len(note) - target.stat().st_size
+        new.replace(target)
+
     def replace(self, path: Path, batch: Batch | None) -> None:
         """Put *batch* in the place of what lies at *path*; None: delete it."""
-        note = self._note(path)
+        note = _note(path)
         self._delete(path)
         if batch is not None:
             self._write(path, msgspec.structs.replace(note, rows=batch.rows, native_bytes=batch.native_bytes), batch.block)
@@ -109,19 +122,12 @@ class Aside:
         kept = [path for path in self._files() if path.suffix != ".json"]
         while kept and (len(kept) >= MAX_ENTRIES or self.disk_bytes + size > self._max_bytes):
             oldest = kept.pop(0)
-            note = self._note(oldest)
+            note = _note(oldest)
             self._delete(oldest)
             self._losses.batch("aside_full", note.table, note.rows)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-
-    @staticmethod
-    def _note(path: Path) -> Note:
-        try:
-            return msgspec.json.decode(_note_path(path).read_bytes(), type=Note)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return Note("the reason is lost", 0)
 
     def _delete(self, path: Path) -> None:
         for target in (path, _note_path(path)):
@@ -129,6 +135,20 @@ class Aside:
                 size = target.stat().st_size
                 target.unlink()
                 self.disk_bytes -= size
+
+
+def listed(folder: Path) -> list[tuple[Path, Note]]:
+    """Return what lies in *folder*, longest first, each with its reason; also while a sidecar uses it."""
+    if not folder.is_dir():
+        return []
+    return [(path, _note(path)) for path in sorted(folder.iterdir()) if path.name.endswith((".native.zst", ".bytes"))]
+
+
+def _note(path: Path) -> Note:
+    try:
+        return msgspec.json.decode(_note_path(path).read_bytes(), type=Note)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return Note("the reason is lost", 0)
 
 
 def _note_path(path: Path) -> Path:

@@ -15,7 +15,7 @@
 
 All numbers are little-endian.  A state that is none of the three is taken as tried: damage there has a record sent once more,
 which the store knows how to take, and never not at all.  Where the rest of a header is damaged the next good one is searched
-for by its magic: one bad sector costs the records that lie on it, not those behind.
+for by its magic: one bad sector costs the records that lie on it, not those behind.  What the disk cannot read counts as zeros.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ MAX_PAYLOAD_BYTES = 256 * 1024 * 1024
 """A longer record is not written, and none is looked for."""
 _MAX_NUMBER = 1 << 62
 _SEARCH_BYTES = 1 << 20
+_SECTOR_BYTES = 4096
+MAX_REFUSALS = 64
+"""After so many reads of a segment that the disk refused it is not asked sector by sector: each may take it half a minute."""
 
 State = Literal["PEND", "TRIE", "DONE"]
 """Nobody tried to send it; it was tried; the store has it."""
@@ -73,7 +76,8 @@ class Segment:
     """An open segment file.
 
     ``start`` is where the first record is looked for: at once where the file does not begin as ours do.  ``pending`` counts the
-    records in it that are not done, ``gaps`` are the offsets of gaps that were told of: whoever walks through it keeps both.
+    records in it that are not done, ``gaps`` are the gaps that were told of, the offset of each with its end: whoever walks
+    through it keeps both.  ``unread`` are the stretches that the disk could not read, ``error`` is what it said.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -84,7 +88,10 @@ class Segment:
         """
         self.path = path
         self.pending = 0
-        self.gaps: set[int] = set()
+        self.gaps: dict[int, int] = {}
+        self.unread: dict[int, int] = {}
+        self.error = ""
+        self._refusals = 0
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         self._file = os.open(path, flags, 0o600)
         try:
@@ -120,12 +127,14 @@ class Segment:
         """Return the record at *offset*, or the gap up to the next one; None at the end."""
         if offset >= self.size:
             return None
+        if offset in self.gaps:
+            return Gap(offset, self.gaps[offset])
         frame = self._frame_at(offset)
         if frame is not None:
             return frame
         place = offset
         while place < self.size:
-            data = os.pread(self._file, _SEARCH_BYTES, place + 1)
+            data = self.read(place + 1, place + 1 + _SEARCH_BYTES)
             found = data.find(MAGIC)
             while found >= 0:
                 if self._frame_at(place + 1 + found) is not None:
@@ -140,8 +149,16 @@ class Segment:
         return data if zlib.crc32(data) == frame.crc else None
 
     def read(self, start: int, end: int) -> bytes:
-        """Return the bytes from *start* to *end*."""
-        return os.pread(self._file, end - start, start)
+        """Return the bytes from *start* to *end*, as far as there are any."""
+        try:
+            return os.pread(self._file, end - start, start)
+        except OSError as error:
+            self.error = error.strerror or str(error)
+            return self._read_sectors(start, min(end, self.size))
+
+    def is_unread(self, start: int, end: int) -> bool:
+        """Return whether the disk could not read some of what lies from *start* to *end*."""
+        return any(first < end and start < last for first, last in self.unread.items())
 
     def mark(self, frame: Frame, state: State, *, sync: bool) -> None:
         """Change the state of *frame*.
@@ -161,6 +178,7 @@ class Segment:
         """
         os.ftruncate(self._file, offset)
         self.size = offset
+        self.gaps = {start: end for start, end in self.gaps.items() if start < offset}
 
     def sync(self) -> None:
         """Have everything on disk.
@@ -179,8 +197,22 @@ class Segment:
         self.path.unlink(missing_ok=True)
         self.close()
 
+    def _read_sectors(self, start: int, end: int) -> bytes:
+        pieces = []
+        self._refusals += 1
+        while start < end:
+            stop = end if self._refusals >= MAX_REFUSALS else min(end, start - start % _SECTOR_BYTES + _SECTOR_BYTES)
+            try:
+                pieces.append(bytes(stop - start) if self.is_unread(start, stop) else os.pread(self._file, stop - start, start))
+            except OSError:
+                self._refusals += 1
+                self.unread[start] = stop
+                pieces.append(bytes(stop - start))
+            start = stop
+        return b"".join(pieces)
+
     def _frame_at(self, offset: int) -> Frame | None:
-        data = os.pread(self._file, HEADER_BYTES, offset)
+        data = self.read(offset, offset + HEADER_BYTES)
         if len(data) < HEADER_BYTES:
             return None
         magic, state, length, number, time_ns, crc, _ = _HEADER.unpack(data)

@@ -44,18 +44,27 @@ class Segments:
         self.all: list[Segment] = []
         self.tried: deque[tuple[Segment, Frame]] = deque()
         """Records that were tried by a process before this one, or before a rewrite, and are not done."""
+        self.unopened: list[tuple[Path, OSError]] = []
+        """Files that the disk does not let us open."""
         self.number = 1
         """Of the next record."""
         paths = sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
         for path in paths:
-            segment = Segment(path)
+            try:
+                segment = Segment(path)
+            except OSError as error:
+                self.unopened.append((path, error))
+                self.number = max(self.number, int(path.stem) + 1)
+                continue
             self.number = max(self.number, int(path.stem))
             self._scan(segment, last=path is paths[-1])
-            if segment.pending:
+            if segment.unread:  # its name is taken
+                self.number = max(self.number, int(path.stem) + 1)
+            if segment.pending or segment.unread:
                 self.all.append(segment)
             else:
                 segment.delete()
-        if not self.all:
+        if not self.all or self.last.unread:
             self.all.append(self._create(self._path()))
 
     @property
@@ -118,6 +127,8 @@ class Segments:
     def rewrite(self, change: Callable[[Segment, Frame], bytes | None]) -> None:
         """Write every segment anew, with the payload of each record that is not done as *change* returns it; None: gone.
 
+        What cannot be read is gone as well.
+
         Raises:
             OSError: The disk does not let us; some segments may be as they were.
         """
@@ -136,6 +147,8 @@ class Segments:
                 raise
             finally:
                 new.close()
+        for path, _ in self.unopened:
+            path.unlink(missing_ok=True)
         self.close()
         self.load()
 
@@ -167,11 +180,11 @@ class Segments:
                 segment.pending += found.state != "DONE"
                 if found.state == "TRIE":
                     self.tried.append((segment, found))
-            elif last and found.end == segment.size:
+            elif last and found.end == segment.size and not segment.is_unread(found.offset, found.end):
                 self.torn += 1
             else:
-                segment.gaps.add(found.offset)
+                segment.gaps[found.offset] = found.end
                 self._on_gap(segment, found)
             offset = found.end
-            if isinstance(found, Gap) and found.end == segment.size:
+            if isinstance(found, Gap) and found.end == segment.size and not segment.is_unread(found.offset, found.end):
                 segment.cut(found.offset)  # what is appended must not become the end of a record that was cut off

@@ -20,8 +20,9 @@ from headwatch.health import SpoolHealth
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headwatch_exporters.spool.lane import LaneName, Taken
     from headwatch_exporters.spool.record import Batch
-    from headwatch_exporters.spool.spool import LaneName, Spool, Taken
+    from headwatch_exporters.spool.spool import Spool
 
 logger = logging.getLogger("headwatch.spool")
 

@@ -6,6 +6,9 @@ until it is done, so never more than one of each lane was tried and is unfinishe
 knows a token for its last 1,000 inserts only, and a record that was tried is sent again before that.  The state on disk tells
 which were tried, so it holds after a kill as well.
 
+What the disk cannot read is skipped and counted, and its file kept until the room is needed: after the next start it is tried
+again, unless it was tried before, when the store may have it and may have forgotten the token.
+
 The folder belongs to one process (a lock).  Files are readable by their owner alone.
 """
 
@@ -14,13 +17,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from headwatch.errors import SpoolError
+from headwatch_exporters.spool.aside import FOLDER as ASIDE
 from headwatch_exporters.spool.aside import MAX_BYTES as MAX_ASIDE_BYTES
 from headwatch_exporters.spool.aside import Aside
+from headwatch_exporters.spool.lane import Figures, Lane, Taken
 from headwatch_exporters.spool.lock import lock
 from headwatch_exporters.spool.losses import UNREADABLE, Losses, reason_of
 from headwatch_exporters.spool.record import Record, decode, encode
@@ -31,34 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from headwatch_exporters.spool.lane import LaneName
     from headwatch_exporters.spool.record import Batch
 
 logger = logging.getLogger("headwatch.spool")
 
-LaneName = Literal["live", "backlog"]
 SEGMENTS = 32
 """The cap is so many segments: what makes room for new records goes in pieces of this size."""
 LARGEST_SEGMENT_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A record that is being sent."""
-
-    segment: Segment
-    frame: Frame
-    record: Record
-
-
-class Lane:
-    """Where one of the two ways out stands."""
-
-    def __init__(self, name: LaneName, segment: Segment, offset: int) -> None:
-        self.name = name
-        self.segment = segment
-        self.offset = offset
-        self.current: tuple[Segment, Frame] | None = None
-        """The record that was tried and is not done."""
 
 
 class Spool:
@@ -83,7 +68,7 @@ class Spool:
         except OSError as error:
             raise self._failed("open", error) from error
         try:
-            self.aside = Aside(folder / "poison", self.losses, min(MAX_ASIDE_BYTES, max_bytes // 4))
+            self.aside = Aside(folder / ASIDE, self.losses, min(MAX_ASIDE_BYTES, max_bytes // 4))
             segment_bytes = min(LARGEST_SEGMENT_BYTES, max_bytes // SEGMENTS)
             self._segments = Segments(folder, segment_bytes, fsync_seconds, self._gap)
         except OSError as error:
@@ -91,6 +76,8 @@ class Spool:
             raise self._failed("open", error) from error
         self.losses.errors["torn"] += self._segments.torn
         self._stand_at_the_start()
+        self._tell_of_unopened()
+        self._figures = self._count()
 
     def append(self, record: Record) -> None:
         """Keep *record*; the oldest segments make room where the cap is met.
@@ -103,7 +90,7 @@ class Spool:
         if len(payload) > MAX_PAYLOAD_BYTES or size > self.max_bytes // 4:
             self.losses.errors["too_large"] += 1
             raise SpoolError("too_large", f"a delivery of {len(payload):,} bytes is too large (spool.max_bytes)")
-        with self._lock:
+        with self._counted():
             try:
                 self._make_room(size)
                 self._segments.append(payload, record.time_ns)
@@ -118,15 +105,14 @@ class Spool:
             SpoolError: The disk does not let us.
         """
         lane = self._lanes[name]
-        with self._lock:
+        with self._counted():
             try:
                 while (found := lane.current or self._step(lane)) is not None:
                     segment, frame = found
                     try:
                         record = self._read(segment, frame)
                     except SpoolError as error:
-                        self._unreadable(segment.read(frame.offset, frame.end), str(error), frame.time_ns)
-                        self._finish(segment, frame)
+                        self._give_up(segment, frame, str(error))
                         continue
                     lane.current = found
                     if frame.state == "PEND":
@@ -144,7 +130,7 @@ class Spool:
         Raises:
             SpoolError: The disk does not let us; it will be sent again.
         """
-        with self._lock:
+        with self._counted():
             try:
                 self._finish(taken.segment, taken.frame)
             except OSError as error:
@@ -156,7 +142,7 @@ class Spool:
         Raises:
             SpoolError: The disk does not let us; nothing was set aside.
         """
-        with self._lock:
+        with self._counted():
             try:
                 self.aside.batch(batch, reason, time_ns)
             except OSError as error:
@@ -164,7 +150,7 @@ class Spool:
 
     def fall_behind(self) -> None:
         """Have all that waits and was not tried in the backlog: what comes from now on shall not wait for what fails."""
-        with self._lock:
+        with self._counted():
             self._boundary = self._segments.number
             live = self._lanes["live"]
             live.segment, live.offset = self._segments.last, self._segments.last.size
@@ -200,10 +186,11 @@ class Spool:
             batches = tuple(after for _, after in kept if after is not None)
             return encode(Record(record.time_ns, batches)) if batches else None
 
-        with self.exclusive, self._lock:
+        with self.exclusive, self._counted():
             try:
                 self._segments.rewrite(change)
                 self._stand_at_the_start()
+                self._tell_of_unopened()
                 for path, batch in list(self.aside.entries()):
                     after = transform(batch) if batch is not None else None
                     if after is None or after is not batch:
@@ -215,25 +202,18 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Return how many records wait."""
-        with self._lock:
-            return self._segments.waiting
+        """Return how many records wait.  Like the other figures it is as of the last change: nobody waits for a slow disk."""
+        return self._figures.waiting
 
     @property
     def disk_bytes(self) -> int:
         """Return what the spool takes on disk."""
-        with self._lock:
-            return self._segments.disk_bytes + self.aside.disk_bytes
+        return self._figures.disk_bytes
 
     @property
     def oldest_ns(self) -> int:
         """Return when the oldest record that waits was made; 0: none does, or the disk does not say."""
-        with self._lock, suppress(OSError):
-            frames = [frame for _, frame in self._segments.tried]
-            for lane in self._lanes.values():
-                frames += [found[1] for found in (lane.current, self._next(lane)) if found is not None]
-            return min((frame.time_ns for frame in frames), default=0)
-        return 0
+        return self._figures.oldest_ns
 
     def close(self) -> None:
         """Have everything on disk and let go of the folder.  Nothing may be called afterwards."""
@@ -244,6 +224,25 @@ class Spool:
                 logger.error("%s", self._failed("write to", error))  # noqa: TRY400 - one line, at the edge
             self._segments.close()
             os.close(self._held)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Hold the lock, and have the figures right afterwards."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._figures = self._count()
+
+    def _count(self) -> Figures:
+        frames = [frame for _, frame in self._segments.tried]
+        with suppress(OSError):
+            for lane in self._lanes.values():
+                frames += [found[1] for found in (lane.current, self._next(lane)) if found is not None]
+        return Figures(self._segments.waiting, self._disk_bytes(), min((frame.time_ns for frame in frames), default=0))
+
+    def _disk_bytes(self) -> int:
+        return self._segments.disk_bytes + self.aside.disk_bytes
 
     def _stand_at_the_start(self) -> None:
         """Have all that waits in the backlog, and live what comes."""
@@ -257,7 +256,7 @@ class Spool:
         Raises:
             SpoolError: It does not fit, and none can go.
         """
-        while self.disk_bytes + size > self.max_bytes:
+        while self._disk_bytes() + size > self.max_bytes:
             held = [segment for segment, _ in self._segments.tried]
             held += [lane.current[0] for lane in self._lanes.values() if lane.current is not None]
             oldest = next((segment for segment in self._segments.all[:-1] if segment not in held), None)
@@ -292,7 +291,7 @@ class Spool:
                 lane.segment, lane.offset = following, following.start
             elif isinstance(found, Gap):
                 if found.offset not in lane.segment.gaps:  # it was good when the file was opened
-                    lane.segment.gaps.add(found.offset)
+                    lane.segment.gaps[found.offset] = found.end
                     self._gap(lane.segment, found)
                     lane.segment.pending = sum(1 for _ in self._segments.pending(lane.segment))
                 lane.offset = found.end
@@ -311,7 +310,22 @@ class Spool:
         return decode(payload)
 
     def _gap(self, segment: Segment, gap: Gap) -> None:
-        self._unreadable(segment.read(gap.offset, gap.end), "no record begins here", 0)
+        if segment.is_unread(gap.offset, gap.end):
+            self._unread(segment, gap.end - gap.offset)
+        else:
+            self._unreadable(segment.read(gap.offset, gap.end), "no record begins here", 0)
+
+    def _unread(self, segment: Segment, size: int) -> None:
+        logger.error("the disk cannot read %d bytes of %s: %s; they are left out, and the file stays", size, segment.path,
+                     segment.error)
+        self.losses.errors["io"] += 1
+        self.losses.batch("corrupt", UNREADABLE, 0)
+
+    def _tell_of_unopened(self) -> None:
+        for path, error in self._segments.unopened:
+            logger.error("cannot open %s of the spool: %s; it is left out, and stays", path, error.strerror or error)
+            self.losses.errors[reason_of(error)] += 1
+            self.losses.batch("corrupt", UNREADABLE, 0)
 
     def _unreadable(self, data: bytes, reason: str, time_ns: int) -> None:
         logger.error("the spool %s holds %d bytes that cannot be read: %s", self.folder, len(data), reason)
@@ -321,13 +335,29 @@ class Spool:
         except OSError as error:
             logger.error("they could not be set aside: %s", error.strerror)  # noqa: TRY400 - one line, at the edge
 
+    def _give_up(self, segment: Segment, frame: Frame, reason: str) -> None:
+        """Leave out the record at *frame*: set aside what it was, or leave it where it is if the disk could not read it."""
+        if not segment.is_unread(frame.offset, frame.end):
+            self._unreadable(segment.read(frame.offset, frame.end), reason, frame.time_ns)
+            self._finish(segment, frame)
+            return
+        self._unread(segment, frame.end - frame.offset)
+        segment.gaps[frame.offset] = frame.end
+        if frame.state == "TRIE":
+            with suppress(OSError):
+                segment.mark(frame, "DONE", sync=False)
+        self._let_go(segment, frame)
+
     def _finish(self, segment: Segment, frame: Frame) -> None:
         segment.mark(frame, "DONE", sync=False)
+        self._let_go(segment, frame)
+
+    def _let_go(self, segment: Segment, frame: Frame) -> None:
         segment.pending -= 1
         for lane in self._lanes.values():
             if lane.current == (segment, frame):
                 lane.current = None
-        if segment.pending:
+        if segment.pending or segment.unread:
             return
         if segment is not self._segments.last:
             self._remove(segment)

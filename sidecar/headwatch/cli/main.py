@@ -36,7 +36,7 @@ COMMANDS = {
     "deploy-event": "mark a release, so that what follows it is explained or expected",
     "canary": "send fixed prompts and hold the model against its fingerprint",
     "config": "check the configuration, or show what is in force and where it comes from",
-    "store": "what the store holds, is it whole: status, check, migrate, backup, restore, compact, ddl",
+    "store": "what the store holds, is it whole: status, check, migrate, backup, restore, compact, aside, purge, ddl",
     "text": "read the kept text of a request with one's own key, or make a key",
     "dashboards": "write the Grafana files, or check them",
     "version": "print the version",

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwatch.cli.store_aside import add_aside_arguments, run_aside
 from headwatch.cli.store_purge import add_purge_arguments, run_purge
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from headwatch.config import StoreConfig
+    from headwatch.config import Config, StoreConfig
     from headwatch_exporters.clickhouse.connection import Connection
     from headwatch_exporters.clickhouse.upkeep.status import StoreStatus
 
@@ -27,6 +28,7 @@ ACTIONS = {
     "backup": "write an embedded store to a folder, from which any machine restores it",
     "restore": "write a backup into an empty store",
     "compact": "merge parts, and give back what has outlived its time",
+    "aside": "what was set aside in front of the store and why; give it to the store once more, or drop it",
     "purge": "remove what is kept of a user, a tenant or a document, or everything before a time",
     "ddl": "print the schema for a cluster, or for one server",
 }
@@ -48,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--url", help="the store (default: store.url of the configuration)")
         if name == "backup":
             action.add_argument("folder", type=Path, help="where to; empty, or made")
+        if name == "aside":
+            add_aside_arguments(action)
         if name == "purge":
             add_purge_arguments(action)
         if name == "restore":
@@ -81,16 +85,35 @@ def run(namespace: argparse.Namespace) -> int:
         config = msgspec.structs.replace(config, url=namespace.url)
     if namespace.action == "purge":
         return run_purge(namespace, msgspec.structs.replace(whole, store=config))
+    if namespace.action == "aside":
+        return run_aside(namespace, msgspec.structs.replace(whole, store=config))
     if namespace.action not in {"migrate", "restore"}:
         _require_store(config)
     with stdout_to_stderr():
-        connection = connect(config)
-        try:
-            document, lines, code = _ACTIONS[namespace.action](connection, config, namespace)
-        finally:
-            connection.close()
+        if namespace.action == "restore":
+            document, lines, code = _restore(config, namespace)
+        else:
+            connection = connect(config)
+            try:
+                document, lines, code = _ACTIONS[namespace.action](connection, config, namespace)
+            finally:
+                connection.close()
+    if namespace.action == "status":
+        document, lines = _with_aside(document, lines, msgspec.structs.replace(whole, store=config))
     _print(namespace, document, lines)
     return code
+
+
+def _with_aside(status: StoreStatus, lines: list[str], config: Config) -> tuple[StoreStatus, list[str]]:
+    """Return *status* with what lies aside in front of the store, and the lines with a line on it."""
+    from dataclasses import replace
+
+    from headwatch.places import spool_folder
+    from headwatch_exporters.clickhouse.upkeep.aside import entries
+
+    found = entries(spool_folder(config))
+    said = [f"set aside in front of the store: {len(found)} (`headwatch store aside` says why)"] if found else []
+    return replace(status, set_aside=len(found)), lines + said
 
 
 def _status(connection: Connection, _config: StoreConfig, _namespace: argparse.Namespace) -> _Result:
@@ -126,10 +149,10 @@ def _backup(connection: Connection, _config: StoreConfig, namespace: argparse.Na
     return manifest, [f"store: {len(manifest.files)} files, {size:.1f} MiB in {namespace.folder}"], 0
 
 
-def _restore(connection: Connection, config: StoreConfig, namespace: argparse.Namespace) -> _Result:
+def _restore(config: StoreConfig, namespace: argparse.Namespace) -> _Result:
     from headwatch_exporters.clickhouse.upkeep.backup import restore
 
-    manifest = restore(connection, config, namespace.folder, _say)
+    manifest = restore(config, namespace.folder, _say)
     rows = sum(file.rows for file in manifest.files)
     return manifest, [f"store: {rows} rows restored, written by headwatch {manifest.headwatch}"], 0
 
@@ -146,7 +169,7 @@ def _compact(connection: Connection, _config: StoreConfig, _namespace: argparse.
 
 
 _ACTIONS: dict[str, Callable[[Connection, StoreConfig, argparse.Namespace], _Result]] = {
-    "status": _status, "check": _check, "migrate": _migrate, "backup": _backup, "restore": _restore, "compact": _compact,
+    "status": _status, "check": _check, "migrate": _migrate, "backup": _backup, "compact": _compact,
 }  # fmt: skip
 
 

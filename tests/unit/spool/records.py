@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from headwatch_exporters.spool.record import Batch, BatchWriter, Record
 
 if TYPE_CHECKING:
-    from headwatch_exporters.spool.spool import LaneName, Spool
+    from headwatch_exporters.spool.lane import LaneName
+    from headwatch_exporters.spool.spool import Spool
 
 SECOND = 1_000_000_000
 

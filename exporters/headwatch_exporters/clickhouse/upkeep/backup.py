@@ -3,7 +3,8 @@
 It needs nothing of the machine that it came from, and a backup of an earlier schema is restored at its own version and then
 migrated.  The manifest is written last and holds a checksum of each file, so a backup that was cut short is none.  What goes
 in is what comes out: views are taken away while rows are written, so that what they derived comes from the backup and not a
-second time from the base tables.
+second time from the base tables.  Until a restore is through nobody opens the store: see
+:mod:`headwatch_exporters.clickhouse.unfinished`.
 
 A server backs itself up (``BACKUP DATABASE``, docs/store.md): it knows its disks, and can do it without a pause.
 """
@@ -19,8 +20,10 @@ import msgspec
 
 from headwatch import __version__
 from headwatch.errors import StoreError
+from headwatch_exporters.clickhouse.connection import unconnected
 from headwatch_exporters.clickhouse.schema import applied, create_tables, newest, version_of
 from headwatch_exporters.clickhouse.schema_files import LEDGER, views
+from headwatch_exporters.clickhouse.unfinished import Restoring
 from headwatch_exporters.clickhouse.upkeep.status import read_status
 
 if TYPE_CHECKING:
@@ -107,17 +110,35 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(connection: Connection, config: StoreConfig, folder: Path, progress: Progress) -> Manifest:
-    """Write the backup in *folder* into the store, which must be empty, bring it up to date, and return what was written.
+def restore(config: StoreConfig, folder: Path, progress: Progress) -> Manifest:
+    """Write the backup in *folder* into the empty store of *config*, bring it up to date, and return what was written.
+
+    Killed anywhere it leaves a store that nobody opens, and the next restore begins it anew.
 
     Raises:
         StoreError: The backup is not whole, the store holds rows, or it refuses.
     """
-    _require_embedded(connection)
+    connection = unconnected(config, restoring=True)
+    path = _require_embedded(connection)
     manifest = read_manifest(folder)
+    with Restoring(path) as restoring:
+        try:
+            _require_empty(connection)
+            restoring.begin()
+            _fill(connection, config, manifest, folder, progress)
+        finally:
+            connection.close()
+        restoring.done()
+    return manifest
+
+
+def _require_empty(connection: Connection) -> None:
     held = [table.name for table in read_status(connection).tables if table.rows and table.name != LEDGER]
     if held:
         raise StoreError(f"the store {connection.url} holds rows ({held[0]}): a backup goes into an empty store")
+
+
+def _fill(connection: Connection, config: StoreConfig, manifest: Manifest, folder: Path, progress: Progress) -> None:
     create_tables(connection, config, progress, upto=manifest.schema_version)
     made = [step for step in views() if _has_view(connection, step.view)]
     for step in reversed(made):
@@ -129,7 +150,6 @@ def restore(connection: Connection, config: StoreConfig, folder: Path, progress:
         for statement in step.statements(config):
             connection.command(statement)
     create_tables(connection, config, progress)
-    return manifest
 
 
 def _partitions(connection: Connection) -> Iterator[tuple[str, str]]:
@@ -177,9 +197,11 @@ def _quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-def _require_embedded(connection: Connection) -> None:
-    if not connection.url.startswith("chdb://"):
+def _require_embedded(connection: Connection) -> Path:
+    """Return the store's folder."""
+    if connection.folder is None:
         raise StoreError(f"{connection.url} is a server, which backs itself up: BACKUP DATABASE (docs/store.md)")
+    return connection.folder
 
 
 def _has_view(connection: Connection, name: str) -> bool:

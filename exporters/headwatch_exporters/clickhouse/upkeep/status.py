@@ -43,6 +43,8 @@ class StoreStatus:
     migrations: list[Applied]
     tables: list[TableStatus]
     bytes_on_disk: int
+    set_aside: int = 0
+    """Batches in front of the store that it refused, and what nobody could read."""
 
 
 def read_status(connection: Connection) -> StoreStatus:

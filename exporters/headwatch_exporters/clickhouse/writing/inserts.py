@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headwatch_exporters.spool.record import Batch
 
 SETTINGS = {
     "async_insert": 0,  # chDB's default of 1 makes each small insert wait
     "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "optimize_on_insert": 0,  # rows of one key add up when parts merge: a quarter less CPU time for an insert into the rungs
 }
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Free space without which chDB is not asked: see :class:`EmbeddedInserts`."""
@@ -38,6 +41,21 @@ BATCH_AT_FAULT = frozenset({
     561,  # ZSTD_DECODER_FAILED
 })  # fmt: skip
 """Error codes of ClickHouse that blame what is inserted: the same batch fails tomorrow as well."""
+PASSES = frozenset({
+    74, 75, 77, 88, 204, 214, 294, 400, 425, 531,  # a file that cannot be read, written, flushed: the disk's own errors
+    95, 96, 198, 203, 209, 210, 279, 297,  # peers that cannot be reached
+    159, 160,  # too slow
+    173, 241,  # memory
+    202, 236, 394, 473,  # too many queries; ended from outside
+    225, 242, 286, 289, 319, 369, 999,  # Keeper, and what is read-only or not enough while it or a replica is away
+    243,  # NOT_ENOUGH_SPACE
+})  # fmt: skip
+"""Error codes that say nothing of what was asked: the same statement goes through once space, memory, disk or peer are back."""
+_PASSING_WORDS = (
+    "No space left", "not enough space", "NOT_ENOUGH_SPACE", "Read-only file system", "Input/output error",
+    "Disk quota exceeded", "Cannot allocate memory", "Too many open files", "std::bad_alloc",
+)  # fmt: skip
+"""The system's own words, where chDB passes them on under whatever code."""
 
 
 class Inserts(Protocol):
@@ -74,9 +92,7 @@ class EmbeddedInserts:
 
     def insert(self, batch: Batch) -> None:
         """Insert *batch*."""
-        disk = os.statvfs(self._path)
-        if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES + 2 * batch.native_bytes:
-            raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk is nearly full")
+        require_space(self._path, f"insert into {batch.table} on {self._url}", 2 * batch.native_bytes)
         columns = ", ".join(map(_quoted, batch.columns))
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         token = _quoted(batch.token, "'")
@@ -118,13 +134,31 @@ class HttpInserts:
         self._client.close()
 
 
+def require_space(path: str | Path, what: str, size: int = 0) -> None:
+    """See that *size* bytes and :data:`MIN_FREE_BYTES` are free under the embedded store at *path*.
+
+    Raises:
+        StoreUnavailable: They are not; *what* is what was to be done.
+    """
+    disk = os.statvfs(path)
+    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES + size:
+        raise StoreUnavailable(f"{what} failed: the disk is nearly full")
+
+
+def passes(error: Exception) -> bool:
+    """Return whether *error* of the driver is one of the store's state, which passes, and not of what was asked."""
+    return error_code(error) in PASSES or any(words in str(error) for words in _PASSING_WORDS)
+
+
 def failure(table: str, url: str, error: Exception) -> StoreError:
     """Return what *error* of the driver means for the batch."""
     code = error_code(error)
     message = f"insert into {table} on {url} failed: {cause(error)}"
     if code is None:
         return StoreUnavailable(message)
-    return BatchRefused(message) if code in BATCH_AT_FAULT else StoreError(message)
+    if code in BATCH_AT_FAULT:
+        return BatchRefused(message)
+    return StoreUnavailable(message) if passes(error) else StoreError(message)
 
 
 def error_code(error: Exception) -> int | None:
