@@ -22,7 +22,7 @@ from headwatch.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headwatch.config import WireConfig
+    from headwatch.config import StoreConfig, WireConfig
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -82,6 +82,7 @@ def load(
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     _check_bindings(config)
+    _check_keeping(config.store)
     return Loaded(config, origins)
 
 
@@ -93,6 +94,12 @@ def _check_bindings(config: Config) -> None:
     if not config.http.allow_remote and not is_loopback(config.http.host):
         raise ConfigError(f"http.host {config.http.host!r} leaves loopback and reading has no authentication; set "
                           "http.allow_remote = true if a proxy or network policy stands before it")
+
+
+def _check_keeping(store: StoreConfig) -> None:
+    if store.row_ttl_days > store.evidence_ttl_days:
+        raise ConfigError(f"store.row_ttl_days {store.row_ttl_days} is more than store.evidence_ttl_days "
+                          f"{store.evidence_ttl_days}: rows would outlive what tells whose they are, and a purge not find them")
 
 
 def _check_endpoint(wire: WireConfig, name: str, endpoint: str) -> None:

@@ -131,6 +131,8 @@ class DocumentExhibit(msgspec.Struct, frozen=True):
     requests: int
     share_before: float | None
     share_after: float | None
+    tenant: str = ""
+    """Whose document its label says it is; for a purge."""
 
 
 class RequestExhibit(msgspec.Struct, frozen=True):
@@ -145,6 +147,9 @@ class RequestExhibit(msgspec.Struct, frozen=True):
     grounding_ratio: float | None
     kind: str = ""
     """Kind of the prompt by its shape, for example ``1k-4k docs:3-4 turns:0``; empty in incidents of earlier versions."""
+    user: str = ""
+    """Whose request it was, hashed where that is configured: what a purge finds it by.  Never in a page."""
+    tenant: str = ""
 
 
 class PromptExhibit(msgspec.Struct, frozen=True):
@@ -256,6 +261,13 @@ class Exhibits(msgspec.Struct, frozen=True):
     deploys: tuple[DeployEvent, ...] = ()
     prompts: tuple[PromptExhibit, ...] = ()
     """Where documents labelled unreliable, forbidden or another tenant's are read: which kinds of prompts do, most first."""
+
+    def unowned(self) -> Exhibits:
+        """Return the exhibits without whose they are: what may leave this host."""
+        return msgspec.structs.replace(
+            self, documents=tuple(msgspec.structs.replace(one, tenant="") for one in self.documents),
+            requests=tuple(msgspec.structs.replace(one, user="", tenant="") for one in self.requests),
+        )  # fmt: skip
 
 
 class Incident(msgspec.Struct, frozen=True):

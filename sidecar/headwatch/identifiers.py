@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import stat
 import time
@@ -39,6 +40,7 @@ _SECRET_BYTES = 32
 _DAY_NS = 86_400 * 10**9
 _RETRY_NS = 60 * 10**9
 _MAX_FILE_BYTES = 1 << 20
+_HASHED = re.compile(rf"{_PREFIX}:([0-9a-f]{{6}}):[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 
 logger = logging.getLogger("headwatch.privacy")
 
@@ -62,6 +64,12 @@ class Salt(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Return everything but the secret."""
         return f"Salt(name={self.name!r}, since_ns={self.since_ns})"
+
+
+def salt_of(identifier: str) -> str | None:
+    """Return the name of the salt with which *identifier* was hashed; None where it was not."""
+    hashed = _HASHED.fullmatch(identifier)
+    return hashed[1] if hashed is not None else None
 
 
 class Keyring:

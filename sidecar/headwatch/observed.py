@@ -86,6 +86,9 @@ class ObservedRequest(msgspec.Struct, frozen=True):
     """Signals in which this request stands out, for example ``instruction_focus``."""
     kind: str = ""
     """Kind of the prompt by its shape, for example ``1k-4k docs:3-4 turns:0``."""
+    user: str = ""
+    """Whose request it was, hashed where that is configured: what a purge finds it by, however old it is."""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

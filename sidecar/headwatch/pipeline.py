@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +24,17 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
+from headwatch.errors import CommandError
 from headwatch.health import Health, spool_reasons
 from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
 from headwatch.places import control_state_path, salts_path, spool_folder, store_url
+from headwatch.presence import Presence
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
 from headwatch.watch.desk import Desk
+from headwatch_exporters.audit_file import AuditFile
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 from headwatch_exporters.clickhouse.http.endpoint import ClickHouseEndpoint
 from headwatch_exporters.otlp import OtlpExporter
@@ -53,6 +57,7 @@ logger = logging.getLogger("headwatch.sidecar")
 _TICK_SECONDS = 0.5
 _QUEUED_DELIVERIES = 4
 """Single rows are handed to the store while it has fewer deliveries waiting: their memory is bounded by that."""
+_LATE_PARTS_DAYS = 62
 _HEALTH_SECONDS = 5.0
 """A delivery goes out so often at least, so that health is exported also where there is no traffic."""
 
@@ -63,6 +68,8 @@ class Sidecar:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
+        self._presence = _presence(config)
+        self._audit = AuditFile(config.audit) if config.audit.path else None
         secret, token = (
             read_secret(name, path) if path else b""
             for name, path in (
@@ -141,6 +148,8 @@ class Sidecar:
             self._receiver.stop()
             self._http.stop()
             raise
+        if self._audit is not None:
+            self._audit.begin()
         for thread in self._threads:
             thread.start()
         if self._desk is not None:
@@ -157,6 +166,7 @@ class Sidecar:
         due = time.monotonic() - self._last_delivery >= _HEALTH_SECONDS
         if windows or requests or rows or due or everything:
             self._last_delivery = time.monotonic()
+            self._show_presence()
             delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows)
             delivery = self._judged(delivery, everything=everything)
             for thread in self._threads:
@@ -179,6 +189,10 @@ class Sidecar:
         self._http.stop()
         if self._desk is not None:
             self._desk.stop()
+        if self._audit is not None:
+            self._audit.end()
+        if self._presence is not None:
+            self._presence.close()
 
     def health(self) -> Health:
         """Return the state of the pair now."""
@@ -223,6 +237,8 @@ class Sidecar:
             reasons.append("every worker is silent")
         if self._desk is not None and self._desk.failure:
             reasons.append(f"drift detection: {self._desk.failure}")
+        if self._audit is not None and self._audit.failure:
+            reasons.append(f"audit: {self._audit.failure}")
         return reasons
 
     def _judged(self, delivery: Delivery, *, everything: bool) -> Delivery:
@@ -236,6 +252,12 @@ class Sidecar:
             deploys=news.deploys, baselines=news.baselines, fingerprints=news.fingerprints, precision=news.precision,
             page_route=self.config.incident.route,
         )  # fmt: skip
+
+    def _show_presence(self) -> None:
+        """Hold the lock, where the disk did not let us before."""
+        if self._presence is None:
+            with suppress(CommandError):  # a purge is at work, and has ended before long
+                self._presence = _presence(self.config)
 
     def _reporting(self) -> list[WorkerHealth]:
         """Return the workers that are not silent."""
@@ -273,15 +295,36 @@ def run_sidecar(loaded: Loaded) -> int:
     return 0
 
 
+def _presence(config: Config) -> Presence | None:
+    """Return what says that a sidecar runs; None while nothing can be kept in the drift folder.
+
+    Raises:
+        CommandError: A purge is at work.
+    """
+    try:
+        return Presence(config)
+    except OSError:
+        return None
+
+
 def _veil(config: Config) -> Veil | None:
     """Return what hashes identifiers; a salt is kept for as long as anything may be that was hashed with it."""
-    store, kinds = config.store, config.privacy.hash
-    longest = max(store.head_ttl_days, store.evidence_ttl_days, store.row_ttl_days, store.incident_ttl_days)
+    kinds = config.privacy.hash
     if not kinds:
         return None
-    keyring = Keyring(salts_path(config), config.privacy.rotate_days, longest)
+    keyring = Keyring(salts_path(config), config.privacy.rotate_days, _longest_days(config))
     keyring.current()  # what cannot be kept is said now, and not when the first request comes
     return Veil(keyring, frozenset(kinds))
+
+
+def _longest_days(config: Config) -> int:
+    """Return the most days for which anything is kept that may hold a hashed identifier.
+
+    A line of the log waits until its file is put aside, and then until that is deleted.  A part of the store goes when its last
+    row may: a month of incidents with the one that was resolved last.
+    """
+    store = max(config.store.ttl_days().values()) + _LATE_PARTS_DAYS
+    return max(store, config.drift.history_days, 2 * config.requests.log_days)
 
 
 def _watermark_path(config: Config) -> Path | None:

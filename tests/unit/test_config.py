@@ -49,7 +49,7 @@ def test_the_named_file_wins_over_the_one_of_the_environment(tmp_path: Path):
     [
         ("[capture]\nsample_rat = 0.5", r"unknown key capture\.sample_rat; did you mean 'sample_rate'\?"),
         ("[captur]\nsample_rate = 0.5", r"unknown section 'captur'; did you mean 'capture'\?"),
-        ("[zzz]\nx = 1", r"unknown section 'zzz'; known: canary, capture, "),
+        ("[zzz]\nx = 1", r"unknown section 'zzz'; known: audit, canary, "),
         ("sample_rate = 0.5", r"'sample_rate' is no section"),
         ("[capture]\nsample_rate = 1.5", r"file .*: capture\.sample_rate: Expected `float` <= 1\.0"),
         ("[capture]\nsample_rate = 'all'", r"capture\.sample_rate: Expected `float`, got `str`"),
@@ -206,3 +206,9 @@ def test_a_wire_endpoint_without_a_possible_port_is_refused(name: str, port: str
     """ZeroMQ would take some of them and listen elsewhere."""
     with pytest.raises(ConfigError, match=rf"wire\.{name} .* give a port from 1 to 65535"):
         load(environ={}, overrides={f"wire.{name}": f"tcp://127.0.0.1:{port}"})
+
+
+def test_rows_may_not_outlive_what_tells_whose_they_are() -> None:
+    with pytest.raises(ConfigError, match=r"store\.row_ttl_days 31 is more than store\.evidence_ttl_days 30"):
+        load(environ={}, overrides={"store.row_ttl_days": 31})
+    assert load(environ={}, overrides={"store.row_ttl_days": 30}).config.store.row_ttl_days == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,9 +11,11 @@ import pytest
 
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import WindowConfig
+from headwatch.config_file import load
 from headwatch.errors import ConfigError
 from headwatch.identifiers import Keyring, Veil
 from headwatch.model import Document
+from headwatch.pipeline import _veil
 from headwatch.wire.columns import view
 
 from . import frames
@@ -75,6 +78,31 @@ def test_salts_outlive_the_process_and_are_the_owners_alone(tmp_path: Path) -> N
     path.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
         keyring(tmp_path, clock)
+
+
+@pytest.mark.parametrize(
+    ("settings", "days"),
+    [
+        ({}, 400 + 62),
+        ({"store.incident_ttl_days": 700}, 700 + 62),
+        ({"drift.history_days": 900}, 900),
+        ({"requests.log_days": 500}, 2 * 500),
+    ],
+)
+def test_a_salt_is_kept_as_long_as_anything_that_was_hashed_with_it(
+    tmp_path: Path, settings: dict[str, int], days: int
+) -> None:
+    path = tmp_path / "salts.json"
+    overrides = {"privacy.hash": ["user"], "privacy.salts_file": str(path), **settings}
+    veil = _veil(load(environ={}, overrides=overrides).config)
+    assert veil is not None
+    form = veil.keyring.hashed("user", "ursula")
+    clock = Clock()
+    clock.now_ns = time.time_ns() + 30 * DAY_NS  # out of use
+    for later, kept in ((30, True), (days - 1, True), (days + 31, False)):
+        keys = Keyring(path, 30, veil.keyring._keep_ns // DAY_NS, lambda later=later: clock.now_ns + later * DAY_NS)
+        keys.current()
+        assert (form in keys.stored("user", "ursula")) == kept, later
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"name": "a", "since_ns": 1, "secret": "no hex"}]'])

@@ -90,16 +90,20 @@ def signature(key: bytes, message_id: str, stamp: str, content: bytes) -> str:
 
 
 def body(page: Page, role: str) -> bytes:
-    """Return *page* as JSON, at most :data:`MAX_BODY_BYTES`: what is too long is shortened, and the body says so."""
-    content = _encoded(page, page.incident, role, shortened=False)
+    """Return *page* as JSON, at most :data:`MAX_BODY_BYTES`: what is too long is shortened, and the body says so.
+
+    Whose requests and documents are shown stays on this host.
+    """
+    incident = msgspec.structs.replace(page.incident, exhibits=page.incident.exhibits.unowned())
+    content = _encoded(page, incident, role, shortened=False)
     if len(content) <= MAX_BODY_BYTES:
         return content
-    content = _encoded(page, _shorter(page.incident), role, shortened=True)
+    content = _encoded(page, _shorter(incident), role, shortened=True)
     if len(content) <= MAX_BODY_BYTES:
         return content
     bare = msgspec.structs.replace(
-        page.incident, event=msgspec.structs.replace(page.incident.event, evidence=()),
-        exhibits=type(page.incident.exhibits)(), note=page.incident.note[:1000],
+        incident, event=msgspec.structs.replace(incident.event, evidence=()), exhibits=type(incident.exhibits)(),
+        note=incident.note[:1000],
     )  # fmt: skip
     return _encoded(page, bare, role, shortened=True)
 

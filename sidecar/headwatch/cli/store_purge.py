@@ -47,6 +47,9 @@ def run_purge(namespace: argparse.Namespace, config: Config) -> int:
         for place, count in report.removed.items() or {"nothing was kept of it": 0}.items():
             print(f"{place}: {count} removed" if count else place)
         print(f"a second look found {report.left or 'nothing'}")
+        for service, instances in report.others.items():
+            print(f"also in this store: {service} ({', '.join(instances) or 'no instance that is known'}); run the purge on "
+                  "the host of its sidecar too")  # fmt: skip
     return 1 if report.left else 0
 
 

@@ -41,6 +41,8 @@ class DriftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where state, history, baselines and incidents are kept; empty: beside the embedded store, ``<store>.drift``."""
     history_bytes: Positive = 2 * 1024 * 1024 * 1024
     """Windows kept for learning and backtests; the oldest make room."""
+    history_days: Positive = 400
+    """How old a window may become in any case: its examples name requests, documents and users."""
 
 
 class CanaryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,8 +1,9 @@
-"""The history: every observed window, in one SQLite file, until room is needed.
+"""The history: every observed window, in one SQLite file, until room is needed or it is too old.
 
 What drift detection has seen is kept before it is looked at, so that a kill at any instant loses no window that was judged, and
 a baseline can be learned, a detector backtested and two times compared from what really was.  A window is kept once: appending
-its number again changes nothing.  The oldest windows make room when *max_bytes* are reached.
+its number again changes nothing.  The oldest windows make room when *max_bytes* are reached, and go after *max_days*: their
+examples name requests, documents and users.
 
 An exported file is a history like any other, with a word about where it comes from: recordings of benchmarks, and what
 ``headwatch compare`` holds side by side.  SQLite, because a reader (a command, the console) may open the file while the sidecar
@@ -33,6 +34,7 @@ SCHEMA = 1
 APPLICATION = 0x48574849
 """``HWHI`` in SQLite's application id: tells a history from any other database."""
 DEFAULT_BYTES = 2 * 1024 * 1024 * 1024
+DEFAULT_DAYS = 400
 _LAST = 2**63 - 1
 _FREED_SHARE = 0.02
 """So much is freed at once when room is needed, so that not every window has to make room."""
@@ -51,7 +53,9 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 class History:
     """The file.  A connection is used by one thread; several may be open at once, in several processes."""
 
-    def __init__(self, path: Path | str, max_bytes: int = DEFAULT_BYTES, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, max_bytes: int = DEFAULT_BYTES, *, max_days: int = DEFAULT_DAYS, read_only: bool = False
+    ) -> None:
         """Open the file at *path*, or make it.
 
         Raises:
@@ -59,6 +63,7 @@ class History:
         """
         self._path = Path(path)
         self._max_bytes = max_bytes
+        self._max_ns = max_days * 86_400 * 10**9
         self.read_only = read_only
         if read_only:
             self._file = _reader(self._path)
@@ -101,6 +106,7 @@ class History:
             new = self._file.execute("INSERT OR IGNORE INTO window VALUES (?, ?, ?, ?, ?)", row).rowcount > 0
             if new:
                 self._bytes += len(content)
+                self._forget_before(window.end_ns - self._max_ns)
                 if self._bytes > self._max_bytes:
                     self._make_room()
         return new
@@ -198,6 +204,16 @@ class History:
         finally:
             unfinished.unlink(missing_ok=True)
         return count
+
+    def _forget_before(self, time_ns: int) -> None:
+        """Delete the windows, the oldest first, that ended before *time_ns*."""
+        last = None
+        for number, end_ns, size in self._file.execute("SELECT number, end_ns, bytes FROM window ORDER BY number"):
+            if end_ns >= time_ns:
+                break
+            last, self._bytes = number, self._bytes - size
+        if last is not None:
+            self._file.execute("DELETE FROM window WHERE number <= ?", (last,))
 
     def _make_room(self) -> None:
         wanted = self._bytes - self._max_bytes * (1.0 - _FREED_SHARE)

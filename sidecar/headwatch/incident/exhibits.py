@@ -19,6 +19,7 @@ from headwatch.findings import (
     PromptExhibit,
     RequestExhibit,
 )
+from headwatch.identifiers import TENANT_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,6 +81,7 @@ def _documents(before: Sequence[ObservedRequest], after: Sequence[ObservedReques
         DocumentExhibit(
             id=identity, source=document.source, version=document.version, retrieved_at=document.retrieved_at,
             requests=requests[identity], share_before=_share(shares[0], identity), share_after=_share(shares[1], identity),
+            tenant=document.labels.get(TENANT_LABEL, ""),
         )
         for identity, document in known.items()
     ]  # fmt: skip
@@ -130,7 +132,7 @@ def _ranked(after: Sequence[ObservedRequest], signals: set[str], *, read_less: b
 def _request(one: ObservedRequest) -> RequestExhibit:
     return RequestExhibit(
         request_id=one.request_id, engine_id=one.engine_id, trace_id=one.trace_id, time_ns=one.time_ns, route=one.route,
-        state=one.state, grounding_ratio=one.grounding_ratio, kind=one.kind,
+        state=one.state, grounding_ratio=one.grounding_ratio, kind=one.kind, user=one.user, tenant=one.tenant,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ them or none.  Write-ahead logging lets a reader at a terminal never wait for th
 seconds at most.  ``synchronous = FULL``: a page that was promised is on the disk before anything is sent.
 
 It costs one small file (an incident is 5 to 30 KB, frozen evidence included) that is pruned: resolved incidents beyond
-``MAX_INCIDENTS`` go, oldest first, and with them what was written about them.
+``MAX_INCIDENTS``, oldest first, and those older than ``store.incident_ttl_days`` go, and with them what was written about them.
 """
 
 from __future__ import annotations

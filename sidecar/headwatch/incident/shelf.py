@@ -128,22 +128,35 @@ class Shelf:
             ),
         )  # fmt: skip
 
+    def forget_resolved(self, before_ns: int) -> None:
+        """Let incidents go that were resolved before *before_ns*, with what was written about them.
+
+        Raises:
+            IncidentError: The file cannot be used.
+        """
+        chosen, values = "SELECT id FROM incident WHERE state = 'resolved' AND resolved_ns < ?", (before_ns,)
+        if self._ledger.read(chosen, values):  # else nobody is held up
+            with self._ledger.change() as file:
+                _forget(file, file.execute(chosen, values).fetchall())
+
     def _prune(self, file: sqlite3.Connection, keep: int = MAX_INCIDENTS) -> None:
         """Let the oldest resolved incidents go, down to *keep* in all, with what was written about them."""
         over = file.execute("SELECT count(*) FROM incident").fetchone()[0] - keep
         if over <= 0:
             return
-        gone = file.execute(
-            "SELECT id FROM incident WHERE state = 'resolved' ORDER BY resolved_ns LIMIT ?", (over,)
-        ).fetchall()
-        for (id_,) in gone:
-            file.execute("DELETE FROM incident WHERE id = ?", (id_,))
-            file.execute("DELETE FROM audit WHERE incident = ?", (id_,))
-            file.execute("DELETE FROM outbox WHERE incident = ?", (id_,))
+        chosen = "SELECT id FROM incident WHERE state = 'resolved' ORDER BY resolved_ns LIMIT ?"
+        _forget(file, file.execute(chosen, (over,)).fetchall())
 
     def _audit(self, where: Literal["incident = ?", "number > ?"], value: str | int) -> Audit:
         rows = self._ledger.read(f"SELECT * FROM audit WHERE {where} ORDER BY number", (value,))  # noqa: S608 - two constants
         return [AuditEntry(*(row[name] for name in AuditEntry.__struct_fields__)) for row in rows]
+
+
+def _forget(file: sqlite3.Connection, gone: list[sqlite3.Row]) -> None:
+    for (id_,) in gone:
+        file.execute("DELETE FROM incident WHERE id = ?", (id_,))
+        file.execute("DELETE FROM audit WHERE incident = ?", (id_,))
+        file.execute("DELETE FROM outbox WHERE incident = ?", (id_,))
 
 
 def _incident(row: sqlite3.Row) -> Incident:

@@ -6,7 +6,11 @@ returns how many things it removed; asked again it returns 0.
 
 from __future__ import annotations
 
+import errno
+import gzip
+import os
 import sqlite3
+import zlib
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -16,18 +20,20 @@ import msgspec
 
 from headwatch.findings import Incident
 from headwatch.history.file import History, forget_freed_pages
+from headwatch.identifiers import TENANT_LABEL
 from headwatch.incident.ledger import BUSY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from headwatch.findings import Exhibits
+    from headwatch.findings import RequestExhibit
     from headwatch.observed import ObservedRequest, ObservedWindow
     from headwatch.purge.wanted import Wanted
 
 _BETWEEN = "\x1f"
 """What the book of documents writes between a source, an id and a version."""
+_PURGING, _GZIP = ".purging", ".gz"
 
 
 def purge_history(path: Path, wanted: Wanted) -> int:
@@ -45,7 +51,7 @@ def purge_history(path: Path, wanted: Wanted) -> int:
         if window.end_ns <= wanted.before_ns:
             removed += 1
             return None
-        kept = [one for one in window.requests if not wanted.takes_request(one.engine_id, one.time_ns)]
+        kept = [one for one in window.requests if not _takes(one, wanted)]
         requests = tuple(_without_documents(one, wanted) for one in kept)
         gone = len(window.requests) - len(kept) + sum(
             len(before.documents) - len(after.documents) for before, after in zip(kept, requests, strict=True)
@@ -78,9 +84,9 @@ def purge_incidents(path: Path, wanted: Wanted) -> int:
                     file.execute("DELETE FROM incident WHERE id = ?", (identity,))
                     removed += 1
                     continue
-                exhibits, gone = _exhibits(before.exhibits, wanted)
+                shown, gone = without_wanted(before, wanted)
                 if gone:
-                    after = msgspec.json.encode(msgspec.structs.replace(before, exhibits=exhibits))
+                    after = msgspec.json.encode(shown)
                     file.execute(f"UPDATE {table} SET body = ? WHERE {key} = ?", (after, identity))  # noqa: S608 - the same
                     removed += gone
         file.execute("COMMIT")
@@ -88,18 +94,14 @@ def purge_incidents(path: Path, wanted: Wanted) -> int:
     return removed
 
 
-def incidents_named(path: Path, ids: Collection[str]) -> list[Incident]:
-    """Return the incidents with these *ids* at *path*, as they are now.
-
-    Raises:
-        sqlite3.Error: It is no file of incidents.
-    """
-    if not ids or not path.exists():
-        return []
-    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as file:
-        marks = ", ".join("?" * len(ids))
-        rows = file.execute(f"SELECT body FROM incident WHERE id IN ({marks})", tuple(ids)).fetchall()  # noqa: S608 - marks
-    return [msgspec.json.decode(body, type=Incident) for (body,) in rows]
+def without_wanted(incident: Incident, wanted: Wanted) -> tuple[Incident, int]:
+    """Return *incident* without the exhibits that are to go, and how many those were."""
+    shown = incident.exhibits
+    documents = tuple(one for one in shown.documents if not wanted.takes_document(one.id, {TENANT_LABEL: one.tenant}))
+    requests = tuple(one for one in shown.requests if not _takes(one, wanted))
+    gone = len(shown.documents) - len(documents) + len(shown.requests) - len(requests)
+    exhibits = msgspec.structs.replace(shown, documents=documents, requests=requests)
+    return msgspec.structs.replace(incident, exhibits=exhibits), gone
 
 
 def purge_documents(path: Path, wanted: Wanted) -> int:
@@ -116,7 +118,9 @@ def purge_documents(path: Path, wanted: Wanted) -> int:
         nonlocal removed
         if not isinstance(value, dict):
             return value
-        kept = {key: without(item) for key, item in value.items() if wanted.forms.isdisjoint(key.split(_BETWEEN)[1:])}
+        kept = {
+            key: without(item) for key, item in value.items() if not any(map(wanted.takes_remembered, key.split(_BETWEEN)[1:]))
+        }
         removed += len(value) - len(kept)
         return kept
 
@@ -139,7 +143,7 @@ def purge_request_logs(path: Path, wanted: Wanted) -> int:
     for log in log_files(path):
         _unfinished(log).unlink(missing_ok=True)
         kept, gone = [], 0
-        for line in log.read_bytes().splitlines():
+        for line in _lines(log):
             facts = _facts(line)
             if facts is None and not wanted.named_in(line):
                 kept.append(line)
@@ -151,7 +155,8 @@ def purge_request_logs(path: Path, wanted: Wanted) -> int:
                 kept.append(msgspec.json.encode({**facts, "documents": documents}) if less else line)
                 gone += less
         if gone:
-            _write(log, b"".join(line + b"\n" for line in kept))
+            content = b"".join(line + b"\n" for line in kept)
+            _write(log, gzip.compress(content) if log.suffix == _GZIP else content)
             removed += gone
     return removed
 
@@ -163,15 +168,26 @@ def requests_in_logs(path: Path, wanted: Wanted) -> Iterator[str]:
         OSError: A file cannot be read.
     """
     for log in log_files(path):
-        for line in log.read_bytes().splitlines():
+        for line in _lines(log):
             facts = _facts(line)
             if facts is not None and _is_theirs(facts, wanted):
                 yield facts["engine_id"]
 
 
 def log_files(path: Path) -> list[Path]:
-    """Return the log of requests at *path* and the files put aside beside it, those that are there."""
-    return [one for one in (path, *sorted(path.parent.glob(f"{path.name}.[0-9]*"))) if one.exists()]
+    """Return the log of requests at *path* and the files put aside beside it, by headwatch or logrotate, that are there."""
+    aside = sorted(one for one in path.parent.glob(f"{path.name}[.-][0-9]*") if one.suffix != _PURGING)
+    return [one for one in (path, *aside) if one.is_file()]
+
+
+def _lines(log: Path) -> list[bytes]:
+    content = log.read_bytes()
+    if log.suffix == _GZIP:
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error) as error:
+            raise OSError(errno.EIO, f"{log} was cut short; delete it") from error
+    return content.splitlines()
 
 
 def _facts(line: bytes) -> dict[str, Any] | None:
@@ -184,9 +200,12 @@ def _facts(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_theirs(facts: dict[str, Any], wanted: Wanted) -> bool:
-    if wanted.kind in {"user", "tenant"} and facts.get(str(wanted.kind)) in wanted.forms:
-        return True
-    return wanted.takes_request(facts["engine_id"], int(datetime.fromisoformat(facts["time"]).timestamp() * 1e9))
+    ended_ns = int(datetime.fromisoformat(facts["time"]).timestamp() * 1e9)
+    return wanted.takes_request(facts["engine_id"], ended_ns, facts.get("user") or "", facts.get("tenant") or "")
+
+
+def _takes(one: ObservedRequest | RequestExhibit, wanted: Wanted) -> bool:
+    return wanted.takes_request(one.engine_id, one.time_ns, one.user, one.tenant)
 
 
 def _without_documents(request: ObservedRequest, wanted: Wanted) -> ObservedRequest:
@@ -194,22 +213,16 @@ def _without_documents(request: ObservedRequest, wanted: Wanted) -> ObservedRequ
     return request if len(kept) == len(request.documents) else msgspec.structs.replace(request, documents=kept)
 
 
-def _exhibits(exhibits: Exhibits, wanted: Wanted) -> tuple[Exhibits, int]:
-    """Return *exhibits* without what is to go, and how much that was; an exhibit of a document has no labels."""
-    documents = tuple(one for one in exhibits.documents if not wanted.takes_document(one.id, {}))
-    requests = tuple(one for one in exhibits.requests if not wanted.takes_request(one.engine_id, one.time_ns))
-    gone = len(exhibits.documents) - len(documents) + len(exhibits.requests) - len(requests)
-    return msgspec.structs.replace(exhibits, documents=documents, requests=requests), gone
-
-
 def _write(path: Path, content: bytes) -> None:
     """Put *content* in the place of *path*, whole or not at all, with its rights."""
     new = _unfinished(path)
     new.touch(mode=0o600)
     new.write_bytes(content)
-    new.chmod(path.stat().st_mode & 0o777)
+    before = path.stat()
+    new.chmod(before.st_mode & 0o777)
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))  # its lines are as old as they were
     new.replace(path)
 
 
 def _unfinished(path: Path) -> Path:
-    return path.with_name(path.name + ".purging")
+    return path.with_name(path.name + _PURGING)

@@ -17,19 +17,19 @@ from headwatch.errors import CommandError
 from headwatch.identifiers import Keyring
 from headwatch.incident.ledger import FILE_NAME as INCIDENTS
 from headwatch.places import HISTORY, drift_folder, salts_path, spool_folder
+from headwatch.presence import alone
 from headwatch.purge.files import (
-    incidents_named,
     purge_documents,
     purge_history,
     purge_incidents,
     purge_request_logs,
     requests_in_logs,
+    without_wanted,
 )
 from headwatch.purge.wanted import Wanted
 from headwatch.watch.desk import DOCUMENTS
-from headwatch_exporters.clickhouse.columns.findings import incident_columns
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
-from headwatch_exporters.clickhouse.upkeep.purge import IDENTIFYING, purge_rows, requests_of
+from headwatch_exporters.clickhouse.upkeep.purge import IDENTIFYING, others_of, purge_rows, requests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,8 @@ class PurgeReport(msgspec.Struct, frozen=True):
     left: int
     """What a second look, after everything, still found."""
     seconds: float
+    others: dict[str, list[str]] = {}
+    """Services and instances that write to the same store: what their sidecars keep beside it is on their hosts."""
 
 
 def keyring_of(config: Config) -> Keyring | None:
@@ -71,15 +73,23 @@ def purge(
     """Remove everything of the *kind* named *value*, or from before *before_ns* where *kind* is None.
 
     Raises:
-        CommandError: The spool does not empty itself, or a file is in use.
+        CommandError: A sidecar runs, the spool does not empty itself, or a file is in use.
         ConfigError: The salts cannot be read.
         HistoryError: The history cannot be rewritten.
         StoreError: The store is in use, cannot be reached, or refuses.
     """
+    with alone(config):
+        return _purge(config, kind, value, before_ns, who, progress)
+
+
+def _purge(
+    config: Config, kind: Identifier | None, value: str, before_ns: int, who: str, progress: Callable[[str], None]
+) -> PurgeReport:
     started = time.monotonic()
     wanted = Wanted(None, before_ns=before_ns) if kind is None else Wanted.of(kind, value, keyring_of(config))
     places = _Places(config)
     exporter = None
+    others: dict[str, list[str]] = {}
     if config.store.enabled:
         exporter = ClickHouseExporter.open(config.store, config.spool, spool_folder(config))
     try:
@@ -90,9 +100,9 @@ def purge(
                 wanted = wanted.with_requests(requests_of(exporter.connection, kind, wanted.forms))
         if places.log is not None:
             wanted = wanted.with_requests(requests_in_logs(places.log, wanted))
-        removed = _remove(config, places, exporter, wanted, progress)
+        removed = _remove(places, exporter, wanted, progress)
         progress("a second look")
-        left = sum(_remove(config, places, exporter, wanted, lambda _: None).values())
+        left = sum(_remove(places, exporter, wanted, lambda _: None).values())
         what = kind or "before"
         if exporter is not None:
             now = time.time_ns()
@@ -100,12 +110,13 @@ def purge(
                 "time": [now], "who": [who], "action": ["purge"], "what": [what], "removed": [removed],
             }  # fmt: skip
             exporter.connection.insert("headwatch_audit", entry, f"purge:{now}")
+            others = others_of(exporter.connection, config.service.name)
     except (OSError, sqlite3.Error) as error:
         raise CommandError(f"a file cannot be rewritten, run the purge again: {error}") from error
     finally:
         if exporter is not None:
             exporter.close()
-    return PurgeReport(what, removed, left, time.monotonic() - started)
+    return PurgeReport(what, removed, left, time.monotonic() - started, others)
 
 
 class _Places:
@@ -119,7 +130,7 @@ class _Places:
 
 
 def _remove(
-    config: Config, places: _Places, exporter: ClickHouseExporter | None, wanted: Wanted, progress: Callable[[str], None]
+    places: _Places, exporter: ClickHouseExporter | None, wanted: Wanted, progress: Callable[[str], None]
 ) -> dict[str, int]:
     """Remove what is wanted from every place, and return how much by place.
 
@@ -134,11 +145,10 @@ def _remove(
     if exporter is not None:
         progress("the store")
         removed["spool"] = exporter.rewrite_spool(_without_identifiers)
-        rows, shown = purge_rows(exporter.connection, wanted.kind, wanted.forms, wanted.engine_ids, wanted.before_ns)
-        removed |= rows
-        if told := incidents_named(places.incidents, shown):
-            columns = incident_columns(told, config.service.name, config.incident.route)
-            exporter.connection.insert("headwatch_incidents", columns, f"purge:{time.time_ns()}")
+        removed |= purge_rows(
+            exporter.connection, wanted.kind, wanted.forms, wanted.engine_ids, wanted.before_ns,
+            lambda incident: without_wanted(incident, wanted)[0],
+        )  # fmt: skip
     if places.log is not None:
         removed["log of requests"] = purge_request_logs(places.log, wanted)
     return {place: count for place, count in removed.items() if count}

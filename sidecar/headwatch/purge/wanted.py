@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from headwatch.errors import CommandError
-from headwatch.identifiers import TENANT_LABEL
+from headwatch.identifiers import TENANT_LABEL, salt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,6 +51,15 @@ class Wanted:
             return identity in self.forms
         return self.kind == "tenant" and labels.get(TENANT_LABEL, "") in self.forms
 
-    def takes_request(self, engine_id: str, time_ns: int) -> bool:
-        """Return whether a request that ended at *time_ns* is to go."""
-        return engine_id in self.engine_ids or time_ns < self.before_ns
+    def takes_request(self, engine_id: str, time_ns: int, user: str, tenant: str) -> bool:
+        """Return whether a request that ended at *time_ns* is to go; empty: not known whose it was."""
+        theirs = (self.kind == "user" and user in self.forms) or (self.kind == "tenant" and tenant in self.forms)
+        return theirs or engine_id in self.engine_ids or time_ns < self.before_ns
+
+    def takes_remembered(self, identity: str) -> bool:
+        """Return whether what is remembered of the document *identity*, and would be learned anew, is to go.
+
+        Nobody can tell whose a name is that was hashed with a salt that is gone, and no request has it any more.
+        """
+        salt = salt_of(identity)
+        return identity in self.forms or (salt is not None and salt not in map(salt_of, self.forms))

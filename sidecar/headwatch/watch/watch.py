@@ -50,7 +50,8 @@ _SETTLED = frozenset({"known_change", "false_page"})
 """Rulings after which what goes on as it was is no news."""
 _RULED = frozenset({"acknowledged", "resolved", "ruled"})
 """Entries of the audit that may bring a ruling."""
-_SETTLED_NS = 7 * 86_400 * 10**9
+_DAY_NS = 86_400 * 10**9
+_SETTLED_NS = 7 * _DAY_NS
 _CERTAIN = frozenset({"canary", "telemetry", "traffic"})
 _NEAR_NS = 3600 * 10**9
 """A release so long before a change is shown beside it."""
@@ -96,7 +97,9 @@ class Watch:
         self._config = config
         self._ask_canary, self._pin_canary = ask_canary, pin_canary
         self._owns_history = history is None
-        self.history = History(folder / HISTORY, config.drift.history_bytes) if history is None else history
+        self.history = history if history is not None else History(
+            folder / HISTORY, config.drift.history_bytes, max_days=config.drift.history_days
+        )
         self._keeper = Keeper(folder / DRIFT_STATE)
         self.engine = DriftEngine(config.drift, config.window.seconds, self._keeper, self.history)
         self.book = Book(
@@ -145,6 +148,7 @@ class Watch:
         changes += self._judge_again(window, overdue=self._overdue() and not overdue)
         changes += self._wake()
         changes += self._close(window)
+        self.book.forget_resolved(window.end_ns - self._config.store.incident_ttl_days * _DAY_NS)
         self.engine.freeze(on=any(map(_freezes, self.book.open_incidents())))
         if self._held is None:
             self.engine.save({"lasting": self._recent.lasting})

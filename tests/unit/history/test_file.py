@@ -150,3 +150,10 @@ def test_a_kill_loses_no_window_that_was_kept(path) -> None:
             assert numbers == list(range(len(numbers)))
             assert numbers[-1] >= said
             assert all(window.traffic == {"requests": float(window.number)} for window in history.read())
+
+
+def test_windows_that_are_too_old_go(path) -> None:
+    day = 24 * 60
+    with filled(path, (0, 1, 2, day, day + 1, day + 2), max_days=1) as history:
+        assert history.numbers() == [2, day, day + 1, day + 2], "the first two ended more than a day before the last"
+        assert history._bytes == sum(len(encode(full_window(number))) for number in history.numbers())

@@ -312,6 +312,20 @@ def test_resolved_incidents_beyond_the_bound_go_with_all_that_was_written(book, 
     assert {line.incident for line in book.changes(0)} == {one.id for one in book.list()}
 
 
+def test_incidents_that_were_resolved_too_long_ago_go_and_live_ones_stay(book, clock):
+    ids = []
+    for minute in range(3):
+        clock.pass_minutes(100)
+        ids.append(book.open(event(ABSENT, since_ns=START + minute * 100 * MINUTE), verdict(), NOTHING).incident.id)
+        if minute < 2:
+            book.resolve(ids[-1], "ada", "true")
+    book.forget_resolved(book.get(ids[1]).resolved_ns)
+    assert {one.id for one in book.list()} == set(ids[1:])
+    book.forget_resolved(2**62)
+    assert [one.id for one in book.list()] == ids[2:]
+    assert {line.incident for line in book.changes(0)} == {ids[2]}
+
+
 def test_a_cause_that_is_found_for_weeks_is_kept_short_and_every_finding_stays_known(book, monkeypatch):
     monkeypatch.setattr(module, "EVENTS_KEPT", 3)
     found = [later(9 * number, ABSENT) for number in range(6)]

@@ -11,7 +11,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from headwatch.errors import StoreError
+from headwatch.findings import Incident
+from headwatch_exporters.clickhouse.columns.findings import incident_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -53,20 +57,40 @@ def requests_of(connection: Connection, kind: Kind, forms: Collection[str]) -> s
     return {row["engine_id"] for row in rows}
 
 
-def purge_rows(
-    connection: Connection, kind: Kind | None, forms: Collection[str], engine_ids: Collection[str], before_ns: int = 0
-) -> tuple[dict[str, int], list[str]]:
-    """Remove the rows of an identifier and of requests, or all from before a moment.
+def others_of(connection: Connection, service: str) -> dict[str, list[str]]:
+    """Return who else writes to a store that is a server: instances of other services, and of *service* where it has several.
 
-    Returns how many were removed by table, and the ids of the incidents among them that go on, and must be told again.  When it
-    returns no part, old or new, holds any of the rows.  Cut short, it may be called again: what tells which requests are meant
-    goes last.
+    The latest twenty of each; an embedded store has one writer.
+
+    Raises:
+        StoreError: The store refuses, or cannot be reached.
+    """
+    if connection.url.startswith("chdb://"):
+        return {}
+    rows = connection.query(
+        "SELECT service, groupArray(20)(instance) AS instances FROM (SELECT service, instance, max(time) AS latest FROM "
+        "headwatch_requests GROUP BY service, instance ORDER BY latest DESC) GROUP BY service ORDER BY service "
+        "UNION ALL SELECT DISTINCT service, [] AS instances FROM headwatch_incidents "
+        "WHERE service NOT IN (SELECT DISTINCT service FROM headwatch_requests)"
+    )
+    return {
+        row["service"]: sorted(row["instances"]) for row in rows if row["service"] != service or len(row["instances"]) > 1
+    }
+
+
+def purge_rows(
+    connection: Connection, kind: Kind | None, forms: Collection[str], engine_ids: Collection[str], before_ns: int = 0,
+    without: Callable[[Incident], Incident] = lambda incident: incident,
+) -> dict[str, int]:  # fmt: skip
+    """Remove the rows of an identifier and of requests, or all from before a moment; return how many by table.
+
+    An incident that showed what goes stays, whichever service it is of, as *without* returns it.  When this returns, no part,
+    old or new, holds any of the rows.  Cut short, it may be called again: what tells which requests are meant goes last.
 
     Raises:
         StoreError: The store refuses, cannot be reached, or did not let go of old parts in three minutes.
     """
     removed: dict[str, int] = {}
-    incidents: list[str] = []
     with _keys(connection, forms, engine_ids):
         conditions = list(_conditions(connection, kind, before_ns))
         for table, condition in conditions:
@@ -74,12 +98,25 @@ def purge_rows(
             if not count:
                 continue
             if table == "headwatch_incidents" and kind is not None:
-                sql = f"SELECT DISTINCT id FROM headwatch_incidents WHERE {condition}"  # noqa: S608 - our own
-                incidents = [row["id"] for row in connection.query(sql)]
+                _tell_again(connection, condition, without)
             _delete(connection, table, condition)
             removed[table] = count
     _forget_old_parts(connection, [table for table, _ in conditions])
-    return removed, incidents
+    return removed
+
+
+def _tell_again(connection: Connection, condition: str, without: Callable[[Incident], Incident]) -> None:
+    """Write incidents anew that go on without what goes; of two rows that are equally late the second one stands."""
+    rows = connection.query(
+        f"SELECT service, page_route, document FROM headwatch_incidents FINAL WHERE {condition}"  # noqa: S608 - our own
+    )
+    for number, row in enumerate(rows):
+        try:
+            told = without(msgspec.json.decode(row["document"], type=Incident))
+        except msgspec.MsgspecError:
+            continue  # of a newer headwatch: it goes as a whole
+        columns = incident_columns((told,), row["service"], row["page_route"])
+        connection.insert("headwatch_incidents", columns, f"purge:{time.time_ns()}:{number}")
 
 
 def _delete(connection: Connection, table: str, condition: str) -> None:
@@ -118,7 +155,11 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
     sort = "name" if kind == "document" else "request"
     where = "documents.id" if kind == "document" else "requests.engine_id"
     keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
-    yield "headwatch_incidents", f"hasAny(`{where}`, {keys})"
+    shown = [f"hasAny(`{where}`, {keys})"]
+    for exhibits in {"user": ("requests",), "tenant": ("requests", "documents"), "document": ()}[kind]:
+        one = f"JSONExtractArrayRaw(document, 'exhibits', '{exhibits}')"
+        shown.append(f"arrayExists(one -> JSONExtractString(one, '{kind}') IN {named}, {one})")
+    yield "headwatch_incidents", " OR ".join(shown)
     for table in _OF_REQUESTS:
         asked = [f"engine_id IN {requests}"]
         if table == "headwatch_documents" and kind == "document":

@@ -100,4 +100,6 @@ def _example(request: ReadRequest, flags: tuple[str, ...]) -> ObservedRequest:
         documents=documents,
         flags=flags,
         kind=prompt_kind(context),
+        user=context.user,
+        tenant=context.tenant,
     )
