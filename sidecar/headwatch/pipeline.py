@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,12 @@ from headwatch.console.app import create_app
 from headwatch.console.server import HttpServer
 from headwatch.control.controller import Controller
 from headwatch.delivery import ExporterThread
+from headwatch.errors import CommandError
 from headwatch.health import Health, spool_reasons
 from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
-from headwatch.places import control_state_path, drift_folder, salts_path, spool_folder, store_url
+from headwatch.places import control_state_path, salts_path, spool_folder, store_url
 from headwatch.presence import Presence
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
@@ -174,6 +176,7 @@ class Sidecar:
         due = time.monotonic() - self._last_delivery >= _HEALTH_SECONDS
         if windows or requests or rows or texts or due or everything:
             self._last_delivery = time.monotonic()
+            self._show_presence()
             delivery = Delivery(now_ns, self.config.service.name, tuple(windows), tuple(requests), self.health(), rows, texts)
             delivery = self._judged(delivery, everything=everything)
             for thread in self._threads:
@@ -263,6 +266,12 @@ class Sidecar:
             page_route=self.config.incident.route,
         )  # fmt: skip
 
+    def _show_presence(self) -> None:
+        """Hold the lock, where the disk did not let us before."""
+        if self._presence is None:
+            with suppress(CommandError):  # a purge is at work, and has ended before long
+                self._presence = _presence(self.config)
+
     def _reporting(self) -> list[WorkerHealth]:
         """Return the workers that are not silent."""
         now_ns = time.time_ns()
@@ -318,11 +327,14 @@ def _text_keeper(config: Config) -> TextKeeper | None:
 
 
 def _presence(config: Config) -> Presence | None:
-    """Return what says that a sidecar runs; None where nothing can be kept in the drift folder."""
+    """Return what says that a sidecar runs; None while nothing can be kept in the drift folder.
+
+    Raises:
+        CommandError: A purge is at work.
+    """
     try:
         return Presence(config)
-    except OSError as error:
-        logger.warning("a purge will not notice this sidecar: %s: %s", drift_folder(config), error.strerror)
+    except OSError:
         return None
 
 

@@ -130,6 +130,8 @@ def test_queries_beyond_the_places_wait_and_beyond_the_queue_are_refused(served:
 
 
 def test_every_read_is_counted_and_audited(served: Served):
+    served.ask("SELECT 1", query_id="earlier")
+    served.audit.wait("earlier")
     before = served.endpoint.counters
     served.ask("SELECT secret FROM seen WHERE secret = 'of a' AND number IN (2, 4) /* note */", query_id="audited")
     read = served.audit.wait("audited")
