@@ -45,11 +45,13 @@ bench-peers:  ## hold the peers of bench drift against river, evidently, nannyml
 	.venv-peers/bin/pip install --quiet --progress-bar off -r requirements/bench-peers.lock
 	PYTHONPATH=sidecar .venv-peers/bin/python -m pytest -p no:cacheprovider tests/unit/drift/test_peers.py
 
-test: test-unit peers  ## everything but the long suite: units first, then the rest
-	$(BIN)/pytest -m "not long" --ignore=tests/unit $(TEST_ARGS)
+UNIT_TESTS := $(BIN)/pytest tests/unit -m "not long" -n 2 --dist loadfile
+
+test: install peers  ## everything but the long suite: units, then the rest whatever they say (UNIT_ARGS, TEST_ARGS)
+	failed=0; $(UNIT_TESTS) $(UNIT_ARGS) || failed=1; $(BIN)/pytest -m "not long" --ignore=tests/unit $(TEST_ARGS) || failed=1; exit $$failed
 
 test-unit: install  ## the unit suite alone, on two cores
-	$(BIN)/pytest tests/unit -m "not long" -n 2 --dist loadfile $(TEST_ARGS)
+	$(UNIT_TESTS) $(UNIT_ARGS)
 
 test-long: install peers  ## soaks and live scenarios
 	$(BIN)/pytest -m long $(TEST_ARGS)
