@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwatch.capture.request.sampling import is_sampled
+from headwatch.sampling import is_sampled
 
 rates = st.floats(0.0, 1.0)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from headwatch.capture.request.sampling import is_sampled
+from headwatch.sampling import is_sampled
 from headwatch.config import CaptureConfig, Config, WireConfig
 
 if TYPE_CHECKING:

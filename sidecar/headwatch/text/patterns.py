@@ -1,7 +1,8 @@
 """The built-in patterns: what is replaced by the name of its kind.  Best effort, and said so in docs/text-capture.md.
 
-Each is written so that it cannot run away: repetitions are bounded or possessive.  A pattern alone takes too much of what only
-looks like a card or an address, so some have a second look: the Luhn check, the parser of IP addresses, the count of digits.
+Each takes time that is linear in the text: a repetition is bounded, or possessive and entered at the beginning of what it repeats
+alone.  A client could otherwise send a prompt whose patterns run out of time.  A pattern alone takes too much of what only looks
+like a card or an address, so some have a second look, which says what of a find is one: the Luhn check, the parser of IP addresses.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import regex
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from headwatch.config.text import BuiltIn
 
 _CARD_DIGITS = range(13, 20)
-_PHONE_DIGITS = range(7, 16)
+_LEAST_GROUP = 3
+"""Digits of each group of a card that stands among other numbers: with shorter ones a table of numbers would be full of cards."""
+_FIRST_DIGITS = range(2, 7)
+"""Of payment cards (ISO/IEC 7812-1, major industry identifiers)."""
+_GROUP = regex.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltInPattern:
-    """A pattern, its replacement, and the second look at what it finds."""
+    """A pattern, its replacement, and the second look: where in a find the ones are, as (start, end) in it."""
 
     pattern: str
     replacement: str
-    is_one: Callable[[str], bool] = lambda _: True
+    ones: Callable[[str], Iterable[tuple[int, int]]] = lambda found: ((0, len(found)),)
 
 
 def is_card(found: str) -> bool:
@@ -33,46 +40,90 @@ def is_card(found: str) -> bool:
     digits = [int(character) for character in found if character.isdigit()]
     if len(digits) not in _CARD_DIGITS:
         return False
-    doubled = [2 * digit - 9 * (2 * digit > 9) if place % 2 else digit for place, digit in enumerate(reversed(digits))]  # noqa: PLR2004
+    doubled = [_doubled(digit) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0
 
 
+def cards(found: str) -> Iterable[tuple[int, int]]:
+    """Yield the whole of *found* where it is a card, and otherwise all runs of its groups of digits that are one."""
+    if is_card(found):
+        yield 0, len(found)
+        return
+    groups = [match.span() for match in _GROUP.finditer(found)]
+    for first, (start, _) in enumerate(groups):
+        if int(found[start]) not in _FIRST_DIGITS:
+            continue
+        digits = 0
+        for begin, end in groups[first:]:
+            digits += end - begin
+            if end - begin < _LEAST_GROUP or digits >= _CARD_DIGITS.stop:
+                break
+            if is_card(found[start:end]):
+                yield start, end
+
+
+def addresses(found: str) -> Iterable[tuple[int, int]]:
+    """Yield the IP address in *found*, which may have a label or a port on either side.
+
+    Only one that says something: a time of day is none, and ``::`` stands in programs.
+    """
+    end = len(found.rstrip("."))
+    for start, stop in ((0, end), (0, found.rfind(":", 0, end)), (found.find(":") + 1, end)):
+        if is_address(found[start : max(stop, 0)]):
+            yield start, stop
+            return
+
+
 def is_address(found: str) -> bool:
-    """Return whether *found* is an IP address that says something: a time of day is none, ``::`` stands in programs."""
+    """Return whether *found* is an IP address, and not the one of zeros."""
     try:
         return bool(int(ipaddress.ip_address(found)))
     except ValueError:
         return False
 
 
-def is_phone(found: str) -> bool:
-    """Return whether *found* has as many digits as a phone number (ITU-T E.164 allows 15)."""
-    return sum(character.isdigit() for character in found) in _PHONE_DIGITS
+def _doubled(digit: int) -> int:
+    return 2 * digit - 9 * (2 * digit > 9)  # noqa: PLR2004 - the sum of the digits of twice *digit*
 
 
 BUILT_IN: dict[BuiltIn, BuiltInPattern] = {
     "email": BuiltInPattern(
-        r"(?<![\p{L}\p{N}._%+\-])[\p{L}\p{N}._%+\-]{1,64}+@(?:[\p{L}\p{N}\-]{1,63}\.){1,8}\p{L}{2,24}", "[email]"
+        r"""(?x)
+        (?<![\p{L}\p{M}\p{N}._%+\-])[\p{L}\p{M}\p{N}._%+\-]++(?:['’][\p{L}\p{M}\p{N}._%+\-]++){0,4}+
+        @(?:[\p{L}\p{M}\p{N}_\-]{1,63}+\.){1,32}[\p{L}\p{M}]{2,32}
+        """,
+        "[email]",
     ),
     "key": BuiltInPattern(
         r"""(?x)
-        -----BEGIN\ [A-Z\ ]{0,32}PRIVATE\ KEY-----[\s\S]{0,8192}?(?:-----END\ [A-Z\ ]{0,32}PRIVATE\ KEY-----|\Z)
+        -----BEGIN\ [A-Z0-9\ ]{0,32}PRIVATE\ KEY(?:\ BLOCK)?-----(?:[^\-]++|-(?!----END\ ))*+(?:-----END\ [A-Z0-9\ ]{0,64}-----)?
         | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
-        | \b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|pk-|rk_live_|sk_live_|xox[abeoprs]-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{16,512}+
-        | \beyJ[A-Za-z0-9_\-]{8,4096}+(?:\.[A-Za-z0-9_\-]{0,8192}+){1,2}
-        | (?i:\bbearer\ {1,4})[A-Za-z0-9._~+/\-]{16,4096}+=*
-        | (?i:\b(?:api[_\-\ ]?key|access[_\-]?key|secret|password|passwd|pwd|token)\b)
-          ["']?\s{0,4}[:=]\s{0,4}["']?[^\s"',;]{4,512}+
+        | \b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|pk-|rk_live_|sk_live_|xox[abeoprs]-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{16,}+
+        | (?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}+(?:\.[A-Za-z0-9_\-]*+){1,4}
+        | (?i:\bbearer\ {1,4})[A-Za-z0-9._~+/\-]{16,}+=*+
+        | (?i:api[_\-\ ]?key|access[_\-]?key|private[_\-]?key|secret|password|passwd|passphrase|pwd|token)
+          (?:[_\-][A-Za-z0-9]{1,32}+){0,4}+\\?["']?\s{0,4}[:=]\s{0,4}
+          (?:"(?:[^"\\\n]|\\.)++"? | '(?:[^'\\\n]|\\.)++'? | \\"[^"\n]++"? | [^\s"']\S{3,}+)
         """,
         "[key]",
     ),
     "ip": BuiltInPattern(
-        r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|\d{1,3}(?:\.\d{1,3}){3}))(?![\w:]|\.\d)",
-        "[ip]", is_address,
+        r"""(?x)
+        (?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)
+        | (?:(?<![\w.:])|(?<=\w:)(?<!::))[0-9A-Fa-f]{0,16}+:[0-9A-Fa-f]{0,4}+:[0-9A-Fa-f:.]{0,64}+(?!\w)
+        """,
+        "[ip]", addresses,
     ),
-    "card": BuiltInPattern(r"(?<![\d])(?:\d[ \-]?){12,18}\d(?!\d)", "[card]", is_card),
+    "card": BuiltInPattern(r"(?<!\d)\d(?:[\s.\u2010-\u2015\-]{0,2}\d){12,}+", "[card]", cards),
     "phone": BuiltInPattern(
-        r"(?<![\w.+\-/])(?:\+ ?|0|\(\+?)\d(?:[ ().\-/]{0,3}\d){5,17}(?![\w]|[.\-]\d)", "[phone]", is_phone
+        r"""(?x)
+        (?:(?<![\w+])\+[\ \u00a0]?\d|(?<![\w.+\-/])(?:0|\(\+?\d))
+        (?:[\ \u00a0\u2007\u2009\u202f().\-/\u2010-\u2015]{0,3}\d){6,14}(?![\w]|[.\-\u2010-\u2015]\d)
+        """,
+        "[phone]",
     ),
 }  # fmt: skip
-"""In the order in which they are applied: a card's digits are no phone number any more when phones are looked for."""
+"""Where finds of several overlap, all of it is replaced by the name of the first of them here.
+
+A phone number has 7 to 15 digits (ITU-T E.164).
+"""

@@ -1,12 +1,13 @@
-"""Redaction: patterns in turn, each within a time of its own; a text that cannot be redacted in time is not kept.
+"""Redaction: patterns, each within a time of its own; a text that cannot be redacted in time is not kept.
 
 The library ``regex`` looks at its clock while it matches, and lets other threads run meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import regex
 
@@ -14,7 +15,7 @@ from headwatch.errors import ConfigError, TextError
 from headwatch.text.patterns import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from headwatch.config import RedactPattern, TextConfig
 
@@ -26,14 +27,16 @@ class Rule:
     name: str
     pattern: regex.Pattern[str]
     replacement: str
-    is_one: Callable[[str], bool] = lambda _: True
+    ones: Callable[[str], Iterable[tuple[int, int]]] = lambda found: ((0, len(found)),)
+    """Where in a find the ones are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Patterns in the order in which they are applied."""
+    """The built-in patterns, which all see the text as it came, and one's own, each of which sees what the one before left."""
 
-    rules: tuple[Rule, ...]
+    built_in: tuple[Rule, ...]
+    own: tuple[Rule, ...]
     seconds: float
     """That each pattern may take over one text."""
 
@@ -45,62 +48,68 @@ class Redactor:
         Raises:
             TextError: With reason ``pattern_timeout``; the message names the pattern and shows nothing of the text.
         """
-        found: dict[str, int] = {}
-        for rule in self.rules:
-            replacing = _Replacing(rule, limit)
-            try:
-                text = rule.pattern.sub(replacing, text, timeout=self.seconds)
-            except TimeoutError:
-                raise TextError("pattern_timeout", f"text.redact: {rule.name} took longer than {self.seconds:g} s") from None
-            limit = replacing.limit
-            if replacing.count:
-                found[rule.name] = replacing.count
-        return text[:limit], found
+        found: Counter[str] = Counter()
+        for rules in (self.built_in, *((rule,) for rule in self.own)):
+            spans = _merged([(*span, rank) for rank, rule in enumerate(rules) for span in self._spans(rule, text)])
+            text, limit = _replaced(text, limit, spans, rules, found)
+        return text[:limit], dict(found)
+
+    def _spans(self, rule: Rule, text: str) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of what *rule* finds; a find of nothing is none."""
+        try:
+            for match in rule.pattern.finditer(text, timeout=self.seconds):
+                offset = match.start()
+                yield from ((offset + start, offset + end) for start, end in rule.ones(match.group()) if start < end)
+        except TimeoutError:
+            raise TextError("pattern_timeout", f"text.redact: {rule.name} took longer than {self.seconds:g} s") from None
 
 
-class _Replacing:
-    """Replaces what passes the second look, counts, and follows where the limit comes to lie."""
+def _merged(spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return (start, end, rank) of *spans* in order, those that overlap as one of the lowest rank."""
+    merged: list[tuple[int, int, int]] = []
+    for start, end, rank in sorted(spans):
+        if merged and start < merged[-1][1]:
+            before = merged[-1]
+            merged[-1] = (before[0], max(before[1], end), min(before[2], rank))
+        else:
+            merged.append((start, end, rank))
+    return merged
 
-    def __init__(self, rule: Rule, limit: int) -> None:
-        self._rule = rule
-        self._before = limit
-        self.limit = limit
-        self.count = 0
 
-    def __call__(self, match: Any) -> str:
-        found: str = match.group()
-        if not self._rule.is_one(found):
-            return found
-        start, end = match.span()
-        if start < self._before:
-            self.count += 1
-            self.limit += len(self._rule.replacement) - (min(end, self._before) - start)
-        return self._rule.replacement
+def _replaced(
+    text: str, limit: int, spans: list[tuple[int, int, int]], rules: Sequence[Rule], found: Counter[str]
+) -> tuple[str, int]:
+    """Return *text* with *spans* replaced and where *limit* comes to lie; count in *found* what begins before it."""
+    parts, done, moved = [], 0, limit
+    for start, end, rank in spans:
+        replacement = rules[rank].replacement
+        parts += [text[done:start], replacement]
+        done = end
+        if start < limit:
+            found[rules[rank].name] += 1
+            moved += len(replacement) - (min(end, limit) - start)
+    return "".join([*parts, text[done:]]), moved
 
 
 def redactors(config: TextConfig) -> tuple[Redactor, dict[str, Redactor]]:
     """Return what is applied to texts in general, and by route where a route has patterns of its own.
 
     Raises:
-        ConfigError: A pattern cannot be compiled, or finds nothing in every place.
+        ConfigError: A pattern cannot be compiled, or finds something in an empty text.
     """
-    general = [
-        Rule(name, regex.compile(built.pattern), built.replacement, built.is_one)
+    built_in = tuple(
+        Rule(name, regex.compile(built.pattern), built.replacement, built.ones)
         for name, built in BUILT_IN.items() if name in config.builtin
-    ]  # fmt: skip
-    general += _compiled("text.redact", config.redact)
+    )  # fmt: skip
+    own = _compiled("text.redact", config.redact)
     routes = {
-        route: _redactor([*general, *_compiled(f"text.routes.{route}.redact", own.redact)], config)
-        for route, own in config.routes.items() if own.redact
+        route: Redactor(built_in, (*own, *_compiled(f"text.routes.{route}.redact", given.redact)), config.pattern_seconds)
+        for route, given in config.routes.items() if given.redact
     }  # fmt: skip
-    return _redactor(general, config), routes
+    return Redactor(built_in, own, config.pattern_seconds), routes
 
 
-def _redactor(rules: Iterable[Rule], config: TextConfig) -> Redactor:
-    return Redactor(tuple(rules), config.pattern_seconds)
-
-
-def _compiled(setting: str, patterns: Sequence[RedactPattern]) -> list[Rule]:
+def _compiled(setting: str, patterns: Sequence[RedactPattern]) -> tuple[Rule, ...]:
     rules = []
     for given in patterns:
         try:
@@ -111,4 +120,4 @@ def _compiled(setting: str, patterns: Sequence[RedactPattern]) -> list[Rule]:
             raise ConfigError(f"{setting}: {given.name} matches where there is nothing; it would stand between all characters")
         replacement = f"[{given.name}]" if given.replacement is None else given.replacement
         rules.append(Rule(given.name, compiled, replacement))
-    return rules
+    return tuple(rules)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from headwatch.capture.request.sampling import is_sampled
+from headwatch.sampling import is_sampled
 from headwatch.config.text import REDACTION_MARGIN
 from headwatch.model import FIELD_REJECTED, TextFrame
 from headwatch.wire import codec
