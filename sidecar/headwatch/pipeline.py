@@ -35,6 +35,7 @@ from headwatch.places import control_state_path, salts_path, spool_folder, store
 from headwatch.presence import Presence
 from headwatch.records import Delivery
 from headwatch.secret_file import read_secret
+from headwatch.text.endpoint import open_to_others
 from headwatch.text.keeper import TextKeeper
 from headwatch.watch.desk import Desk
 from headwatch_exporters.audit_file import AuditFile
@@ -320,7 +321,7 @@ def _text_keeper(config: Config) -> TextKeeper | None:
     """Return what keeps texts; None where none are kept."""
     if not config.text.enabled:
         return None
-    if not config.wire.endpoint.startswith("ipc://"):
+    if open_to_others(config.wire.endpoint):
         logger.warning("texts cross %s as they are, and another user of this machine could listen there while no sidecar does; "
                        "use ipc:// in a folder that others cannot enter (wire.endpoint)", config.wire.endpoint)
     return TextKeeper(config.text, config.service.name)

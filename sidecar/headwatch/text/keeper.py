@@ -5,7 +5,9 @@ each one that is offered ends as kept or as refused, by reason.  Plain text is i
 worked on; no log, message or count shows any of it.  With all built-in patterns a text of 8,192 characters takes about 10 ms.
 
 Redaction comes before the cut, and looks a margin beyond it: a card number that the limit would have cut in half is found.
-Texts expire by this machine's clock, whatever the front end's says.
+That holds where the front end cut the text shorter than this side's limit would, too: the margin is what arrived last.
+
+Texts expire by this machine's clock; one whose front end says that it is older expires by that, and never the other way round.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from headwatch.config.text import REDACTION_MARGIN
 from headwatch.errors import TextError
 from headwatch.model import FIELD_REJECTED
 from headwatch.records import TextRow
+from headwatch.sampling import is_text_sampled
 from headwatch.text.hook import Hook, HookContext
 from headwatch.text.keys import sealing_key
 from headwatch.text.redact import redactors
@@ -157,8 +160,17 @@ class TextKeeper:
             raise TextError("route_unknown", "the request's field was rejected, so that nobody knows its route")
         if not rule.keep:
             raise TextError("route", "the route keeps no texts")
+        if not is_text_sampled(context, rule.sample_rate):
+            raise TextError("sample", "the text is not of the share that is kept")
+        now_ns = self._clock_ns()
+        expires_ns = min(now_ns, frame.time_ns) + rule.ttl_days * _DAY_NS
+        if expires_ns <= now_ns:
+            raise TextError("expired", "the text is older than its route keeps any")
+        limit = rule.max_chars
+        if frame.chars > len(frame.text):
+            limit = min(limit, max(len(frame.text) - REDACTION_MARGIN, 0))
         redact = self._of_routes.get(context.route, self._redactor)
-        text, redactions = redact(frame.text[: rule.max_chars + REDACTION_MARGIN], rule.max_chars)
+        text, redactions = redact(frame.text[: limit + REDACTION_MARGIN], limit)
         text = text[: rule.max_chars]
         if self._hook is not None:
             told = HookContext(self._service, context.route, frame.kind, frame.model, context.language, context.template)
@@ -177,7 +189,7 @@ class TextKeeper:
             redactions=redactions,
             key=self._key.name,
             body=seal(text, self._key, belonging),
-            expires_ns=self._clock_ns() + rule.ttl_days * _DAY_NS,
+            expires_ns=expires_ns,
         )
 
     def _refused(self, reason: str, said: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import regex
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _CARD_DIGITS = range(13, 20)
 _LEAST_GROUP = 3
 """Digits of each group of a card that stands among other numbers: with shorter ones a table of numbers would be full of cards."""
+_MOST_GROUPS = _CARD_DIGITS.stop // _LEAST_GROUP
 _FIRST_DIGITS = range(2, 7)
 """Of payment cards (ISO/IEC 7812-1, major industry identifiers)."""
 _GROUP = regex.compile(r"\d+")
@@ -35,31 +37,34 @@ class BuiltInPattern:
     ones: Callable[[str], Iterable[tuple[int, int]]] = lambda found: ((0, len(found)),)
 
 
-def is_card(found: str) -> bool:
-    """Return whether the digits of *found* are as many as a card's and pass the Luhn check (ISO/IEC 7812-1)."""
-    digits = [int(character) for character in found if character.isdigit()]
-    if len(digits) not in _CARD_DIGITS:
-        return False
-    doubled = [_doubled(digit) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
-    return sum(doubled) % 10 == 0
-
-
 def cards(found: str) -> Iterable[tuple[int, int]]:
-    """Yield the whole of *found* where it is a card, and otherwise all runs of its groups of digits that are one."""
-    if is_card(found):
+    """Yield where cards are in *found*, by their digits' count and the Luhn check (ISO/IEC 7812-1).
+
+    The whole of it where that is one, and otherwise all runs of its groups of digits that are one.
+    """
+    digits = [int(character) for character in found if character.isdigit()]
+    sums = [list(accumulate((_doubled(digit) if place % 2 == parity else digit for place, digit in enumerate(digits)), initial=0))
+            for parity in (0, 1)]  # fmt: skip
+
+    def passes(first: int, stop: int) -> bool:
+        """Return whether ``digits[first:stop]`` are a card's: every second one before the last counts twice."""
+        return stop - first in _CARD_DIGITS and (sums[stop % 2][stop] - sums[stop % 2][first]) % 10 == 0
+
+    if passes(0, len(digits)):
         yield 0, len(found)
         return
     groups = [match.span() for match in _GROUP.finditer(found)]
-    for first, (start, _) in enumerate(groups):
-        if int(found[start]) not in _FIRST_DIGITS:
-            continue
-        digits = 0
-        for begin, end in groups[first:]:
-            digits += end - begin
-            if end - begin < _LEAST_GROUP or digits >= _CARD_DIGITS.stop:
-                break
-            if is_card(found[start:end]):
-                yield start, end
+    first = 0
+    for number, (start, end) in enumerate(groups):
+        if digits[first] in _FIRST_DIGITS:
+            stop = first
+            for begin, last in groups[number : number + _MOST_GROUPS]:
+                stop += last - begin
+                if last - begin < _LEAST_GROUP or stop - first >= _CARD_DIGITS.stop:
+                    break
+                if passes(first, stop):
+                    yield start, last
+        first += end - start
 
 
 def addresses(found: str) -> Iterable[tuple[int, int]]:

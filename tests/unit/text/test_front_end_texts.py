@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import zmq
 
+from headwatch.capture.output import texts as module
 from headwatch.capture.output.texts import QUEUE_TEXTS
-from headwatch.capture.request.front_end import FrontEnd
+from headwatch.capture.request.front_end import FrontEnd, Reader
 from headwatch.client import request_field
 from headwatch.config import CaptureConfig, TextConfig, TextRoute, WireConfig
 from headwatch.config.text import REDACTION_MARGIN
@@ -22,7 +25,7 @@ from headwatch.wire import codec
 
 from ...programs import wait_for
 from ..test_front_end import ALL, IDS, NONE, TOKENIZER, Parameters, Request
-from .texts import KEPT, text_frame
+from .texts import KEPT, NOW_NS, keeper, opened, text_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +109,99 @@ def test_a_prompt_of_token_ids_is_decoded_on_the_thread(wire: WireConfig, arrive
     assert arrived[1].text == TOKENIZER.decode(many)[: 64 + REDACTION_MARGIN]
     assert 64 + REDACTION_MARGIN < arrived[1].chars <= len(TOKENIZER.decode(many))
     front_end.texts.stop()
+
+
+@pytest.mark.parametrize("tokens", [4, 5, 7, 50, 2000])
+def test_a_prompt_that_is_decoded_in_pieces_reads_as_in_one(monkeypatch: pytest.MonkeyPatch, tokens: int):
+    """Also where a character has several tokens, and where the ids are no text at all."""
+    monkeypatch.setattr(module, "PIECE_TOKENS", tokens)
+    text = "Grüße 語語 👩‍👩‍👧 a  b , c . 'tis\n\nend <|im_end|> ferry " * 5
+    ids = TOKENIZER.encode(text, add_special_tokens=False)
+    assert len(TOKENIZER.encode("👩", add_special_tokens=False)) > 1
+    broken = TOKENIZER.encode("語", add_special_tokens=False)[:2] + IDS
+    for given in (ids, IDS * 3, broken, ids[3:]):
+        whole = TOKENIZER.decode(given)
+        assert module._decoded(_draft(given, 10_000)) == (whole, len(whole))
+        found, chars = module._decoded(_draft(given, 40))
+        assert found == whole[:40].rstrip("\ufffd") or found == whole[:40]
+        assert chars >= len(found)
+
+
+def test_other_threads_get_the_tokenizer_between_the_pieces(monkeypatch: pytest.MonkeyPatch):
+    draft = _draft(IDS * 2000, 2**18)
+    held: list[int] = []
+    decode = draft.reader.tokenizer.decode  # type: ignore[union-attr] # it has one
+
+    def counted(ids: list[int]) -> str:
+        assert draft.reader is not None
+        assert draft.reader.lock.locked()
+        held.append(len(ids))
+        return str(decode(ids))
+
+    monkeypatch.setattr(draft.reader, "tokenizer", SimpleNamespace(decode=counted))
+    text, _ = module._decoded(draft)
+    assert text == TOKENIZER.decode(IDS * 2000)[: 2**18]
+    assert max(held) <= module.PIECE_TOKENS + module._BEFORE_TOKENS
+
+
+def _draft(ids: list[int], limit: int) -> module.Draft:
+    frame = text_frame()
+    return module.Draft(0, frame.time_ns, 0.0, "m", frame.context, limit, None, len(ids), ids, Reader(TOKENIZER))
+
+
+def test_token_ids_of_several_a_character_are_enough_for_the_limit_and_its_margin(wire: WireConfig, arrived: list[Any]):
+    """What a card would be cut by is beyond the margin there too."""
+    text = "語" * 190 + "4111 1111 1111 1111" + " tail" * 400
+    ids = TOKENIZER.encode(text, add_special_tokens=False)
+    config = TextConfig(enabled=True, default="keep", max_chars=200)
+    front_end = FrontEnd(ALL, wire, config)
+    annotate(front_end, {"type": "token", "prompt_token_ids": ids}, prompt_token_ids=ids)
+    wait_for(lambda: bool(arrived), "the text")
+    assert arrived[0].text == text[: 200 + REDACTION_MARGIN]
+    row = keeper(config).kept(msgspec.structs.replace(arrived[0], time_ns=NOW_NS))
+    assert opened(row) == "語" * 190 + "[card]"
+    assert front_end.texts is not None
+    front_end.texts.stop()
+
+
+def test_no_text_waits_in_here_for_longer_than_a_minute(tmp_path: Path, wire: WireConfig):
+    """What waited while the sidecar was stopped, for a purge say, is not sent when it is back; the gap is counted."""
+    now = [1000.0]
+    sender = module.TextSender(KEPT, wire, clock=lambda: now[0])
+    for number in range(5):
+        sender.take(text_frame(request_id=f"old-{number}").context, "m", "old", (), None)
+    now[0] += module.MOST_SECONDS + 1
+    wait_for(lambda: sender.errors["too_old"] == 5, "them to be dropped")
+    frames: list[TextFrame] = []
+    receiver = Receiver(wire, WorkerRegistry(), lambda *_: None, texts=frames.append)
+    receiver.start()
+    try:
+        sender.take(text_frame(request_id="new").context, "m", "new", (), None)
+        wait_for(lambda: bool(frames), "the new one")
+    finally:
+        receiver.stop()
+    sender.stop()
+    assert [(frame.text, frame.sequence) for frame in frames] == [("new", 5)]
+    assert sender.errors == {"too_old": 5}
+
+
+def test_numbers_stand_in_the_queue_in_their_order(wire: WireConfig, monkeypatch: pytest.MonkeyPatch):
+    """A text that overtook another would be counted as a loss."""
+    sender = module.TextSender(KEPT, wire)
+    monkeypatch.setattr(sender, "_run", lambda: None)
+    put = sender._queue.put_nowait
+
+    def slow(draft: module.Draft) -> None:
+        time.sleep(0.05 if draft.sequence == 0 else 0.0)
+        put(draft)
+
+    monkeypatch.setattr(sender._queue, "put_nowait", slow)
+    threads = [threading.Thread(target=sender.take, args=(text_frame().context, "m", "text", (), None)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sender._queue.get_nowait().sequence for _ in threads] == list(range(8))
 
 
 @pytest.mark.parametrize(
@@ -211,8 +307,6 @@ def test_half_a_surrogate_pair_is_replaced(wire: WireConfig, arrived: list[Any])
 def test_frames_out_of_bounds_are_rejected_by_reason(
     change: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
 ):
-    import msgspec
-
     frames: list[TextFrame] = []
     receiver = Receiver(WireConfig(), WorkerRegistry(), lambda *_: None, texts=frames.append)
     frame = text_frame(SECRET)

@@ -9,10 +9,12 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from headwatch.config import RedactPattern, TextConfig, TextRoute
 from headwatch.errors import ConfigError, TextError
+from headwatch.sampling import is_text_sampled
 from headwatch.text import keeper as module
 from headwatch.text.hook import MOST_STUCK, Hook, HookContext
 
@@ -65,6 +67,34 @@ def test_a_row_says_what_became_of_the_text_and_expires_by_its_route():
 )
 def test_the_sidecar_holds_to_its_own_rules_whatever_comes(config: TextConfig, named: dict[str, Any], why: str):
     assert reason(config, **named) == why
+
+
+def test_the_share_is_drawn_here_too_as_the_front_end_draws_it():
+    config = TextConfig(enabled=True, default="keep", sample_rate=0.25)
+    drawn = [number for number in range(400) if is_text_sampled(text_frame(request_id=f"r-{number}").context, 0.25)]
+    one = keeper(config)
+    kept_here = []
+    for number in range(400):
+        try:
+            one.kept(text_frame(request_id=f"r-{number}"))
+        except TextError as error:
+            assert error.reason == "sample"
+        else:
+            kept_here.append(number)
+    assert kept_here == drawn
+    assert 60 < len(drawn) < 140
+    assert reason(TextConfig(enabled=True, default="keep", sample_rate=0.0)) == "sample"
+
+
+def test_a_text_that_waited_expires_as_if_it_had_not():
+    day_ns = 86_400 * 10**9
+    one = keeper(TextConfig(enabled=True, default="keep", ttl_days=3))
+    for waited_days, left_days in ((0, 3), (2, 1), (-5, 3)):
+        frame = msgspec.structs.replace(text_frame(), time_ns=NOW_NS - waited_days * day_ns)
+        assert one.kept(frame).expires_ns == NOW_NS + left_days * day_ns
+    with pytest.raises(TextError) as refused:
+        one.kept(msgspec.structs.replace(text_frame(), time_ns=NOW_NS - 3 * day_ns))
+    assert refused.value.reason == "expired"
 
 
 def test_a_hook_has_the_last_word(hooked: Callable[..., TextConfig]):
@@ -179,3 +209,4 @@ def test_no_representation_shows_a_text_or_an_identifier(caplog: pytest.LogCaptu
     for shown in (repr(frame), str(frame), f"{[frame]}", repr(row.body)):
         assert SECRET not in shown
     assert "zebra-user" not in repr(frame)
+    assert SECRET not in caplog.text

@@ -57,6 +57,7 @@ def test_routes_and_patterns_are_read_from_the_file_and_keys_are_no_settings(tmp
             "[wire]\nendpoint = 'tcp://10.0.0.7:9465'\nallow_remote = true\n[text]\nenabled = true",
             "leaves loopback, and texts",
         ),
+        ("[wire]\nendpoint = 'ipc://@headwatch'\n[text]\nenabled = true", "abstract socket"),
         ("[store]\nenabled = false\n[text]\nenabled = true", "kept in the store"),
         ("[text]\nredact = [{name = 'email', pattern = 'a'}]", "'email' is the name of more than one pattern"),
         (
@@ -89,11 +90,18 @@ def test_a_sidecar_without_a_usable_key_does_not_start(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_sidecar_on_a_port_warns_that_others_could_listen_there(
+def test_a_sidecar_warns_where_others_could_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.delenv("HEADWATCH_TEXT_KEY", raising=False)
-    for endpoint, warned in ((f"ipc://{tmp_path}/wire", False), ("tcp://127.0.0.1:9465", True)):
+    shared, own, group = tmp_path / "shared", tmp_path / "own", tmp_path / "group"
+    for folder, mode in ((shared, 0o1777), (own, 0o700), (group, 0o770)):
+        folder.mkdir()
+        folder.chmod(mode)
+    for endpoint, warned in (
+        (f"ipc://{own}/wire", False), (f"ipc://{group}/wire", False), (f"ipc://{tmp_path}/none/wire", False),
+        (f"ipc://{shared}/wire", True), ("tcp://127.0.0.1:9465", True),
+    ):  # fmt: skip
         caplog.clear()
         config = loaded(tmp_path, f"[text]\nenabled = true\n[wire]\nendpoint = '{endpoint}'")
         with pytest.raises(ConfigError):  # there is no key, so nothing is opened

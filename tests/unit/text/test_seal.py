@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 from headwatch.config import TextConfig
 from headwatch.errors import ConfigError, TextError
 from headwatch.text.keys import TextKey, new_key, reading_keys, sealing_key
-from headwatch.text.seal import Belonging, seal, unseal
+from headwatch.text.seal import BUCKET_BYTES, Belonging, seal, unseal
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 KEY = TextKey.of(bytes(range(32)))
 KEYS = {KEY.name: KEY}
@@ -62,9 +69,28 @@ def test_each_way_to_fail_says_what_is_wrong():
     assert "changed after it was sealed" in str(refusal(body[:-1]))
     wrong = TextKey(KEY.name, bytes(32))
     assert refusal(body, {KEY.name: wrong}).reason == "changed"
-    sealed = AESGCM(KEY.secret).encrypt(body[5:17], b"no zstd", b"headwatch text" + body[:5] + msgspec.json.encode(ROW))
+    sealed = AESGCM(KEY.secret).encrypt(body[5:17], b"\0\0\0\7no zstd", b"headwatch text" + body[:5] + msgspec.json.encode(ROW))
     assert refusal(body[:17] + sealed).reason == "malformed"
     assert all("secret" not in str(error) for error in (unknown, refusal(body[:-1])))
+
+
+def test_a_text_of_version_1_without_padding_still_opens():
+    header = bytes((1,)) + bytes.fromhex(KEY.name)
+    packed, nonce = zstd.compress("secret é".encode()), bytes(12)
+    sealed = AESGCM(KEY.secret).encrypt(nonce, packed, b"headwatch text" + header + msgspec.json.encode(ROW))
+    assert unseal(header + nonce + sealed, KEYS, ROW) == "secret é"
+
+
+def test_a_length_does_not_tell_a_right_guess_from_a_wrong_one():
+    text = "System: the project codename is Bluefalcon42 and nobody may know.\nUser: is the project codename is {}\nAssistant:"
+    guesses = ("Bluefalcon42", "Redgiraffe77", "Bluefalcon99", "Bluefaxyzq42", "Quietotter31")
+    assert len({len(zstd.compress(text.format(guess).encode())) for guess in guesses}) > 1, "they compress differently"
+    assert len({len(seal(text.format(guess), KEY, ROW)) for guess in guesses}) == 1
+
+
+@given(text=st.text(max_size=3000))
+def test_what_is_sealed_has_one_of_few_lengths(text: str):
+    assert (len(seal(text, KEY, ROW)) - 1 - 4 - 12 - 16) % BUCKET_BYTES == 0
 
 
 def test_keys_are_read_from_the_environment_old_ones_too():
