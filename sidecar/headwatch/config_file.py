@@ -102,8 +102,8 @@ def _check_bindings(config: Config) -> None:
         raise ConfigError(f"text.enabled: wire.endpoint {config.wire.endpoint!r} leaves loopback, and texts cross it neither "
                           "redacted nor encrypted; run a sidecar beside each server, or set text.enabled = false")
     if config.text.enabled and config.wire.endpoint.startswith("ipc://@"):
-        raise ConfigError(f"text.enabled: wire.endpoint {config.wire.endpoint!r} is an abstract socket, which no file's rights guard: "
-                          "any user of this machine could bind it and be sent texts; give ipc:// a path")
+        raise ConfigError(f"text.enabled: wire.endpoint {config.wire.endpoint!r} is an abstract socket, which no file's rights "
+                          "guard: any user of this machine could bind it and be sent texts; give ipc:// a path")
     if config.text.enabled and not config.store.enabled:
         raise ConfigError("text.enabled: texts are kept in the store, and store.enabled is false")
     for route in (TextRoute(), *config.text.routes.values()):

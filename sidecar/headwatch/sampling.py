@@ -22,5 +22,5 @@ def is_sampled(key: str, rate: float) -> bool:
 
 
 def is_text_sampled(context: RequestContext, rate: float) -> bool:
-    """Return whether the text of a request belongs to the share *rate* whose texts are kept, apart from what samples requests."""
+    """Return whether the text of a sampled request belongs to the share *rate* whose texts are kept."""
     return is_sampled(f"text:{context.trace_id or context.request_id}", rate)

@@ -35,10 +35,10 @@ from headwatch.bench.schedule import cycle
 from headwatch.bench.statistics import Interval
 from headwatch.capture.kernels.oracle import summarise, weights
 from headwatch.capture.layers.attention import AttentionRule, RowSpans
-from headwatch.sampling import is_sampled
 from headwatch.cli.bench import BENCHMARKS
 from headwatch.cli.main import main
 from headwatch.config import CaptureConfig
+from headwatch.sampling import is_sampled
 
 from .chat_tokenizer import chat_tokenizer
 from .tensors import assert_close

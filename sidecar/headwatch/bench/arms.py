@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from headwatch.sampling import is_sampled
 from headwatch.config import CaptureConfig, Config, WireConfig
+from headwatch.sampling import is_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

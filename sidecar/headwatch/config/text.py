@@ -1,7 +1,7 @@
 """The text of prompts: whether any leaves vLLM's process, of which routes, redacted how, sealed with what, kept how long.
 
-vLLM's front end and the sidecar read the same section.  The front end sends what its own section keeps; the sidecar keeps of that
-what its own does, and throws everything away while it is off.
+vLLM's front end and the sidecar read the same section.  The front end sends what its own section keeps; the sidecar keeps of
+that what its own does, and throws everything away while it is off.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The built-in patterns: what is replaced by the name of its kind.  Best effort, and said so in docs/text-capture.md.
 
-Each takes time that is linear in the text: a repetition is bounded, or possessive and entered at the beginning of what it repeats
-alone.  A client could otherwise send a prompt whose patterns run out of time.  A pattern alone takes too much of what only looks
-like a card or an address, so some have a second look, which says what of a find is one: the Luhn check, the parser of IP addresses.
+Each takes time that is linear in the text: a repetition is bounded, or possessive and entered only where what it repeats
+begins.  A client could otherwise send a prompt whose patterns run out of time.  A pattern alone takes too much of what
+only looks like a card or an address, so some have a second look, which says what of a find is one: the Luhn check, the parser
+of IP addresses.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _CARD_DIGITS = range(13, 20)
 _LEAST_GROUP = 3
-"""Digits of each group of a card that stands among other numbers: with shorter ones a table of numbers would be full of cards."""
+"""Digits of each group of a card among other numbers: with shorter ones a table of numbers would be full of cards."""
 _MOST_GROUPS = _CARD_DIGITS.stop // _LEAST_GROUP
 _FIRST_DIGITS = range(2, 7)
 """Of payment cards (ISO/IEC 7812-1, major industry identifiers)."""
@@ -43,8 +44,10 @@ def cards(found: str) -> Iterable[tuple[int, int]]:
     The whole of it where that is one, and otherwise all runs of its groups of digits that are one.
     """
     digits = [int(character) for character in found if character.isdigit()]
-    sums = [list(accumulate((_doubled(digit) if place % 2 == parity else digit for place, digit in enumerate(digits)), initial=0))
-            for parity in (0, 1)]  # fmt: skip
+    sums = [
+        list(accumulate((_doubled(digit) if place % 2 == odd else digit for place, digit in enumerate(digits)), initial=0))
+        for odd in (0, 1)
+    ]
 
     def passes(first: int, stop: int) -> bool:
         """Return whether ``digits[first:stop]`` are a card's: every second one before the last counts twice."""
@@ -94,14 +97,15 @@ def _doubled(digit: int) -> int:
 BUILT_IN: dict[BuiltIn, BuiltInPattern] = {
     "email": BuiltInPattern(
         r"""(?x)
-        (?<![\p{L}\p{M}\p{N}._%+\-])[\p{L}\p{M}\p{N}._%+\-]++(?:['’][\p{L}\p{M}\p{N}._%+\-]++){0,4}+
+        (?<![\p{L}\p{M}\p{N}._%+\-])[\p{L}\p{M}\p{N}._%+\-]++(?:['\u2019][\p{L}\p{M}\p{N}._%+\-]++){0,4}+
         @(?:[\p{L}\p{M}\p{N}_\-]{1,63}+\.){1,32}[\p{L}\p{M}]{2,32}
         """,
         "[email]",
     ),
     "key": BuiltInPattern(
         r"""(?x)
-        -----BEGIN\ [A-Z0-9\ ]{0,32}PRIVATE\ KEY(?:\ BLOCK)?-----(?:[^\-]++|-(?!----END\ ))*+(?:-----END\ [A-Z0-9\ ]{0,64}-----)?
+        -----BEGIN\ [A-Z0-9\ ]{0,32}PRIVATE\ KEY(?:\ BLOCK)?-----
+          (?:[^\-]++|-(?!----END\ ))*+(?:-----END\ [A-Z0-9\ ]{0,64}-----)?
         | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
         | \b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|pk-|rk_live_|sk_live_|xox[abeoprs]-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{16,}+
         | (?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}+(?:\.[A-Za-z0-9_\-]*+){1,4}

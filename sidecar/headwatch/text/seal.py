@@ -7,10 +7,10 @@ to another row, or changed, does not open.
 Nonces are random, so one key seals up to 2**32 texts with a chance of 2**-32 that two share a nonce (NIST SP 800-38D, 8.3):
 at a hundred a second that is sixteen months.  Rotate the key before.
 
-Compression comes first, since nothing compresses after.  How long a text is when it is compressed tells whether parts of it are
-alike; who sees lengths and may also put words into the same prompt could guess at the rest of it, one guess a request.  So what
-is sealed is its length in four bytes, itself, and zeros up to a multiple of :data:`BUCKET_BYTES`: a guess shows only where it moves
-the length over such a border, which takes many more of them.  Version 1 had no padding, and is still opened.
+Compression comes first, since nothing compresses after.  How long a text is when it is compressed tells whether parts of it
+are alike; who sees lengths and may also put words into the same prompt could guess at the rest of it, one guess a request.  So
+what is sealed is its length in four bytes, itself, and zeros up to a multiple of :data:`BUCKET_BYTES`: a guess shows only where
+it moves the length over such a border, which takes many more of them.  Version 1 had no padding, and is still opened.
 """
 
 from __future__ import annotations

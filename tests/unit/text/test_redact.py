@@ -76,7 +76,7 @@ def test_a_card_is_found_beside_other_digits_and_whatever_separates_its_own(text
         ('password: "correct horse battery" ok', "[key] ok"), ("password='correct horse' ok", "[key] ok"),
         ("password = abcd,efgh1234 ok", "[key] ok"), ("password=a,bcdefgh", "[key]"), ("passwd: a;bc", "[key]"),
         (r'{"password": "abc\"def 12"}', '{"[key]}'), (r'"{\"password\": \"correct horse\"}"', r'"{\"[key]}"'),
-        ("hf_" + "a" * 600, "[key]"), ("Bearer " + "a" * 5000, "[key]"), ("eyJ" + "a" * 5000 + "." + "b" * 9000 + ".c", "[key]"),
+        ("hf_" + "a" * 600, "[key]"), ("Bearer " + "a" * 5000, "[key]"), ("eyJ" + "a" * 5000 + "." + "b" * 900 + ".c", "[key]"),
         ("-----BEGIN RSA PRIVATE KEY-----\n" + "M" * 12000 + "\n-----END RSA PRIVATE KEY----- x", "[key] x"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n" + "word " * 3000, "[key]"),
         ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nab-cd\n-----END PGP PRIVATE KEY BLOCK-----", "[key]"),
@@ -93,9 +93,9 @@ def test_a_key_is_found_by_the_end_of_its_name_and_taken_whole(text: str, expect
         ("10.0.0.5: refused", "[ip]: refused"), ("2001:db8::1: refused", "[ip]: refused"), ("addr:2001:db8::1", "addr:[ip]"),
         ("[2001:db8::1]:443", "[[ip]]:443"), ("::ffff:10.0.0.5", "[ip]"), ("deadbeef:2001:db8::1", "deadbeef:[ip]"),
         ("2001:db8:0:0:0:0:0:1:443", "[ip]:443"), ("(192.168.1.77)", "[ip])"),
-        ("x" * 70 + "@example.com", "[email]"), ("." * 66 + "ada@example.com", "[email]"), ("jose\u0301@example.com", "[email]"),
+        ("x" * 70 + "@example.com", "[email]"), ("." * 66 + "a@example.com", "[email]"), ("jose\u0301@example.com", "[email]"),
         ("o'brien@example.com", "[email]"), ("'ada@example.com'", "'[email]'"), ("ada@exa_mple.com", "[email]"),
-        ("+49\u00a0170\u00a01234567", "[phone]"), ("+49\u2011170\u20111234567", "[phone]"), ("Tel.+491701234567", "Tel.[phone]"),
+        ("+49\u00a0170\u00a01234567", "[phone]"), ("+49\u2011170\u20111234567", "[phone]"), ("Tel.+49170123456", "Tel.[phone]"),
         ("+49 30 1234567 20240101 99", "[phone] 20240101 99"), ("+1 (555) 123-4567", "[phone]"),
     ],
 )  # fmt: skip
@@ -107,8 +107,8 @@ def test_addresses_and_numbers_are_found_whatever_stands_beside_them(text: str, 
     "text",
     [
         "at 12:30:45 on 2026-11-30", "version 1.2.3 of 4.5.6.7.8", "999.1.1.1", "4111 1111 1111 1112", "1234567890123456",
-        "the @ sign", "a token of esteem", "3.14159265358979", "C++ :: scope", "100000 rows in 2026", "std::add::x", "from 12:30:45: x",
-        "12 34 56 78 90 11 22 33 44 55 66 77", "aa:bb:cc:dd:ee:ff",
+        "the @ sign", "a token of esteem", "3.14159265358979", "C++ :: scope", "100000 rows in 2026",
+        "std::add::x", "from 12:30:45: x", "12 34 56 78 90 11 22 33 44 55 66 77", "aa:bb:cc:dd:ee:ff",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_it_stays(text: str):
@@ -177,18 +177,20 @@ def test_a_pattern_that_runs_away_is_stopped_and_its_text_refused():
     "letter",
     [
         *"a1 .:@-_(/+A\n\"='", "eyJ", "-eyJ", "-eyJ-", "-eyJaaaaaaaa", "-eyJaaaaaaaa.", "sk-", "sk-aaaa ", "-----BEGIN ",
-        "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY", "-----BEGIN PRIVATE KEY-----END ", "1.1.", "a@a.", "a'", "a@a-", "::",
-        ":a:", "a:", "4 ", "4111 ", "411 ", "token=", "token_", "token-a", 'token="', "token    ", "bearer ", "bearer a ", "+0(((",
+        "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY", "-----BEGIN PRIVATE KEY-----END ", "1.1.", "a@a.", "a'",
+        "a@a-", "::", ":a:", "a:", "4 ", "4111 ", "411 ", "token=", "token_", "token-a", 'token="', "token    ", "bearer ", "bearer a ",
+        "+0(((",
     ],
 )  # fmt: skip
 def test_the_built_in_patterns_are_linear(letter: str):
-    """No client can exempt its prompt: the longest text there is, of what each of them repeats, is within the time by default."""
+    """No client can exempt its prompt: the longest text there is, of what each repeats, is within the time by default."""
     text = (letter * (2**18))[: 2**18 + REDACTION_MARGIN] + "!"
     assert len(GENERAL(text, len(text))[0]) <= 2 * len(text)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "expected"), [(r"\b", "a b: 12 ca"), ("(?=a)", "a b: 12 ca"), (r"(?<=: )\d*", "a b: [z] ca"), (r"(?<=c)x*", "a b: 12 ca")]
+    ("pattern", "expected"),
+    [(r"\b", "a b: 12 ca"), ("(?=a)", "a b: 12 ca"), (r"(?<=: )\d*", "a b: [z] ca"), (r"(?<=c)x*", "a b: 12 ca")],
 )
 def test_a_find_of_nothing_replaces_nothing(pattern: str, expected: str):
     general, _ = redactors(TextConfig(redact=(RedactPattern("z", pattern),)))

@@ -4,13 +4,14 @@ The request's thread decides by route and by hash whether the text is kept, cuts
 waits, and nothing is redacted here: a pattern that runs away would take the server with it.  So what crosses the wire is plain
 text, on loopback alone (:mod:`headwatch.config_file` sees to that).  The sidecar redacts, encrypts and keeps.
 
-The thread encodes and sends over ZeroMQ PUSH.  While no sidecar takes them, at most :data:`QUEUE_TEXTS` texts wait, in memory,
-and none for longer than :data:`MOST_SECONDS`: a text must not outlive a purge in here.  The others are dropped.  Each text has a
-number, dropped ones included: the sidecar counts the gaps.
+The thread encodes and sends over ZeroMQ PUSH.  While no sidecar takes them, at most :data:`QUEUE_TEXTS` texts wait, in
+memory, and none for longer than :data:`MOST_SECONDS`: a text must not outlive a purge in here.  The others are dropped.
+Each text has a number, dropped ones included: the sidecar counts the gaps.
 
 A prompt that the client gave as token ids is decoded on the thread, from its beginning and no further than is kept: about
-0.4 ms for 8,192 characters in 1,600 tokens, under the interpreter's lock and the tokenizer's.  Requests are resolved under both,
-so they are let go of every :data:`PIECE_TOKENS` tokens.  One that was given as text costs a slice and a place in the queue, 12 µs.
+0.4 ms for 8,192 characters in 1,600 tokens, under the interpreter's lock and the tokenizer's.  Requests are resolved under
+both, so they are let go of every :data:`PIECE_TOKENS` tokens.  One that was given as text costs a slice and a place in the
+queue, 12 µs.
 
 Nothing is logged but the names of errors.
 """

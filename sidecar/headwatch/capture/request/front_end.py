@@ -27,12 +27,12 @@ from headwatch.capture.output.texts import TextSender
 from headwatch.capture.request.canaries import Allowance
 from headwatch.capture.request.digest import prompt_digest
 from headwatch.capture.request.field import CONTEXT_KEY, FIELD_KEY, Field, Head, parse, peek
-from headwatch.sampling import is_sampled
 from headwatch.capture.request.spans import Resolution, resolve
 from headwatch.capture.request.template import RoleMarkers, derive
 from headwatch.config import TextConfig, WireConfig
 from headwatch.errors import RequestFieldError
 from headwatch.model import RequestContext, Span
+from headwatch.sampling import is_sampled
 
 if TYPE_CHECKING:
     from headwatch.config import CaptureConfig
