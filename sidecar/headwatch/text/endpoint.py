@@ -12,8 +12,8 @@ def open_to_others(endpoint: str) -> bool:
     """Return whether somebody else could listen at *endpoint* while no sidecar does.
 
     At a port anybody can; at a socket whoever may write to its folder, also with the sticky bit of ``/tmp``, which guards a
-    file and not the name before there is one.  The folder's group may be that of vLLM and the sidecar, so only the rights of all
-    others count.
+    file and not the name before there is one.  The folder's group may be that of vLLM and the sidecar, so only the rights of
+    all others count.
     """
     if not endpoint.startswith(_IPC):
         return True

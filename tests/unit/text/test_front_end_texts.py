@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import zmq
+from tokenizers import Tokenizer
+from tokenizers.decoders import Metaspace
+from tokenizers.models import WordLevel
 
 from headwatch.capture.output import texts as module
 from headwatch.capture.output.texts import QUEUE_TEXTS
@@ -127,6 +131,17 @@ def test_a_prompt_that_is_decoded_in_pieces_reads_as_in_one(monkeypatch: pytest.
         assert chars >= len(found)
 
 
+def test_a_piece_reads_as_it_does_behind_the_one_before(monkeypatch: pytest.MonkeyPatch):
+    """SentencePiece's decoder leaves out the blank before the first word of what it is given."""
+    monkeypatch.setattr(module, "PIECE_TOKENS", 7)
+    tokenizer = Tokenizer(WordLevel({"\u2581ferry": 0, "\u2581where": 1}))
+    tokenizer.decoder = Metaspace()
+    ids = [0, 1, 1, 0] * 20
+    assert tokenizer.decode(ids).startswith("ferry where where ferry ferry")
+    draft = replace(_draft(ids, 10_000), reader=SimpleNamespace(lock=threading.Lock(), tokenizer=tokenizer))  # type: ignore[arg-type] # what it has of a reader is used
+    assert module._decoded(draft)[0] == tokenizer.decode(ids)
+
+
 def test_other_threads_get_the_tokenizer_between_the_pieces(monkeypatch: pytest.MonkeyPatch):
     draft = _draft(IDS * 2000, 2**18)
     held: list[int] = []
@@ -170,6 +185,8 @@ def test_no_text_waits_in_here_for_longer_than_a_minute(tmp_path: Path, wire: Wi
     sender = module.TextSender(KEPT, wire, clock=lambda: now[0])
     for number in range(5):
         sender.take(text_frame(request_id=f"old-{number}").context, "m", "old", (), None)
+    wait_for(lambda: sender._queue.qsize() == 4, "the first to be encoded")
+    time.sleep(0.1)
     now[0] += module.MOST_SECONDS + 1
     wait_for(lambda: sender.errors["too_old"] == 5, "them to be dropped")
     frames: list[TextFrame] = []
