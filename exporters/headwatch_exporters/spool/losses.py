@@ -19,8 +19,8 @@ _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 class Losses:
     """Counts since the process started.
 
-    Reasons of what was given up: ``full`` (the oldest made room), ``corrupt`` (it cannot be read), ``aside_full`` (what was set
-    aside longest made room), ``encode`` (it cannot be written as the table has it).
+    Reasons of what was given up: ``full`` (the oldest made room), ``corrupt`` (it cannot be read, or could not at its turn),
+    ``aside_full`` (what was set aside longest made room), ``encode`` (it cannot be written as the table has it).
     """
 
     def __init__(self) -> None:

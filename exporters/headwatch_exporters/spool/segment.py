@@ -26,6 +26,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from headwatch_exporters.spool.passed import forget
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -77,7 +79,8 @@ class Segment:
 
     ``start`` is where the first record is looked for: at once where the file does not begin as ours do.  ``pending`` counts the
     records in it that are not done, ``gaps`` are the gaps that were told of, the offset of each with its end: whoever walks
-    through it keeps both.  ``unread`` are the stretches that the disk could not read, ``error`` is what it said.
+    through it keeps both.  ``unread`` are the stretches that the disk could not read, ``error`` is what it said, ``passed`` the
+    stretches that are noted as passed by.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -90,6 +93,7 @@ class Segment:
         self.pending = 0
         self.gaps: dict[int, int] = {}
         self.unread: dict[int, int] = {}
+        self.passed: list[tuple[int, int]] = []
         self.error = ""
         self._refusals = 0
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
@@ -149,12 +153,16 @@ class Segment:
         return data if zlib.crc32(data) == frame.crc else None
 
     def read(self, start: int, end: int) -> bytes:
-        """Return the bytes from *start* to *end*, as far as there are any."""
+        """Return the bytes from *start* to *end*, as far as there are any.
+
+        Of a stretch whose first pages are good and whose next is not Linux returns the good ones and no error.
+        """
+        end = min(end, self.size)
         try:
-            return os.pread(self._file, end - start, start)
-        except OSError as error:
-            self.error = error.strerror or str(error)
-            return self._read_sectors(start, min(end, self.size))
+            data = os.pread(self._file, max(0, end - start), start)
+        except OSError:
+            data = b""
+        return data if start + len(data) >= end else data + self._read_sectors(start + len(data), end)
 
     def is_unread(self, start: int, end: int) -> bool:
         """Return whether the disk could not read some of what lies from *start* to *end*."""
@@ -193,8 +201,9 @@ class Segment:
         os.close(self._file)
 
     def delete(self) -> None:
-        """Close the file and delete it."""
+        """Close the file and delete it, then the note beside it: one without a segment is deleted at the next start."""
         self.path.unlink(missing_ok=True)
+        forget(self.path)
         self.close()
 
     def _read_sectors(self, start: int, end: int) -> bytes:
@@ -203,12 +212,16 @@ class Segment:
         while start < end:
             stop = end if self._refusals >= MAX_REFUSALS else min(end, start - start % _SECTOR_BYTES + _SECTOR_BYTES)
             try:
-                pieces.append(bytes(stop - start) if self.is_unread(start, stop) else os.pread(self._file, stop - start, start))
-            except OSError:
+                piece = bytes(stop - start) if self.is_unread(start, stop) else os.pread(self._file, stop - start, start)
+            except OSError as error:
+                self.error = error.strerror or str(error)
                 self._refusals += 1
                 self.unread[start] = stop
-                pieces.append(bytes(stop - start))
-            start = stop
+                piece = bytes(stop - start)
+            if not piece:  # somebody cut the file
+                break
+            pieces.append(piece)
+            start += len(piece)
         return b"".join(pieces)
 
     def _frame_at(self, offset: int) -> Frame | None:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from headwatch_exporters.spool.passed import WHOLE, forget, forget_others, pass_by, passed_by
 from headwatch_exporters.spool.segment import Frame, Gap, Segment
 
 if TYPE_CHECKING:
@@ -20,8 +21,17 @@ _NAME = re.compile(r"\d{20}\.seg")
 class Segments:
     """Open segment files, one at least; the last takes what is appended."""
 
-    def __init__(self, folder: Path, segment_bytes: int, fsync_seconds: float, on_gap: Callable[[Segment, Gap], None]) -> None:
-        """Take up what lies in *folder*.  *on_gap* is told of bytes that are no record.
+    def __init__(
+        self,
+        folder: Path,
+        segment_bytes: int,
+        fsync_seconds: float,
+        on_gap: Callable[[Segment, Gap], None],
+        on_passed: Callable[[Segment, Frame], None],
+    ) -> None:
+        """Take up what lies in *folder*.
+
+        *on_gap* is told of bytes that are no record, *on_passed* of a record that is given up: tried, and passed by since.
 
         Raises:
             OSError: The disk does not let us.
@@ -30,6 +40,7 @@ class Segments:
         self._segment_bytes = segment_bytes
         self._fsync_seconds = fsync_seconds
         self._on_gap = on_gap
+        self._on_passed = on_passed
         self._synced = time.monotonic()
         self.torn = 0
         """Records that a kill left half written; nobody was told that they are spooled."""
@@ -49,10 +60,12 @@ class Segments:
         self.number = 1
         """Of the next record."""
         paths = sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+        forget_others(self._folder, paths)
         for path in paths:
             try:
                 segment = Segment(path)
             except OSError as error:
+                pass_by(path, 0, WHOLE)
                 self.unopened.append((path, error))
                 self.number = max(self.number, int(path.stem) + 1)
                 continue
@@ -124,6 +137,15 @@ class Segments:
                 yield found
             offset = found.end
 
+    def give_up(self, segment: Segment, frame: Frame) -> None:
+        """Have *frame*, which was tried, never sent again: mark it as done, or note it where the disk does not take the mark.
+
+        Raises:
+            OSError: It takes neither.
+        """
+        _finish(segment, frame)
+        pass_by(segment.path, segment.size, segment.passed)
+
     def rewrite(self, change: Callable[[Segment, Frame], bytes | None]) -> None:
         """Write every segment anew, with the payload of each record that is not done as *change* returns it; None: gone.
 
@@ -142,6 +164,7 @@ class Segments:
                         new.mark(written, frame.state, sync=False)
                 new.sync()
                 new.path.replace(segment.path)
+                forget(segment.path)
             except OSError:
                 new.path.unlink(missing_ok=True)
                 raise
@@ -172,19 +195,38 @@ class Segments:
         return segment
 
     def _scan(self, segment: Segment, *, last: bool) -> None:
-        """Count what waits in *segment*, and remember what was tried."""
-        offset = segment.start
+        """Count what waits in *segment*, remember what was tried, give up what was passed by since, and note what is now."""
+        passed = passed_by(segment.path, segment.size)
+        offset, size = segment.start, segment.size
         while (found := segment.next(offset)) is not None:
-            if isinstance(found, Frame):
-                self.number = max(self.number, found.number + 1)
-                segment.pending += found.state != "DONE"
-                if found.state == "TRIE":
-                    self.tried.append((segment, found))
-            elif last and found.end == segment.size and not segment.is_unread(found.offset, found.end):
-                self.torn += 1
-            else:
-                segment.gaps[found.offset] = found.end
-                self._on_gap(segment, found)
             offset = found.end
-            if isinstance(found, Gap) and found.end == segment.size and not segment.is_unread(found.offset, found.end):
-                segment.cut(found.offset)  # what is appended must not become the end of a record that was cut off
+            if isinstance(found, Gap):
+                unread = segment.is_unread(found.offset, found.end)
+                if found.end == segment.size and not unread:
+                    size = found.offset
+                if last and found.end == segment.size and not unread:
+                    self.torn += 1
+                    continue
+                segment.gaps[found.offset] = found.end
+                segment.passed += [(found.offset, found.end)] if unread else []
+                self._on_gap(segment, found)
+                continue
+            self.number = max(self.number, found.number + 1)
+            if found.state == "TRIE" and any(start <= found.offset < end for start, end in passed):
+                self._on_passed(segment, found)
+                _finish(segment, found)
+                continue
+            segment.pending += found.state != "DONE"
+            if found.state == "TRIE":
+                self.tried.append((segment, found))
+        pass_by(segment.path, size, segment.passed)
+        if size < segment.size:
+            segment.cut(size)  # what is appended must not become the end of a record that was cut off
+
+
+def _finish(segment: Segment, frame: Frame) -> None:
+    try:
+        segment.mark(frame, "DONE", sync=True)
+    except OSError:
+        segment.gaps[frame.offset] = frame.end
+        segment.passed.append((frame.offset, frame.end))

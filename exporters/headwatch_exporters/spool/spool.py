@@ -7,7 +7,7 @@ knows a token for its last 1,000 inserts only, and a record that was tried is se
 which were tried, so it holds after a kill as well.
 
 What the disk cannot read is skipped and counted, and its file kept until the room is needed: after the next start it is tried
-again, unless it was tried before, when the store may have it and may have forgotten the token.
+again, unless it was tried before, when the store may have it and may have forgotten the token: what a start passed by is noted.
 
 The folder belongs to one process (a lock).  Files are readable by their owner alone.
 """
@@ -70,7 +70,7 @@ class Spool:
         try:
             self.aside = Aside(folder / ASIDE, self.losses, min(MAX_ASIDE_BYTES, max_bytes // 4))
             segment_bytes = min(LARGEST_SEGMENT_BYTES, max_bytes // SEGMENTS)
-            self._segments = Segments(folder, segment_bytes, fsync_seconds, self._gap)
+            self._segments = Segments(folder, segment_bytes, fsync_seconds, self._gap, self._passed)
         except OSError as error:
             os.close(self._held)
             raise self._failed("open", error) from error
@@ -315,6 +315,13 @@ class Spool:
         else:
             self._unreadable(segment.read(gap.offset, gap.end), "no record begins here", 0)
 
+    def _passed(self, segment: Segment, frame: Frame) -> None:
+        data = segment.read(frame.offset, frame.end)
+        if segment.is_unread(frame.offset, frame.end):
+            self._unread(segment, frame.end - frame.offset)
+        else:
+            self._unreadable(data, "it was tried, and could not be read at its turn: the store may have it", frame.time_ns)
+
     def _unread(self, segment: Segment, size: int) -> None:
         logger.error("the disk cannot read %d bytes of %s: %s; they are left out, and the file stays", size, segment.path,
                      segment.error)
@@ -328,7 +335,7 @@ class Spool:
             self.losses.batch("corrupt", UNREADABLE, 0)
 
     def _unreadable(self, data: bytes, reason: str, time_ns: int) -> None:
-        logger.error("the spool %s holds %d bytes that cannot be read: %s", self.folder, len(data), reason)
+        logger.error("the spool %s gives up %d bytes: %s", self.folder, len(data), reason)
         self.losses.batch("corrupt", UNREADABLE, 0)
         try:
             self.aside.unreadable(data, reason, time_ns)
@@ -345,7 +352,7 @@ class Spool:
         segment.gaps[frame.offset] = frame.end
         if frame.state == "TRIE":
             with suppress(OSError):
-                segment.mark(frame, "DONE", sync=False)
+                self._segments.give_up(segment, frame)
         self._let_go(segment, frame)
 
     def _finish(self, segment: Segment, frame: Frame) -> None:

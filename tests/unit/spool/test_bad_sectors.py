@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -15,59 +13,8 @@ from headwatch_exporters.spool.sender import Sender
 from headwatch_exporters.spool.spool import Spool
 
 from ...programs import wait_for
+from .bad_disk import MIB, RECORDS, SECTOR, files, opened
 from .records import SECOND, batch, record, send, waiting
-
-MIB = 1 << 20
-SECTOR = 4096
-RECORDS = 6
-
-
-class Disk:
-    """Sectors that cannot be read, by the name of their file."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bad: dict[str, range] = {}
-        self.refused = 0
-        self._pread, self._open = os.pread, os.open
-        self.unopened = ""
-        monkeypatch.setattr(os, "pread", self.pread)
-        monkeypatch.setattr(os, "open", self.open)
-
-    def pread(self, file: int, size: int, offset: int) -> bytes:
-        bad = self.bad.get(Path(f"/proc/self/fd/{file}").readlink().name, range(0))
-        if size and bad.start < offset + size and offset < bad.stop:
-            self.refused += 1
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return self._pread(file, size, offset)
-
-    def open(self, path: str | Path, *more, **named) -> int:
-        if self.unopened and Path(path).name == self.unopened:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return self._open(path, *more, **named)
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A spool of two segments; each record lies on two or three sectors."""
-    folder = tmp_path / "spool"
-    spool = Spool(folder, MIB)
-    for number in range(RECORDS):
-        spool.append(record(number, batch(f"a{number}", content=os.urandom(2 * SECTOR))))
-    spool.close()
-    return folder
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.seg"))
-
-
-def opened(folder: Path) -> Spool:
-    return Spool(folder, MIB)
 
 
 @pytest.mark.parametrize("start", [0, SECTOR, 5 * SECTOR])
@@ -143,6 +90,7 @@ def test_what_cannot_be_read_makes_room_like_all_that_is_old(folder, disk):
     for number in range(100, 250):
         spool.append(record(number, batch(f"b{number}", content=os.urandom(2 * SECTOR))))
     assert name not in files(folder)
+    assert not list(folder.glob("*.passed"))
     assert sum(path.stat().st_size for path in folder.glob("*.seg")) <= MIB
     spool.close()
 
