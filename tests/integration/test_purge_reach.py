@@ -184,6 +184,9 @@ def test_purges_of_one_store_have_keys_of_their_own_and_what_killed_ones_left_go
             with _keys(connection, {"bob"}, ()) as theirs:
                 assert connection.query(f"SELECT key FROM {theirs}") == [{"key": "bob"}]
             assert connection.query(f"SELECT key FROM {mine}") == [{"key": "ada"}]
+        connection.command(f"CREATE TABLE headwatch_purge_keys_{int(time.time()) - 90_000}_0 (key String) ENGINE = Memory")
+        with _keys(connection, (), ()):
+            pass
     assert left(settings) == []
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Kind = Literal["user", "tenant", "document"]
 
 _KEYS = "headwatch_purge_keys"
-"""How names of tables of keys begin."""
+"""How names of tables of keys begin; then come the seconds since 1970 at which one was made, and what makes it one of a kind."""
 _LEFT_SECONDS = 86_400
 """Age at which a table of keys on a server is that of a purge that was killed."""
 _OF_REQUESTS = ("headwatch_request_heads", "headwatch_rows", "headwatch_documents", "headwatch_requests")
@@ -203,7 +203,7 @@ def _count(connection: Connection, table: str, condition: str) -> int:
 def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection[str]) -> Iterator[str]:
     """Have the keys in a table that is never on disk, and of which the name is nobody else's; yield the name."""
     _drop_left(connection)
-    table = f"{_KEYS}_{secrets.token_hex(8)}"
+    table = f"{_KEYS}_{int(time.time())}_{secrets.token_hex(8)}"
     try:
         connection.command(f"CREATE TABLE {table} (kind String, key String) ENGINE = Memory")
         for kind, keys in (("name", sorted(forms)), ("request", sorted(engine_ids))):
@@ -219,13 +219,15 @@ def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection
 
 def _drop_left(connection: Connection) -> None:
     """Drop the tables of keys of purges that were killed; an embedded store has no other purge at work."""
-    age = 0 if connection.url.startswith("chdb://") else _LEFT_SECONDS
+    latest = int(time.time()) - (0 if connection.url.startswith("chdb://") else _LEFT_SECONDS)
     rows = connection.query(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND startsWith(name, {begins:String}) "
-        "AND metadata_modification_time <= now() - toIntervalSecond({age:UInt32})", {"begins": _KEYS, "age": age},
-    )  # fmt: skip
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND startsWith(name, {begins:String})",
+        {"begins": _KEYS},
+    )
     for row in rows:
-        _drop(connection, row["name"])
+        made = row["name"].removeprefix(_KEYS).split("_")[1:2]  # not every kind of database tells when a table was made
+        if not made or int(made[0]) <= latest:
+            _drop(connection, row["name"])
 
 
 def _drop(connection: Connection, table: str) -> None:
