@@ -175,7 +175,7 @@ def test_what_is_remembered_of_documents_under_a_salt_that_is_gone_goes(tmp_path
     assert "tickets" in book.read_text(), "others stay"
 
 
-def test_purges_of_one_store_have_keys_of_their_own_and_what_killed_ones_left_goes(tmp_path: Path, server: ClickHouseHttp) -> None:
+def test_purges_of_one_store_have_keys_of_their_own_and_old_ones_go(tmp_path: Path, server: ClickHouseHttp) -> None:
     """On a server a young table of keys is another purge's; in an embedded store there is no other."""
     settings = msgspec.structs.replace(config(tmp_path, hashed=False), store=StoreConfig(url=server.url))
     with closing(ClickHouseExporter.open(settings.store)) as exporter:

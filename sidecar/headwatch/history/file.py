@@ -3,8 +3,8 @@
 What drift detection has seen is kept before it is looked at, so that a kill at any instant loses no window that was judged, and
 a baseline can be learned, a detector backtested and two times compared from what really was.  A window is kept once: appending
 its number again changes nothing.  The oldest windows make room when *max_bytes* are reached, and go after *max_days*: their
-examples name requests, documents and users.  A clock that is wrong for a while must not cost the history: age is counted from the
-earliest of the last two windows' ends and the time now, and one window lets few others go.
+examples name requests, documents and users.  A clock that is wrong for a while must not cost the history: age is counted from
+the earliest of the last two windows' ends and the time now, and one window lets few others go.
 
 An exported file is a history like any other, with a word about where it comes from: recordings of benchmarks, and what
 ``headwatch compare`` holds side by side.  SQLite, because a reader (a command, the console) may open the file while the sidecar

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Kind = Literal["user", "tenant", "document"]
 
 _KEYS = "headwatch_purge_keys"
-"""How names of tables of keys begin; then come the seconds since 1970 at which one was made, and what makes it one of a kind."""
+"""How names of tables of keys begin; then come the seconds since 1970 when it was made, and what makes it one of a kind."""
 _LEFT_SECONDS = 86_400
 """Age at which a table of keys on a server is that of a purge that was killed."""
 _OF_REQUESTS = ("headwatch_request_heads", "headwatch_rows", "headwatch_documents", "headwatch_requests")
@@ -231,7 +231,7 @@ def _drop_left(connection: Connection) -> None:
 
 
 def _drop(connection: Connection, table: str) -> None:
-    """Drop a table of keys, and the mutations that ask it: without it they would fail for ever, and hold up those that follow."""
+    """Drop a table of keys, and the mutations that ask it: without it they fail for ever, and hold up those that follow."""
     connection.command(
         f"KILL MUTATION WHERE database = currentDatabase() AND NOT is_done AND position(command, '{table}') > 0 SYNC"
     )
