@@ -160,8 +160,8 @@ def test_quantiles_of_counts():
 def test_a_step_that_no_rung_is_has_the_values_of_its_own_time(history: HeadHistory):
     """One value a minute, which is a thousandth of its number."""
     history._connection.command(
-        f"INSERT INTO headwatch_head_points SELECT toDateTime({START} + number * 60, 'UTC'), 's', 'steps', 'm', 'st', 'r', 'p', "
-        "'c', 'entropy', 0, 0, 1, number / 1000, 0, arrayMap(x -> toUInt64(x = 10), range(64)) FROM numbers(360)"
+        f"INSERT INTO headwatch_head_points SELECT toDateTime({START} + number * 60, 'UTC'), 's', 'steps', 'm', 'st', 'r', "
+        "'p', 'c', 'entropy', 0, 0, 1, number / 1000, 0, arrayMap(x -> toUInt64(x = 10), range(64)) FROM numbers(360)"
     )
     for step in (660, 1800, 5400):
         rows = history.course(HeadScope("entropy", START, START + 6 * 3600, instance="steps"), step)
