@@ -12,7 +12,6 @@ import logging
 import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +72,8 @@ class Sidecar:
         self.config = config
         self._lock = threading.Lock()
         self._presence = _presence(config)
+        self._unseen = ""
+        """Why commands cannot see that a sidecar runs, though files may be kept."""
         self._audit = AuditFile(config.audit) if config.audit.path else None
         secret, token = (
             read_secret(name, path) if path else b""
@@ -253,6 +254,8 @@ class Sidecar:
             reasons.append(f"drift detection: {self._desk.failure}")
         if self._audit is not None and self._audit.failure:
             reasons.append(f"audit: {self._audit.failure}")
+        if self._unseen:
+            reasons.append(self._unseen)
         return reasons
 
     def _judged(self, delivery: Delivery, *, everything: bool) -> Delivery:
@@ -270,8 +273,10 @@ class Sidecar:
     def _show_presence(self) -> None:
         """Hold the lock, where the disk did not let us before."""
         if self._presence is None:
-            with suppress(CommandError):  # a purge is at work, and has ended before long
-                self._presence = _presence(self.config)
+            try:
+                self._presence, self._unseen = _presence(self.config), ""
+            except CommandError as error:
+                self._unseen = str(error)
 
     def _reporting(self) -> list[WorkerHealth]:
         """Return the workers that are not silent."""
@@ -299,7 +304,7 @@ def run_sidecar(loaded: Loaded) -> int:
     """Run the sidecar until SIGTERM or SIGINT; return its exit code.
 
     Raises:
-        CommandError: A port is in use.
+        CommandError: A port is in use, a purge is at work, or the lock in the drift folder is somebody else's.
         StoreError: The store cannot be opened.
         ConfigError: The head map cannot be read.
     """
@@ -328,10 +333,10 @@ def _text_keeper(config: Config) -> TextKeeper | None:
 
 
 def _presence(config: Config) -> Presence | None:
-    """Return what says that a sidecar runs; None while nothing can be kept in the drift folder.
+    """Return what says that a sidecar runs; None while nothing can be kept in the drift folder, or where nothing can be locked.
 
     Raises:
-        CommandError: A purge is at work.
+        CommandError: A purge is at work, or the lock is somebody else's.
     """
     try:
         return Presence(config)

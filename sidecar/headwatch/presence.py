@@ -1,7 +1,8 @@
 """Whether a sidecar runs on a configuration's files: a lock that goes with the process, whatever ends it.
 
 Sidecars hold it together; a command that changes their files holds it alone.  It lies in the drift folder, which every
-configuration has, with drift detection or the store or without.
+configuration has, with drift detection or the store or without, and belongs to whom the folder belongs to: a purge that root
+runs before the first start must not keep the sidecar's user from it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from headwatch.places import drift_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from headwatch.config import Config
 
@@ -29,15 +31,26 @@ class Presence:
         """Hold the lock with other sidecars.
 
         Raises:
-            CommandError: A command is changing the files.
-            OSError: The folder cannot be used: nothing is kept there.
+            CommandError: A command is changing the files, or the lock is somebody else's.
+            OSError: The folder cannot be used: nothing is kept there.  Or its file system knows no locks: no command that
+                needs one will run.
         """
-        self._held = _opened(config)
+        try:
+            self._held = _opened(config)
+        except PermissionError as error:
+            lock = drift_folder(config) / FILE_NAME
+            if os.path.lexists(lock):  # files are kept in the folder, and a purge would not see that a sidecar runs
+                raise CommandError(
+                    f"cannot use {lock} of user {lock.lstat().st_uid}: give it to user {os.geteuid()}, or delete it"
+                ) from error
+            raise
         try:
             fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(self._held)
-            raise CommandError(f"a purge is at work in {drift_folder(config)}; start once it has ended") from None
+            if isinstance(error, BlockingIOError):
+                raise CommandError(f"a purge is at work in {drift_folder(config)}; start once it has ended") from None
+            raise
 
     def close(self) -> None:
         """Let go."""
@@ -49,7 +62,7 @@ def alone(config: Config) -> Iterator[None]:
     """Keep sidecars away while the block lasts.
 
     Raises:
-        CommandError: A sidecar runs, or the folder cannot be used.
+        CommandError: A sidecar runs, the folder cannot be used, or its file system knows no locks.
     """
     try:
         held = _opened(config)
@@ -57,9 +70,13 @@ def alone(config: Config) -> Iterator[None]:
         raise CommandError(f"cannot use {drift_folder(config)}: {error.strerror} (drift.folder)") from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(held)
-        raise CommandError(f"{drift_folder(config)} is in use: stop the sidecar first") from None
+        if isinstance(error, BlockingIOError):
+            raise CommandError(f"{drift_folder(config)} is in use: stop the sidecar first") from None
+        raise CommandError(
+            f"cannot tell whether a sidecar runs in {drift_folder(config)}: {error.strerror} (drift.folder)"
+        ) from error
     try:
         yield
     finally:
@@ -68,5 +85,27 @@ def alone(config: Config) -> Iterator[None]:
 
 def _opened(config: Config) -> int:
     folder = drift_folder(config)
+    _make(folder)
+    lock, flags = folder / FILE_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        held = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(lock, flags)
+    try:
+        if os.geteuid() == 0:
+            owner = folder.stat()
+            os.fchown(held, owner.st_uid, owner.st_gid)
+    except OSError:
+        os.close(held)
+        raise
+    return held
+
+
+def _make(folder: Path) -> None:
+    """Make *folder* and what is missing above it; what root makes belongs to whom the first folder that is there belongs to."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.open(folder / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if missing and os.geteuid() == 0:
+        owner = missing[-1].parent.stat()
+        for one in missing:
+            os.chown(one, owner.st_uid, owner.st_gid)

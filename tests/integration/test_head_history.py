@@ -155,3 +155,17 @@ def test_quantiles_of_counts():
     counts = [10, *[0] * 63, 10]
     assert quantiles_of(counts, (0.25, 0.5, 0.75, 1.0)) == pytest.approx([0.0, 0.0, 2**-0.125, 1.0])
     assert math.isnan(quantiles_of([0] * 65, (0.5,))[0])
+
+
+def test_a_step_that_no_rung_is_has_the_values_of_its_own_time(history: HeadHistory):
+    """One value a minute, which is a thousandth of its number."""
+    history._connection.command(
+        f"INSERT INTO headwatch_head_points SELECT toDateTime({START} + number * 60, 'UTC'), 's', 'steps', 'm', 'st', 'r', "
+        "'p', 'c', 'entropy', 0, 0, 1, number / 1000, 0, arrayMap(x -> toUInt64(x = 10), range(64)) FROM numbers(360)"
+    )
+    for step in (660, 1800, 5400):
+        rows = history.course(HeadScope("entropy", START, START + 6 * 3600, instance="steps"), step)
+        minutes = [[n for n in range(360) if (START + 60 * n) // step == row["at"] // step] for row in rows]
+        assert [row["values"] for row in rows] == [len(each) for each in minutes]
+        means = [sum(each) / len(each) / 1000 for each in minutes]
+        assert [row["mean"] for row in rows] == pytest.approx(means, rel=4e-4)

@@ -21,6 +21,7 @@ from headwatch.presence import alone
 from headwatch.purge.run import purge
 from headwatch_exporters.clickhouse.connection import connect
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
+from headwatch_exporters.clickhouse.upkeep.purge import _keys
 
 from ..clickhouse_http import ClickHouseHttp
 from ..contract.deliveries import empty, full
@@ -172,3 +173,41 @@ def test_what_is_remembered_of_documents_under_a_salt_that_is_gone_goes(tmp_path
     assert mine not in book.read_text()
     assert gone not in book.read_text()
     assert "tickets" in book.read_text(), "others stay"
+
+
+def test_purges_of_one_store_have_keys_of_their_own_and_old_ones_go(tmp_path: Path, server: ClickHouseHttp) -> None:
+    """On a server a young table of keys is another purge's; in an embedded store there is no other."""
+    settings = msgspec.structs.replace(config(tmp_path, hashed=False), store=StoreConfig(url=server.url))
+    with closing(ClickHouseExporter.open(settings.store)) as exporter:
+        connection = exporter.connection
+        with _keys(connection, {"ada"}, ()) as mine:
+            with _keys(connection, {"bob"}, ()) as theirs:
+                assert connection.query(f"SELECT key FROM {theirs}") == [{"key": "bob"}]
+            assert connection.query(f"SELECT key FROM {mine}") == [{"key": "ada"}]
+        connection.command(f"CREATE TABLE headwatch_purge_keys_{int(time.time()) - 90_000}_0 (key String) ENGINE = Memory")
+        with _keys(connection, (), ()):
+            pass
+    assert left(settings) == []
+
+
+def test_a_mutation_that_a_killed_purge_left_holds_up_no_other(tmp_path: Path) -> None:
+    settings = config(tmp_path, hashed=False)
+    fill(settings)
+    with closing(connect(settings.store)) as connection:
+        connection.command("CREATE TABLE headwatch_purge_keys_0 (kind String, key String) ENGINE = Memory")
+        connection.command("SYSTEM STOP MERGES headwatch_requests")
+        connection.command(
+            "ALTER TABLE headwatch_requests DELETE WHERE engine_id IN (SELECT key FROM headwatch_purge_keys_0) "
+            "SETTINGS mutations_sync = 0"
+        )
+    assert left(settings) == ["headwatch_purge_keys_0"]
+    assert purge(settings, "user", PLANTED["user"]).left == 0
+    assert left(settings) == []
+    with closing(connect(settings.store)) as connection:
+        assert connection.query("SELECT command FROM system.mutations WHERE NOT is_done") == []
+
+
+def left(settings: Config) -> list[str]:
+    with closing(connect(settings.store)) as connection:
+        asked = "SELECT name FROM system.tables WHERE startsWith(name, 'headwatch_purge_keys')"
+        return [row["name"] for row in connection.query(asked)]

@@ -122,6 +122,8 @@ def test_undefined_numbers_are_null_and_never_zero(client: httpx.Client):
         ("heads/history?from=0&to=40000000", "a range of at most"),
         ("heads/history?from=0&to=86400&step=90", "a multiple of 60"),
         ("heads/history?from=0&to=864000&step=60", "14400 points; at most 1500"),
+        ("heads/history?from=0&to=34560000&step=86460", "576000 windows of 60 seconds; give a multiple of 3600 seconds"),
+        ("heads/history?from=0&to=1209600&step=5460", "20160 windows of 60 seconds; give a multiple of 600 seconds"),
         ("heads/history?feature=colour", "known are entropy"),
         ("heads/history?quantiles=0.5,high", "numbers from 0 to 1"),
         ("heads/history?quantiles=1.5", "numbers from 0 to 1"),

@@ -116,3 +116,69 @@ def test_a_device_that_is_full_is_the_error_that_it_is(clock: Clock) -> None:
             file.append(b"{}\n")
         assert raised.value.errno == errno.ENOSPC
     file.close()
+
+
+def test_a_link_stays_and_files_are_put_aside_where_it_leads(path: Path, clock: Clock) -> None:
+    target = path.parent / "volume" / "real.jsonl"
+    path.parent.mkdir()
+    path.symlink_to(target)
+    file = opened(path, clock, max_bytes=1)
+    for name in ("first", "second", "third"):
+        clock.write(file, name)
+    file.close()
+    assert path.is_symlink()
+    assert [one.name for one in path.parent.iterdir() if one.is_file()] == ["lines.jsonl"]
+    assert {one.name: names(one) for one in target.parent.iterdir()} == {
+        "real.jsonl": ["third"], "real.jsonl.1": ["second"], "real.jsonl.2": ["first"],
+    }  # fmt: skip
+
+
+def test_files_beyond_those_that_are_kept_go_and_other_peoples_stay(path: Path, clock: Clock) -> None:
+    path.parent.mkdir()
+    for ending in ("1", "2", "3", "40", "20261130", "old", "old.7", "05"):
+        path.with_name(f"lines.jsonl.{ending}").write_text("{}\n")
+    file = opened(path, clock, files=2)
+    left = {one.name.removeprefix("lines.jsonl") for one in path.parent.iterdir()}
+    assert left == {"", ".1", ".20261130", ".old", ".old.7", ".05"}
+    path.with_name("lines.jsonl.3").write_text("{}\n")
+    clock.write(file, "old")
+    clock.now += 11 * DAY
+    clock.write(file, "new")
+    assert not path.with_name("lines.jsonl.3").exists(), "also when the next one is put aside"
+    file.close()
+
+
+@pytest.mark.parametrize("when", ["opened", "found"])
+def test_a_line_that_was_cut_short_stays_a_line_of_its_own(path: Path, clock: Clock, when: str) -> None:
+    path.parent.mkdir()
+    torn = b'{"time_ns": 1800000000000000000}\n{"name": "to'
+    if when == "opened":
+        path.write_bytes(torn)
+    file = opened(path, clock)
+    if when == "found":
+        path.unlink()
+        path.write_bytes(torn)
+    file.append(b'{"name": "next"}\n')
+    file.append(b'{"name": "last"}\n')
+    assert path.read_bytes() == torn + b'\n{"name": "next"}\n{"name": "last"}\n'
+    file.close()
+
+
+@pytest.mark.parametrize("planted", ["file", "link"])
+def test_nobody_can_lay_down_the_file_that_comes_next(path: Path, clock: Clock, planted: str) -> None:
+    file = opened(path, clock, max_bytes=1)
+    theirs = path.with_name("theirs")
+    theirs.touch()
+    theirs.chmod(0o666)
+    new = path.with_name("lines.jsonl.new")
+    if planted == "link":
+        new.symlink_to(theirs)
+    else:
+        os.link(theirs, new)
+    clock.write(file, "first")
+    clock.write(file, "second")
+    assert names(path) == ["second"]
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert theirs.read_bytes() == b""
+    file.close()

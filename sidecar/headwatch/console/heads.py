@@ -17,9 +17,13 @@ KNOWN = (
 )  # fmt: skip
 MAX_STEPS = 1500
 """Points of a course."""
+MAX_WINDOWS = 15_000
+"""Windows of one head that a course may be made of."""
 MAX_QUANTILES = 9
 MAX_RANGE_SECONDS = 400 * 86_400
 MIN_STEP_SECONDS = 60
+RUNG_SECONDS = (86_400, 3600, 600, 60)
+"""How long the windows are that are kept; a course is made of the longest that divide its step."""
 _DEFAULT_RANGE_SECONDS = 3600
 _MAX_SECONDS = 2**32 - 1
 _U16 = 2**16 - 1
@@ -41,6 +45,8 @@ def head_history(reader: Reader, given: Parameters) -> dict[str, Any]:
         refuse(f"step={step}: give a multiple of {MIN_STEP_SECONDS} seconds")
     if step and (last - first) / step > MAX_STEPS:
         refuse(f"step={step}: a course of {(last - first) / step:.0f} points; at most {MAX_STEPS} are given")
+    if step:
+        _bound(last - first, step)
     scope = HeadScope(
         given.choice("feature", (*WINDOW_FEATURES, *VALUE_FEATURES), "lookback"), first, last, given.optional("service"),
         given.optional("instance"), given.optional("model"), given.optional("stratum"), given.optional("route"),
@@ -49,6 +55,14 @@ def head_history(reader: Reader, given: Parameters) -> dict[str, Any]:
     quantiles = _quantiles(given)
     return {"feature": scope.feature, "from": first, "to": last, "step": step or None, "quantiles": quantiles or None,
             "rows": reader.head_history(scope, step, quantiles)}  # fmt: skip
+
+
+def _bound(range_seconds: int, step: int) -> None:
+    """Refuse a step that only short windows divide, over a range in which there are many."""
+    rung = next(one for one in RUNG_SECONDS if step % one == 0)
+    if range_seconds / rung > MAX_WINDOWS:
+        longer = min(one for one in RUNG_SECONDS if range_seconds / one <= MAX_WINDOWS)
+        refuse(f"step={step}: {range_seconds // rung} windows of {rung} seconds; give a multiple of {longer} seconds")
 
 
 def _number(given: Parameters, name: str) -> int | None:

@@ -3,7 +3,8 @@
 What drift detection has seen is kept before it is looked at, so that a kill at any instant loses no window that was judged, and
 a baseline can be learned, a detector backtested and two times compared from what really was.  A window is kept once: appending
 its number again changes nothing.  The oldest windows make room when *max_bytes* are reached, and go after *max_days*: their
-examples name requests, documents and users.
+examples name requests, documents and users.  A clock that is wrong for a while must not cost the history: age is counted from
+the earliest of the last two windows' ends and the time now, and one window lets few others go.
 
 An exported file is a history like any other, with a word about where it comes from: recordings of benchmarks, and what
 ``headwatch compare`` holds side by side.  SQLite, because a reader (a command, the console) may open the file while the sidecar
@@ -15,6 +16,7 @@ Cost: the bytes of :mod:`headwatch.history.codec`; one transaction a window, bel
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +40,8 @@ DEFAULT_DAYS = 400
 _LAST = 2**63 - 1
 _FREED_SHARE = 0.02
 """So much is freed at once when room is needed, so that not every window has to make room."""
+_MOST_FORGOTTEN = 60
+"""Windows that go with age when one comes: after a standstill of a day all that is due has gone in half an hour."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS window (
     number INTEGER PRIMARY KEY,
@@ -54,9 +58,10 @@ class History:
     """The file.  A connection is used by one thread; several may be open at once, in several processes."""
 
     def __init__(
-        self, path: Path | str, max_bytes: int = DEFAULT_BYTES, *, max_days: int = DEFAULT_DAYS, read_only: bool = False
-    ) -> None:
-        """Open the file at *path*, or make it.
+        self, path: Path | str, max_bytes: int = DEFAULT_BYTES, *, max_days: int = DEFAULT_DAYS, read_only: bool = False,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:  # fmt: skip
+        """Open the file at *path*, or make it.  *now* (ns since 1970) bounds what is too old.
 
         Raises:
             HistoryError: It is no history, or of a newer version of headwatch.
@@ -64,6 +69,7 @@ class History:
         self._path = Path(path)
         self._max_bytes = max_bytes
         self._max_ns = max_days * 86_400 * 10**9
+        self._now = now
         self.read_only = read_only
         if read_only:
             self._file = _reader(self._path)
@@ -106,7 +112,7 @@ class History:
             new = self._file.execute("INSERT OR IGNORE INTO window VALUES (?, ?, ?, ?, ?)", row).rowcount > 0
             if new:
                 self._bytes += len(content)
-                self._forget_before(window.end_ns - self._max_ns)
+                self._forget_old(window)
                 if self._bytes > self._max_bytes:
                     self._make_room()
         return new
@@ -205,15 +211,24 @@ class History:
             unfinished.unlink(missing_ok=True)
         return count
 
-    def _forget_before(self, time_ns: int) -> None:
-        """Delete the windows, the oldest first, that ended before *time_ns*."""
+    def _forget_old(self, latest: ObservedWindow) -> None:
+        """Delete the windows, the oldest first, that are too old once *latest* has come.
+
+        One that seems to lie in the future was made by a wrong clock, and goes with those around it.
+        """
+        before = self._file.execute("SELECT end_ns FROM window WHERE number < ? ORDER BY number DESC LIMIT 1", (latest.number,))
+        (previous,) = before.fetchone() or (latest.end_ns,)
+        now_ns = min(latest.end_ns, previous, self._now())
         last = None
-        for number, end_ns, size in self._file.execute("SELECT number, end_ns, bytes FROM window ORDER BY number"):
-            if end_ns >= time_ns:
+        chosen = "SELECT number, end_ns FROM window WHERE end_ns <= ? ORDER BY number LIMIT ?"
+        for number, end_ns in self._file.execute(chosen, (now_ns, _MOST_FORGOTTEN)):
+            if end_ns >= now_ns - self._max_ns:
                 break
-            last, self._bytes = number, self._bytes - size
+            last = number
         if last is not None:
+            (freed,) = self._file.execute("SELECT sum(bytes) FROM window WHERE number <= ?", (last,)).fetchone()
             self._file.execute("DELETE FROM window WHERE number <= ?", (last,))
+            self._bytes -= freed
 
     def _make_room(self) -> None:
         wanted = self._bytes - self._max_bytes * (1.0 - _FREED_SHARE)

@@ -128,13 +128,14 @@ class Shelf:
             ),
         )  # fmt: skip
 
-    def forget_resolved(self, before_ns: int) -> None:
-        """Let incidents go that were resolved before *before_ns*, with what was written about them.
+    def forget_resolved(self, before_ns: int, most: int = 10) -> None:
+        """Let *most* incidents go that were resolved before *before_ns*, the oldest first, with what was written about them.
 
         Raises:
             IncidentError: The file cannot be used.
         """
-        chosen, values = "SELECT id FROM incident WHERE state = 'resolved' AND resolved_ns < ?", (before_ns,)
+        chosen = "SELECT id FROM incident WHERE state = 'resolved' AND resolved_ns < ? ORDER BY resolved_ns LIMIT ?"
+        values = (before_ns, most)
         if self._ledger.read(chosen, values):  # else nobody is held up
             with self._ledger.change() as file:
                 _forget(file, file.execute(chosen, values).fetchall())

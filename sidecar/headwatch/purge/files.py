@@ -7,13 +7,16 @@ returns how many things it removed; asked again it returns 0.
 from __future__ import annotations
 
 import errno
+import glob
 import gzip
 import os
+import re
 import sqlite3
 import zlib
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +28,6 @@ from headwatch.incident.ledger import BUSY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from headwatch.findings import RequestExhibit
     from headwatch.observed import ObservedRequest, ObservedWindow
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _BETWEEN = "\x1f"
 """What the book of documents writes between a source, an id and a version."""
 _PURGING, _GZIP = ".purging", ".gz"
+_SAYS_TIME = re.compile(rb'"time":\s*"([^"]+)"')
+"""When a request ended, in a line of which the end is missing."""
 
 
 def purge_history(path: Path, wanted: Wanted) -> int:
@@ -124,7 +128,7 @@ def purge_documents(path: Path, wanted: Wanted) -> int:
         removed += len(value) - len(kept)
         return kept
 
-    _unfinished(path).unlink(missing_ok=True)
+    _unfinished(_real(path)).unlink(missing_ok=True)
     path.with_suffix(".tmp").unlink(missing_ok=True)
     content = without(msgspec.json.decode(path.read_bytes()))
     if removed:
@@ -142,10 +146,11 @@ def purge_request_logs(path: Path, wanted: Wanted) -> int:
     removed = 0
     for log in log_files(path):
         _unfinished(log).unlink(missing_ok=True)
-        kept, gone = [], 0
+        kept, gone, ended_ns = [], 0, 0
         for line in _lines(log):
             facts = _facts(line)
-            if facts is None and not wanted.named_in(line):
+            ended_ns = _ended_ns(line) or ended_ns  # a line is no older than the one before it
+            if facts is None and not wanted.named_in(line) and (not line or ended_ns >= wanted.before_ns):
                 kept.append(line)
             elif facts is None or _is_theirs(facts, wanted):  # torn by a kill: nobody can take it apart
                 gone += 1
@@ -175,9 +180,15 @@ def requests_in_logs(path: Path, wanted: Wanted) -> Iterator[str]:
 
 
 def log_files(path: Path) -> list[Path]:
-    """Return the log of requests at *path* and the files put aside beside it, by headwatch or logrotate, that are there."""
-    aside = sorted(one for one in path.parent.glob(f"{path.name}[.-][0-9]*") if one.suffix != _PURGING)
-    return [one for one in (path, *aside) if one.is_file()]
+    """Return the log of requests at *path* and the files put aside beside it, by headwatch or logrotate, that are there.
+
+    Links are followed: what is put aside may lie beside the link, beside what it leads to, or be a link itself.
+    """
+    found = []
+    for log in dict.fromkeys((path, _real(path))):
+        aside = sorted(one for one in log.parent.glob(f"{glob.escape(log.name)}[.-][0-9]*") if one.suffix != _PURGING)
+        found += [log, *aside]
+    return [one for one in dict.fromkeys(map(_real, found)) if one.is_file()]
 
 
 def _lines(log: Path) -> list[bytes]:
@@ -199,6 +210,15 @@ def _facts(line: bytes) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) and {"engine_id", "time", "documents"} <= facts.keys() else None
 
 
+def _ended_ns(line: bytes) -> int:
+    """Return when the request of a line ended; 0 where it does not say."""
+    said = _SAYS_TIME.search(line)
+    try:
+        return int(datetime.fromisoformat(said[1].decode()).timestamp() * 1e9) if said else 0
+    except ValueError:
+        return 0
+
+
 def _is_theirs(facts: dict[str, Any], wanted: Wanted) -> bool:
     ended_ns = int(datetime.fromisoformat(facts["time"]).timestamp() * 1e9)
     return wanted.takes_request(facts["engine_id"], ended_ns, facts.get("user") or "", facts.get("tenant") or "")
@@ -214,14 +234,21 @@ def _without_documents(request: ObservedRequest, wanted: Wanted) -> ObservedRequ
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put *content* in the place of *path*, whole or not at all, with its rights."""
+    """Put *content* in the place of what lies at *path*, whole or not at all, with its rights and its owner."""
+    path = _real(path)
     new = _unfinished(path)
     new.touch(mode=0o600)
     new.write_bytes(content)
     before = path.stat()
+    if os.geteuid() == 0:
+        os.chown(new, before.st_uid, before.st_gid)
     new.chmod(before.st_mode & 0o777)
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))  # its lines are as old as they were
     new.replace(path)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _unfinished(path: Path) -> Path:

@@ -95,7 +95,7 @@ class Watch:
             problem = f"cannot make the folder of drift detection {folder}: {error.strerror} (drift.folder)"
             raise CommandError(problem) from error
         self._config = config
-        self._ask_canary, self._pin_canary = ask_canary, pin_canary
+        self._ask_canary, self._pin_canary, self._now = ask_canary, pin_canary, now
         self._owns_history = history is None
         self.history = history if history is not None else History(
             folder / HISTORY, config.drift.history_bytes, max_days=config.drift.history_days
@@ -148,7 +148,8 @@ class Watch:
         changes += self._judge_again(window, overdue=self._overdue() and not overdue)
         changes += self._wake()
         changes += self._close(window)
-        self.book.forget_resolved(window.end_ns - self._config.store.incident_ttl_days * _DAY_NS)
+        now_ns = min(self._now(), *(one.end_ns for one in self._recent.windows[-2:]))  # one wrong clock must not cost them
+        self.book.forget_resolved(now_ns - self._config.store.incident_ttl_days * _DAY_NS)
         self.engine.freeze(on=any(map(_freezes, self.book.open_incidents())))
         if self._held is None:
             self.engine.save({"lasting": self._recent.lasting})

@@ -154,6 +154,40 @@ def test_a_kill_loses_no_window_that_was_kept(path) -> None:
 
 def test_windows_that_are_too_old_go(path) -> None:
     day = 24 * 60
-    with filled(path, (0, 1, 2, day, day + 1, day + 2), max_days=1) as history:
-        assert history.numbers() == [2, day, day + 1, day + 2], "the first two ended more than a day before the last"
+    with filled(path, (0, 1, 2, day, day + 1, day + 2, day + 3), max_days=1) as history:
+        assert history.numbers() == [2, *range(day, day + 4)], "the first two ended more than a day before the last but one"
+        assert history._bytes == sum(len(encode(full_window(number))) for number in history.numbers())
+
+
+def shifted(number: int, days: int):
+    window = full_window(number)
+    ahead = days * 86_400 * 10**9
+    return replace(window, start_ns=window.start_ns + ahead, end_ns=window.end_ns + ahead)
+
+
+def test_a_window_with_a_wrong_clock_costs_no_history(path) -> None:
+    with filled(path, range(100)) as history:
+        history.append(shifted(100, 401))
+        history.append(full_window(101))
+        assert history.numbers() == list(range(102))
+
+
+def test_a_clock_that_is_wrong_for_long_is_bounded_by_the_time_now(path) -> None:
+    with filled(path, range(100), now=lambda: 200 * MINUTE) as history:
+        for number in range(100, 110):
+            history.append(shifted(number, 401))
+        assert history.numbers() == list(range(110))
+
+
+def test_an_own_clock_that_is_wrong_costs_few_windows_each_time_and_age_goes_on_after_it(path) -> None:
+    with filled(path, range(100), max_days=1) as history:
+        for number in (100, 101):
+            history.append(shifted(number, 401))
+        assert history.numbers() == list(range(60, 102)), "an hour's windows with the second one"
+        for number in (3000, 3001, 3002):
+            history.append(full_window(number))
+        assert history.numbers() == [100, 101, 3000, 3001, 3002]
+        for number in (5000, 5001, 5002):
+            history.append(full_window(number))
+        assert history.numbers() == [5000, 5001, 5002], "those of the wrong clock with those that came after them"
         assert history._bytes == sum(len(encode(full_window(number))) for number in history.numbers())

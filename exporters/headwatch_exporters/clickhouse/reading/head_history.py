@@ -4,8 +4,8 @@ Means are exact to the rung's stated error.  A quantile is read off the summed b
 within one the values are taken to lie evenly on a log scale, so it errs by a percent or two where there are many, and never
 by more than the bucket.
 
-The rung is the coarsest whose steps are no longer than what is asked for: *step_seconds* for a course, a thirtieth of the
-range for everything else.  Ranges are rounded outwards to its steps.
+The rung is the coarsest whose steps fit: for a course those that divide *step_seconds*, so that each of its steps has what is
+its own; for everything else those that are no longer than a thirtieth of the range.  Ranges are rounded outwards to its steps.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def condition_of(scope: HeadScope, step_seconds: int) -> tuple[str, dict[str, An
 
 
 def step_of(scope: HeadScope, wanted_seconds: int | None = None) -> int:
-    """Return the seconds in a step of the rung that answers *scope*."""
-    wanted = (scope.last - scope.first) // STEPS if wanted_seconds is None else wanted_seconds
-    return max((step for step in RUNGS if step <= wanted), default=min(RUNGS))
+    """Return the seconds in a step of the rung that answers *scope*; of a course in steps of *wanted_seconds*."""
+    if wanted_seconds is None:
+        longest = (scope.last - scope.first) // STEPS
+        return max((step for step in RUNGS if step <= longest), default=min(RUNGS))
+    return max((step for step in RUNGS if wanted_seconds % step == 0), default=min(RUNGS))
 
 
 class HeadHistory:

@@ -2,11 +2,13 @@
 
 Rows go by mutations, which write parts anew.  What would still name them goes too: the parts as they were before, which
 ClickHouse keeps for some minutes, and the text of the mutation, which is kept as a file, and so names a table of keys that only
-ever was in memory.  Rollups and series of heads name nobody.  A cluster is not served: give each server's URL.
+ever was in memory.  Each purge has one of its own, so that several of one store go on beside each other.  Rollups and series of
+heads name nobody.  A cluster is not served: give each server's URL.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 Kind = Literal["user", "tenant", "document"]
 
 _KEYS = "headwatch_purge_keys"
+"""How names of tables of keys begin; then come the seconds since 1970 when it was made, and what makes it one of a kind."""
+_LEFT_SECONDS = 86_400
+"""Age at which a table of keys on a server is that of a purge that was killed."""
 _OF_REQUESTS = ("headwatch_request_heads", "headwatch_rows", "headwatch_documents", "headwatch_requests")
 """The last one says whose a request was: it goes last, so that a purge that was cut short finds the others again."""
 _TEXTS = "headwatch_texts"
@@ -93,8 +98,8 @@ def purge_rows(
         StoreError: The store refuses, cannot be reached, or did not let go of old parts in three minutes.
     """
     removed: dict[str, int] = {}
-    with _keys(connection, forms, engine_ids):
-        conditions = list(_conditions(connection, kind, before_ns))
+    with _keys(connection, forms, engine_ids) as keys:
+        conditions = list(_conditions(connection, kind, before_ns, keys))
         for table, condition in conditions:
             count = _count(connection, table, condition)
             if not count:
@@ -141,7 +146,7 @@ def _delete(connection: Connection, table: str, condition: str) -> None:
         raise StoreError(f"{left} rows of {table} are still there after they were deleted")
 
 
-def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> Iterator[tuple[str, str]]:
+def _conditions(connection: Connection, kind: Kind | None, before_ns: int, table_of_keys: str) -> Iterator[tuple[str, str]]:
     """Yield the tables that may hold what is to go, and what tells those rows; names and numbers are our own."""
     columns = _columns(connection)
     if kind is None:
@@ -152,11 +157,11 @@ def _conditions(connection: Connection, kind: Kind | None, before_ns: int) -> It
                 resolved = " AND isNotNull(resolved)" if table == "headwatch_incidents" else ""  # one that is open goes on
                 yield table, f"{ended} <= fromUnixTimestamp64Nano({before_ns}, 'UTC'){resolved}"
         return
-    requests = f"(SELECT key FROM {_KEYS} WHERE kind = 'request')"  # noqa: S608
-    named = f"(SELECT key FROM {_KEYS} WHERE kind = 'name')"  # noqa: S608
+    requests = f"(SELECT key FROM {table_of_keys} WHERE kind = 'request')"  # noqa: S608
+    named = f"(SELECT key FROM {table_of_keys} WHERE kind = 'name')"  # noqa: S608
     sort = "name" if kind == "document" else "request"
     where = "documents.id" if kind == "document" else "requests.engine_id"
-    keys = f"(SELECT groupArray(key) FROM {_KEYS} WHERE kind = '{sort}')"  # noqa: S608
+    keys = f"(SELECT groupArray(key) FROM {table_of_keys} WHERE kind = '{sort}')"  # noqa: S608
     shown = [f"hasAny(`{where}`, {keys})"]
     for exhibits in {"user": ("requests",), "tenant": ("requests", "documents"), "document": ()}[kind]:
         one = f"JSONExtractArrayRaw(document, 'exhibits', '{exhibits}')"
@@ -195,20 +200,42 @@ def _count(connection: Connection, table: str, condition: str) -> int:
 
 
 @contextmanager
-def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection[str]) -> Iterator[None]:
-    """Have the keys in a table that is never on disk."""
-    connection.command(f"DROP TABLE IF EXISTS {_KEYS} SYNC")
-    connection.command(f"CREATE TABLE {_KEYS} (kind String, key String) ENGINE = Memory")
+def _keys(connection: Connection, forms: Collection[str], engine_ids: Collection[str]) -> Iterator[str]:
+    """Have the keys in a table that is never on disk, and of which the name is nobody else's; yield the name."""
+    _drop_left(connection)
+    table = f"{_KEYS}_{int(time.time())}_{secrets.token_hex(8)}"
     try:
+        connection.command(f"CREATE TABLE {table} (kind String, key String) ENGINE = Memory")
         for kind, keys in (("name", sorted(forms)), ("request", sorted(engine_ids))):
             for start in range(0, len(keys), _BATCH):
                 connection.command(
-                    f"INSERT INTO {_KEYS} SELECT {{kind:String}}, arrayJoin({{keys:Array(String)}})",
+                    f"INSERT INTO {table} SELECT {{kind:String}}, arrayJoin({{keys:Array(String)}})",
                     {"kind": kind, "keys": keys[start : start + _BATCH]},
                 )
-        yield
+        yield table
     finally:
-        connection.command(f"DROP TABLE IF EXISTS {_KEYS} SYNC")
+        _drop(connection, table)
+
+
+def _drop_left(connection: Connection) -> None:
+    """Drop the tables of keys of purges that were killed; an embedded store has no other purge at work."""
+    latest = int(time.time()) - (0 if connection.url.startswith("chdb://") else _LEFT_SECONDS)
+    rows = connection.query(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND startsWith(name, {begins:String})",
+        {"begins": _KEYS},
+    )
+    for row in rows:
+        made = row["name"].removeprefix(_KEYS).split("_")[1:2]  # not every kind of database tells when a table was made
+        if not made or int(made[0]) <= latest:
+            _drop(connection, row["name"])
+
+
+def _drop(connection: Connection, table: str) -> None:
+    """Drop a table of keys, and the mutations that ask it: without it they fail for ever, and hold up those that follow."""
+    connection.command(
+        f"KILL MUTATION WHERE database = currentDatabase() AND NOT is_done AND position(command, '{table}') > 0 SYNC"
+    )
+    connection.command(f"DROP TABLE IF EXISTS {table} SYNC")
 
 
 def _forget_old_parts(connection: Connection, among: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
