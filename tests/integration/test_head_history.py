@@ -100,6 +100,12 @@ def test_scopes_narrow(history: HeadHistory):
     assert sum(history.distribution(scope())) == everything
 
 
+def alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what equals *rows* but for the order in which threads add floats up."""
+    return [{key: pytest.approx(value, rel=1e-9) if isinstance(value, float | list) else value for key, value in row.items()}
+            for row in rows]  # fmt: skip
+
+
 def test_the_api_answers_with_maps_and_courses_and_quantiles_of_either(history: HeadHistory):
     last = START + MINUTES * 60
     view = StaticView(Health(0, (), {}, {}), reader=StoreReader(history._connection))
@@ -113,14 +119,14 @@ def test_the_api_answers_with_maps_and_courses_and_quantiles_of_either(history: 
         return answer.json()["rows"]
 
     try:
-        assert rows() == history.map(scope())
-        assert rows(layer=1, head=2, phase="decode") == history.map(scope(layer=1, head=2, phase="decode"))
-        assert rows(quantiles="0.1,0.9") == history.quantile_map(scope(), (0.1, 0.9))
+        assert rows() == alike(history.map(scope()))
+        assert rows(layer=1, head=2, phase="decode") == alike(history.map(scope(layer=1, head=2, phase="decode")))
+        assert rows(quantiles="0.1,0.9") == alike(history.quantile_map(scope(), (0.1, 0.9)))
         assert len(rows(step=600)) == MINUTES / 10
-        assert rows(step=600) == history.course(scope(), 600)
-        assert rows(step=600, quantiles="0.5") == history.quantile_course(scope(), 600, (0.5,))
+        assert rows(step=600) == alike(history.course(scope(), 600))
+        assert rows(step=600, quantiles="0.5") == alike(history.quantile_course(scope(), 600, (0.5,)))
         assert rows(service="'; DROP TABLE headwatch_heads_1m") == []
-        assert rows() == history.map(scope())
+        assert rows() == alike(history.map(scope()))
     finally:
         server.stop()
 
