@@ -126,13 +126,14 @@ def test_a_rotation_that_cannot_open_a_file_costs_none(tmp_path: Path, monkeypat
 def test_a_full_disk_is_counted_and_holds_up_nobody() -> None:
     thread = ExporterThread(RequestLog(RequestsConfig(log_path="/dev/full")), first_pause_seconds=0.005)
     thread.start()
+    delivery = deliveries.full()
     started = time.monotonic()
     for _ in range(QUEUE_DELIVERIES * 3):
-        thread.offer(deliveries.full())
+        thread.offer(delivery)
     assert time.monotonic() - started < 1.0
     wait_for(lambda: thread.health().dropped_batches >= QUEUE_DELIVERIES, "deliveries are dropped")
+    wait_for(lambda: not thread.health().up, "one was tried")
     health = thread.health()
-    assert not health.up
     assert "No space left" in health.last_error
     assert health.errors > 0
     assert health.queue_batches <= QUEUE_DELIVERIES

@@ -169,4 +169,4 @@ def test_a_megabyte_of_beginnings_is_searched_in_no_time(tmp_path: Path):
     (tmp_path / OTHER).write_bytes(FILE_MAGIC)
     started = time.thread_time()  # what else the machine does is no hang
     assert Spool(tmp_path, 8 << 20).take("backlog") is None
-    assert time.monotonic() - started < 5.0
+    assert time.thread_time() - started < 5.0
