@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from headwatch.aggregate.evidence import EvidenceQueue
 from headwatch.aggregate.windows import Aggregator
 from headwatch.config import EvidenceConfig, TextConfig, WindowConfig, WireConfig
+from headwatch.errors import TextError
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import WorkerRegistry
 from headwatch.model import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import random
 
 LAYERS, HEADS = 2, 3
+FRESH_NS = 10**18
 
 
 def frames() -> list[bytes]:
@@ -49,7 +52,7 @@ def frames() -> list[bytes]:
     )  # fmt: skip
     status = StatusFrame(worker, 0, 10**18, True, "", {"steps": 1}, {}, {}, 0.1, 1.0, 0.1, 8, "runner", "backend")
     asked = msgspec.structs.replace(context, spans=[])
-    text = TextFrame("source", 3, 10**18, "model", asked, "prompt", "Where is a@b.de? ü", 40)
+    text = TextFrame("source", 3, FRESH_NS, "model", asked, "prompt", "Where is a@b.de? ü", 40)
     return [
         codec.encode(summary), codec.encode(status), codec.encode(detailed(4)), codec.encode(detailed(2, values=False)),
         codec.encode(text),
@@ -73,12 +76,17 @@ def mutated(payload: bytes, source: random.Random) -> bytes:
 def test_every_frame_is_taken_or_counted_by_reason(count: int) -> None:
     evidence = EvidenceQueue(EvidenceConfig(max_bytes=1 << 20))
     aggregator = Aggregator(WindowConfig(max_strata=8, max_open_requests=64), {}, evidence)
-    keeper = TextKeeper(TextConfig(enabled=True, default="keep"), "vllm", {"HEADWATCH_TEXT_KEY": new_key()})
+    keys = {"HEADWATCH_TEXT_KEY": new_key()}
+    keeper = TextKeeper(TextConfig(enabled=True, default="keep"), "vllm", keys, lambda: FRESH_NS)
+    texts: Counter[str] = Counter()
 
     def keep(frame: TextFrame) -> None:
         keeper.offer(frame)
         if (row := keeper._next()) is not None:
-            assert text_columns([keeper.kept(row)], "vllm")
+            try:
+                texts["kept"] += bool(text_columns([keeper.kept(row)], "vllm"))
+            except TextError as error:
+                texts[error.reason] += 1
 
     receiver = Receiver(WireConfig(), WorkerRegistry(), aggregator.add, texts=keep)
     turns = itertools.count()
@@ -95,6 +103,8 @@ def test_every_frame_is_taken_or_counted_by_reason(count: int) -> None:
     said = feed(count, frames(), take, mutation=mutated)
     receiver.stop()
     assert "rejected.unexpected" not in said, said
+    assert texts["kept"] > count // 500, texts
+    assert texts.keys() <= {"kept", "expired", "canary"}, texts
     assert sum(number for word, number in said.items() if word.startswith("rejected.")) > count // 2
     assert said["text_frames"] > count // 1000, said
     assert len(said) >= 6, f"the mutants hardly reach anything: {said}"
