@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from headwatch.durable import replace_durably
 from headwatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -205,19 +206,8 @@ def _read(path: Path) -> list[Salt]:
 
 def _write(path: Path, salts: list[Salt]) -> None:
     """Keep *salts*; they are on disk when this returns."""
-    new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "wb") as stream:
-            stream.write(msgspec.json.encode(salts))
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(path, msgspec.json.encode(salts), path.with_name(path.name + ".new"))
     except OSError as error:
         raise ConfigError(f"cannot keep the salts {path}: {error.strerror} (privacy.salts_file)") from error

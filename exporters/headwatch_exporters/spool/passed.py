@@ -9,10 +9,11 @@ passed by.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from headwatch.durable import replace_durably, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,18 +58,9 @@ def pass_by(segment: Path, size_bytes: int, stretches: Sequence[tuple[int, int]]
     elif _holds(path, note):
         return
     else:
-        new = path.with_suffix(".passed.tmp")
-        new.touch(mode=0o600)
-        with new.open("wb") as stream:
-            stream.write(note)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        replace_durably(path, note, path.with_suffix(".passed.tmp"))
+        return
+    sync_folder(path.parent)
 
 
 def forget(segment: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from headwatch.durable import sync_folder
 from headwatch_exporters.spool.passed import WHOLE, forget, forget_others, pass_by, passed_by
 from headwatch_exporters.spool.segment import Frame, Gap, Segment
 
@@ -187,11 +187,7 @@ class Segments:
         path.with_suffix(".tmp").unlink(missing_ok=True)  # of a rewrite that was killed
         segment = Segment(path, create=True)
         if self.syncs_each:
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)  # a file whose name is lost is lost
-            finally:
-                os.close(folder)
+            sync_folder(self._folder)  # a file whose name is lost is lost
         return segment
 
     def _scan(self, segment: Segment, *, last: bool) -> None:
