@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwatch_exporters.clickhouse.writing.inserts import MIN_FREE_BYTES
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -132,8 +130,7 @@ def tally(kills: int, told: dict[int, str], answer: dict) -> Tally:
 class SmallDisk:
     """A disk of some MiB that is full in a part of the rounds."""
 
-    def __init__(self, folder: Path, mib: int, margin_bytes: int = 0) -> None:
-        self._margin_bytes = margin_bytes
+    def __init__(self, folder: Path, mib: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)], check=True)
         self._filler = folder / "filler"
@@ -149,13 +146,9 @@ class SmallDisk:
             self._filler.unlink(missing_ok=True)
 
     def fill(self) -> None:
-        """Fill the disk; where the store is on it, not within one insert: that it does not survive (docs/delivery.md)."""
+        """Fill the disk as fast as memory can be written, be it within an insert or a merge."""
         with self._filler.open("ab") as file:
             try:
-                if self._margin_bytes:
-                    free = os.statvfs(self._filler).f_bavail * os.statvfs(self._filler).f_frsize
-                    os.posix_fallocate(file.fileno(), 0, max(1, self._filler.stat().st_size + free - self._margin_bytes))
-                    time.sleep(0.5)
                 while True:
                     os.write(file.fileno(), b"x" * 65536)
             except OSError:
@@ -167,7 +160,7 @@ class SmallDisk:
 
 def main() -> None:
     folder, kills, seed, mib = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    disk = SmallDisk(folder, mib, MIN_FREE_BYTES // 2 if "all" in sys.argv[5:] else 0)
+    disk = SmallDisk(folder, mib)
 
     def between(chance: random.Random) -> None:
         disk.between(chance)

@@ -41,6 +41,8 @@ COUNTS = {
     "heads": "SELECT route, count() AS n, 0 AS m FROM headwatch_request_heads GROUP BY route",
 }  # fmt: skip
 PAUSE_SECONDS = 0.1
+MIN_FREE_BYTES = 64 << 20
+"""The disks of these tests are small."""
 
 
 def numbered(number: int) -> Any:
@@ -58,7 +60,7 @@ def numbered(number: int) -> Any:
 
 def opened(url: str, folder: Path) -> ClickHouseExporter:
     Sender.__init__.__kwdefaults__["longest_pause_seconds"] = 0.5  # an outage of seconds stands for one of hours
-    return ClickHouseExporter.open(StoreConfig(url=url), SpoolConfig(max_bytes=64 << 20), folder)
+    return ClickHouseExporter.open(StoreConfig(url=url, min_free_bytes=MIN_FREE_BYTES), SpoolConfig(max_bytes=64 << 20), folder)
 
 
 def write(exporter: ClickHouseExporter, first: int) -> None:

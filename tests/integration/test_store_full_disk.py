@@ -32,7 +32,7 @@ DISK = """
     disk = Path({disk!r})
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)], check=True)
-    config = StoreConfig(url=f"chdb://{{disk}}/store", **KEPT)
+    config = StoreConfig(url=f"chdb://{{disk}}/store", min_free_bytes=64 << 20, **KEPT)
     filler = disk / "filler"
     def fill():
         free = os.statvfs(disk)

@@ -280,10 +280,18 @@ def test_a_row_that_waits_keeps_nothing_of_its_frame() -> None:
     made = aggregator()
     add(made, summary([(position, DECODE, MASS) for position in range(10, 26)]))
     (engine,) = made._engines.values()
-    waiting = [row for cell in engine.cells.values() for row in cell.waiting]
-    assert len(waiting) == 16
-    for row in waiting:
-        owner = row
-        while owner.base is not None:
-            owner = owner.base
-        assert owner.nbytes == row.nbytes
+    (cell,) = engine.cells.values()
+    assert len(cell.weights) == 16
+    owner = cell.waiting
+    while owner.base is not None:
+        owner = owner.base
+    assert owner.nbytes == cell.waiting.nbytes
+
+
+def test_a_name_that_is_given_a_second_time_is_another_request() -> None:
+    """An engine that restarts may count its requests from zero again: with another prompt, or another model."""
+    made = aggregator()
+    add(made, summary([(10, DECODE, MASS)]))
+    add(made, summary([(10, DECODE, [0.4, 0.3, 0.2, 0.1])], request=context(documents=0)))
+    _, records = made.collect(200 * SECOND, everything=True)
+    assert [(len(record.context.spans), record.rows_decode) for record in records] == [(4, 1), (3, 1)]

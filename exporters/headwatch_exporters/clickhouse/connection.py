@@ -30,6 +30,7 @@ from headwatch_exporters.clickhouse.writing.inserts import (
     require_space,
 )
 from headwatch_exporters.clickhouse.writing.native import native_blocks
+from headwatch_exporters.clickhouse.writing.parts import forget_all_lost
 from headwatch_exporters.spool.record import BatchWriter
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ _PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
-    def __init__(self, url: str, *, restoring: bool = False) -> None:
-        """*restoring*: open an embedded store that is not whole, too."""
+    def __init__(self, url: str, *, min_free_bytes: int = 0, restoring: bool = False) -> None:
+        """*min_free_bytes*: what must be free for an embedded store to be written; *restoring*: open one that is not whole, too."""
+        self._min_free_bytes = min_free_bytes
         self._scheme, self._path = _parse(url)
         self._restoring = restoring
         self._dsn = url
@@ -57,6 +59,7 @@ class Connection:
         self._insert_lock = threading.Lock()
         self._client: Any = None
         self._inserts: Inserts | None = None
+        self._merges: Any = None
         self.url = mask_url(url)
         """For messages: the password is masked."""
 
@@ -83,7 +86,7 @@ class Connection:
             StoreUnavailable: It has not.
         """
         if self._scheme == "chdb":
-            require_space(self._path, f"a change of the schema of {self.url}")
+            require_space(self._path, f"a change of the schema of {self.url}", self._min_free_bytes)
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
@@ -132,14 +135,37 @@ class Connection:
         """
         self.open()
         with self._insert_lock:
-            if self._inserts is None:
-                self._inserts = self._open_inserts()
-            self._inserts.insert(batch)
+            self._open_inserts().insert(batch)
+
+    def mend(self) -> int:
+        """Put right what a full disk has left in an embedded store, and return how many tables had to be.
+
+        Raises:
+            Exception: The store or the disk does not let us.
+        """
+        self.open()
+        with self._insert_lock:
+            inserts = self._open_inserts()
+            return inserts.mend() if isinstance(inserts, EmbeddedInserts) else 0
+
+    def allow_merges(self, *, allowed: bool) -> None:
+        """Have the merges of an embedded store begin or stop, on a handle of its own: no query holds this up.
+
+        Raises:
+            StoreError: The store cannot be opened.
+            Exception: It refuses.
+        """
+        self.open()
+        if self._merges is None:
+            import chdb  # noqa: PLC0415 - heavy
+
+            self._merges = chdb.connect(os.path.realpath(self._path))
+        self._merges.query(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
 
     def close(self) -> None:
         """Close the sessions."""
         with self._query_lock, self._insert_lock:
-            for session in (self._inserts, self._client):
+            for session in (self._inserts, self._merges, self._client):
                 if session is not None:
                     session.close()
 
@@ -161,13 +187,24 @@ class Connection:
                 if not self._restoring:
                     require_whole(self._path)
                 shutil.rmtree(self._path.with_name(f"{self._path.name}.tmp"), ignore_errors=True)  # of versions without a spool
+                self._forget_lost()
             self._client = self._session()
         return self._client
 
     def _open_inserts(self) -> Inserts:
-        if self._scheme == "chdb":
-            return EmbeddedInserts(os.path.realpath(self._path))  # as the driver spells it: chDB compares letter by letter
-        return HttpInserts(self._session(), self.url)
+        if self._inserts is None:
+            if self._scheme == "chdb":  # the path as the driver spells it: chDB compares letter by letter
+                self._inserts = EmbeddedInserts(os.path.realpath(self._path), self._min_free_bytes)
+            else:
+                self._inserts = HttpInserts(self._session(), self.url)
+        return self._inserts
+
+    def _forget_lost(self) -> None:
+        try:
+            forget_all_lost(self._path)
+        except OSError as error:
+            kind = StoreUnavailable if error.errno in _PASSES else StoreError
+            raise kind(f"cannot open the store {self._path}: {error.strerror}") from error
 
     def _session(self) -> Any:
         """Return a client of the driver.
@@ -211,7 +248,7 @@ def unconnected(config: StoreConfig, *, restoring: bool = False) -> Connection:
         import clickhouse_connect  # noqa: F401, PLC0415 - heavy, and only where a store is wanted
     except ImportError as error:
         raise StoreError(f"the store needs {error.name}; run: pip install 'headwatch[sidecar]'") from error
-    return Connection(store_url(config), restoring=restoring)
+    return Connection(store_url(config), min_free_bytes=config.min_free_bytes, restoring=restoring)
 
 
 def _parse(url: str) -> tuple[str, Path]:

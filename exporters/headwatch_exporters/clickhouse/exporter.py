@@ -13,6 +13,7 @@ from headwatch_exporters.clickhouse.reading.queries import StoreReader
 from headwatch_exporters.clickhouse.reading.rows import RowReader
 from headwatch_exporters.clickhouse.schema import create_tables
 from headwatch_exporters.clickhouse.writing.batches import Batches
+from headwatch_exporters.clickhouse.writing.guard import DiskGuard
 from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.clickhouse.writing.spooled import Spooled
 from headwatch_exporters.spool.losses import Losses
@@ -44,6 +45,7 @@ class ClickHouseExporter:
         self._losses = Losses()
         self._prepared = False
         self._spooled: Spooled | None = None
+        self._guard = None if connection.folder is None else DiskGuard(connection.folder, store.min_free_bytes, connection)
 
     @classmethod
     def open(cls, store: StoreConfig, spool: SpoolConfig | None = None, folder: Path | None = None) -> Self:
@@ -71,6 +73,8 @@ class ClickHouseExporter:
             except SpoolError:
                 exporter._connection.close()
                 raise
+        if exporter._guard is not None:
+            exporter._guard.start()
         return exporter
 
     @property
@@ -118,6 +122,8 @@ class ClickHouseExporter:
 
     def close(self) -> None:
         """Send what can be sent at once, and close the connection; the reader ends with it.  The rest stays in the spool."""
+        if self._guard is not None:
+            self._guard.stop()
         if self._spooled is None or self._spooled.close():
             self._connection.close()
 

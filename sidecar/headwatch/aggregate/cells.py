@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from headwatch.aggregate.places import Places
     from headwatch.aggregate.ranks import Lives
-    from headwatch.aggregate.values import CarriedValues, RowValues
+    from headwatch.aggregate.values import CarriedValues
     from headwatch.model import WorkerIdentity
 
 _BLOCK_ROWS = 32
@@ -33,9 +33,10 @@ class Cell:
     """One stratum of an open window."""
 
     block: HistogramBlock
-    waiting: list[NDArray[np.float32]] = field(default_factory=list)
+    waiting: NDArray[np.float32]
+    """[_BLOCK_ROWS, F, L, H]: rows that wait to be counted, ..."""
     weights: list[int] = field(default_factory=list)
-    """Of the rows that wait."""
+    """... and the weights of those that do."""
     rows: int = 0
     log_length: float = 0.0
     """Weighted sum over the rows of log2 of the tokens that each sees, ..."""
@@ -50,21 +51,35 @@ class Cell:
         self.log_length += weight * math.log2(max(position, 0) + 1)
         self.row_weight += weight
 
-    def add(self, values: NDArray[np.float32], weight: int) -> None:
-        """Take the values of a row, [F · L · H]."""
-        self.waiting.append(values)
+    def add(self, values: NDArray[np.float32], weight: int, places: Places | None) -> None:
+        """Take the values of a row, [F, L, H], of the heads at *places*; None: of all."""
+        row = self.waiting[len(self.weights)]
+        if places is None:
+            row[:] = values
+        else:
+            row.fill(np.nan)
+            row[:, places.layers, places.heads] = values
         self.weights.append(weight)
-        if len(self.waiting) >= _BLOCK_ROWS:
-            self.flush()
+        if len(self.weights) >= _BLOCK_ROWS:
+            self._count()
 
     def flush(self) -> None:
         """Count the rows that wait."""
-        if self.waiting:
-            self.block.observe(np.stack(self.waiting), np.array(self.weights, np.int64))
-            self.waiting.clear()
-            self.weights.clear()
+        if self.weights:
+            self._count()
         if self.carried is not None:
             self.carried.flush()
+
+    def _count(self) -> None:
+        """Count the rows that wait; what none of them defines, such as spans of a kind that no prompt has, costs nothing."""
+        rows = self.waiting[: len(self.weights)].reshape(len(self.weights), len(WINDOW_FEATURES), -1)
+        weights = np.array(self.weights, np.int64)
+        there = np.flatnonzero(~np.isnan(rows).all(axis=(0, 2)))
+        for run in np.split(there, np.flatnonzero(np.diff(there) > 1) + 1):
+            if len(run):
+                some = rows[:, run[0] : run[-1] + 1].reshape(len(rows), -1)
+                self.block.observe(some, weights, int(run[0]) * rows.shape[2])
+        self.weights.clear()
 
 
 @dataclass(slots=True)
@@ -74,6 +89,8 @@ class OpenEngine:
     lives: Lives
     start_ns: int
     cells: dict[Stratum, Cell] = field(default_factory=dict)
+    recent: dict[str, tuple[tuple[str | bool, ...], Cell]] = field(default_factory=dict)
+    """By request: what made the stratum of its last row, and the cell."""
 
     @property
     def worker(self) -> WorkerIdentity:
@@ -84,20 +101,16 @@ class OpenEngine:
         """Return the cell of *stratum*, a new one where there is none."""
         cell = self.cells.get(stratum)
         if cell is None:
-            size = len(WINDOW_FEATURES) * self.worker.layers * self.worker.heads
-            cell = self.cells[stratum] = Cell(HistogramBlock(size))
+            shape = (len(WINDOW_FEATURES), self.worker.layers, self.worker.heads)
+            cell = self.cells[stratum] = Cell(HistogramBlock(math.prod(shape)), np.empty((_BLOCK_ROWS, *shape), np.float32))
         return cell
 
     def fill(
-        self, cell: Cell, values: RowValues, carried: CarriedValues | None, weight: int, places: Places
+        self, cell: Cell, values: NDArray[np.float32], carried: CarriedValues | None, weight: int, places: Places
     ) -> None:
-        """Add to *cell* a row that has the heads at *places*."""
-        if places.whole((self.worker.layers, self.worker.heads)):
-            full = values.window.copy()  # a row may wait for long, and must not keep its whole frame
-        else:
-            full = np.full((len(WINDOW_FEATURES), self.worker.layers, self.worker.heads), np.nan, np.float32)
-            full[:, places.layers, places.heads] = values.window
-        cell.add(full.reshape(-1), weight)
+        """Add to *cell* the *values* [F, L, H] of a row that has the heads at *places*."""
+        whole = places.whole((self.worker.layers, self.worker.heads))
+        cell.add(values, weight, None if whole else places)
         if carried is not None:
             if cell.carried is None:
                 cell.carried = CarriedCell(self.worker.layers, self.worker.heads)

@@ -26,6 +26,8 @@ SCALE = 3
 BUCKETS = 128
 OFFSET = -BUCKETS
 """Index of the first bucket; the last, -1, ends at 1 inclusive."""
+_CELLS_AT_ONCE = 1024
+"""Cells that are counted together: with some 32 rows, what is computed on the way stays in the cache."""
 
 
 def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -74,24 +76,38 @@ class HistogramBlock:
         """Return the weights in the buckets, [C, BUCKETS]."""
         return self._slots[:, 1:]
 
-    def observe(self, values: NDArray[np.float32], weights: NDArray[np.int64]) -> None:
-        """Add the observations *values* [N, C] with *weights* [N]; NaN means "undefined" and is not counted."""
-        defined = ~np.isnan(values)
-        filled = np.where(defined, values, np.float32(0))
-        seen = defined.sum(0, dtype=np.uint32)
-        self.count += seen
-        self.minimum = np.fmin(self.minimum, np.fmin.reduce(values, axis=0))
-        self.maximum = np.fmax(self.maximum, np.fmax.reduce(values, axis=0))
-        slot = bucket_index(filled) + self._first_slot
-        if (weights == 1).all():
-            self.weight += seen
-            self.total += filled.sum(0, dtype=np.float64)
-            spread: NDArray[np.uint32] | np.uint32 = np.uint32(1)
+    def observe(self, values: NDArray[np.float32], weights: NDArray[np.int64], first: int = 0) -> None:
+        """Add the observations *values* [N, C'] of the cells from *first* on with *weights* [N]; NaN, "undefined", is not counted."""
+        for start in range(0, values.shape[1], _CELLS_AT_ONCE):
+            some = values[:, start : start + _CELLS_AT_ONCE]
+            self._observe(slice(first + start, first + start + some.shape[1]), some, weights)
+
+    def _observe(self, cells: slice, values: NDArray[np.float32], weights: NDArray[np.int64]) -> None:
+        """Add *values* of *cells*, few enough for what is computed on the way to stay in the cache."""
+        self.minimum[cells] = np.fmin(self.minimum[cells], np.fmin.reduce(values, axis=0))
+        self.maximum[cells] = np.fmax(self.maximum[cells], np.fmax.reduce(values, axis=0))
+        defined: NDArray[np.bool_] | None = ~np.isnan(values)
+        if defined.all():
+            defined = None  # the rule, and a third cheaper
         else:
-            self.weight += (weights.astype(np.float64) @ defined.astype(np.float64)).astype(np.uint64)  # exact below 2**53
-            self.total += weights.astype(np.float64) @ filled.astype(np.float64)
-            spread = np.broadcast_to(weights.astype(np.uint32)[:, None], values.shape)[defined]
-        np.add.at(self._slots.reshape(-1), slot[defined], spread)  # touches only the slots that it fills
+            values = np.where(defined, values, np.float32(0))
+        seen = len(values) if defined is None else defined.sum(0, dtype=np.uint32)
+        self.count[cells] += np.uint32(seen)
+        slot = bucket_index(values)
+        slot += self._first_slot[cells]
+        spread: NDArray[np.uint32] | np.uint32 = np.uint32(1)
+        if (weights == 1).all():
+            self.weight[cells] += np.uint64(seen)
+            self.total[cells] += values.sum(0, dtype=np.float64)
+        else:
+            weight = weights.astype(np.float64)
+            total = weight.sum() if defined is None else weight @ defined.astype(np.float64)
+            self.weight[cells] += np.uint64(total)  # exact below 2**53
+            self.total[cells] += weight @ values.astype(np.float64)
+            spread = np.broadcast_to(weights.astype(np.uint32)[:, None], values.shape)
+            spread = spread.reshape(-1) if defined is None else spread[defined]
+        chosen = slot.reshape(-1) if defined is None else slot[defined]
+        np.add.at(self._slots.reshape(-1), chosen, spread)  # touches only the slots that it fills
 
     def merge(self, other: HistogramBlock) -> HistogramBlock:
         """Return the histograms of the observations of both; neither is changed."""

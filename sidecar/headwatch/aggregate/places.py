@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,11 @@ class Places:
     heads: slice
 
     @classmethod
-    def of(cls, layers: NDArray[np.int64], heads: slice) -> Self:
+    def of(cls, layers: Sequence[int], heads: slice) -> Self:
         """Return the places of *layers*, ascending, and *heads*."""
-        if len(layers) and layers[-1] - layers[0] == len(layers) - 1 and (np.diff(layers) == 1).all():
-            return cls(slice(int(layers[0]), int(layers[-1]) + 1), heads)
-        return cls(layers, heads)
+        if layers and list(layers) == list(range(layers[0], layers[-1] + 1)):
+            return cls(slice(layers[0], layers[-1] + 1), heads)
+        return cls(np.asarray(layers, np.int64), heads)
 
     def whole(self, shape: tuple[int, int]) -> bool:
         """Return whether these are all the heads of a model of *shape* [layers, heads]."""

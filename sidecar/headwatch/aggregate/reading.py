@@ -10,31 +10,31 @@ answered, mass on what instructs (system and user) over mass on what instructs o
 the answer are left out, as in the paper: they read documents as they should.  With them an injection moves the mean by 0.6
 standard deviations of a request, without them by 2.9 (docs/signals.md).
 
-Cost: one product of [quantities, heads] with [heads, 2] a row, about a tenth of what a row costs in all, and some dozen numbers
-a request: nothing that is kept of a request grows with the heads of the model.
+Cost: one product of [rows, quantities, heads] with [heads, 2] a frame, and some dozen numbers a request: nothing that is kept of a
+request grows with the heads of the model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headwatch.model import FEATURES, HISTORY_AGES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS
+from headwatch.model import FEATURES, HISTORY_AGES, SINK_SATURATED, SPAN_KINDS
 from headwatch.records import Reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.aggregate.places import Places
-    from headwatch.aggregate.values import RowValues
+    from headwatch.aggregate.values import FrameValues
     from headwatch.model import RequestContext
 
 _SINK = FEATURES.index("sink_mass")
-_KINDS = slice(len(REQUEST_FEATURES), len(REQUEST_FEATURES) + len(SPAN_KINDS))
-_INSTRUCTING = ("system", "user")
-_INFORMING = ("document", "tool")
+_KINDS = len(SPAN_KINDS)
+_INSTRUCTING = [SPAN_KINDS.index("system"), SPAN_KINDS.index("user")]
+_INFORMING = [SPAN_KINDS.index("document"), SPAN_KINDS.index("tool")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,58 @@ class HeadGroups:
             groups.append(fitting.astype(np.float32))
         return cls(np.stack(groups, axis=-1), fitting)
 
+    def at(self, places: Places) -> NDArray[np.float32]:
+        """Return the members among the heads at *places*, [heads, G]."""
+        return self.members[places.layers, places.heads].reshape(-1, self.members.shape[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSums:
+    """Sums over the heads of each of G groups, of Q quantities of R rows."""
+
+    total: NDArray[np.float32]  # [R, Q, G]
+    weight: NDArray[np.float32]
+    """Shaped as ``total``: heads that define the quantity."""
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], members: NDArray[np.float32]) -> GroupSums:
+        """Add up *values* [R, Q, heads], NaN where undefined, of the heads that *members* [heads, G] marks."""
+        absent = np.isnan(values)
+        filled = np.where(absent, np.float32(0.0), values)
+        return cls(filled @ members, np.logical_not(absent).astype(np.float32) @ members)
+
+
+class FrameRow(NamedTuple):
+    """One row of a frame."""
+
+    frame: FrameValues
+    sums: GroupSums | None
+    """Of the frame's parts; None at detail 0 and over an encoder's input."""
+    row: int
+
+    @property
+    def window(self) -> NDArray[np.float32]:
+        """Return the values that a window keeps, [F, L, H]."""
+        return self.frame.window[self.row]
+
 
 class _Mean:
     """Weighted means of Q quantities for G groups of heads."""
 
     def __init__(self, groups: int, quantities: int) -> None:
-        self.total = np.zeros((quantities, groups))
-        self.weight = np.zeros((quantities, groups))
+        self._total = np.zeros((quantities, groups))
+        self._weight = np.zeros((quantities, groups))
 
-    def add(self, values: NDArray[np.float32], members: NDArray[np.float32], weight: float) -> None:
-        """Add *values* [Q, heads], NaN where undefined, of the heads that *members* [heads, G] marks."""
-        defined = ~np.isnan(values)
-        self.total += np.where(defined, values, np.float32(0.0)) @ members * weight
-        self.weight += defined.astype(np.float32) @ members * weight
+    def add(self, sums: GroupSums, row: int, weight: float) -> None:
+        """Add the *row* of *sums*, which stands for *weight* rows; quantities that this request does not have are left out."""
+        count = len(self._total)
+        self._total += sums.total[row, :count] * weight
+        self._weight += sums.weight[row, :count] * weight
 
     def of(self, group: int) -> NDArray[np.float32]:
         """Return the means of *group*, [Q]; NaN where no head of it defined any."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self.total[:, group] / self.weight[:, group], np.float32)
+            return np.asarray(self._total[:, group] / self._weight[:, group], np.float32)
 
 
 class ReadingSums:
@@ -79,86 +113,63 @@ class ReadingSums:
 
     def __init__(self, context: RequestContext, groups: HeadGroups) -> None:
         self._prompt_tokens = context.prompt_tokens
-        self._calibrated = groups.retrieval is not None
-        self._members = groups.members
+        self._groups = groups
         self._first_span = next((number for number, span in enumerate(context.spans) if span.start == 0), -1)
-        present = {SPAN_KINDS.index(span.kind) for span in context.spans} | {SPAN_KINDS.index("generated")}
-        self._kinds = sorted(present)
-        """Kinds that the request has, by their place in SPAN_KINDS: the others are undefined and cost nothing."""
-        self._first_kind = (
-            self._kinds.index(SPAN_KINDS.index(context.spans[self._first_span].kind)) if self._first_span >= 0 else -1
-        )
-        self._instructing, self._informing = (
-            [place for place, kind in enumerate(self._kinds) if SPAN_KINDS[kind] in kinds]
-            for kinds in (_INSTRUCTING, _INFORMING)
-        )
+        self._informed = any(SPAN_KINDS.index(span.kind) in _INFORMING for span in context.spans)
         self._ages = _ages(context)
-        count, size = groups.members.shape[-1], len(self._kinds) + len(context.documents)
-        self._prompt_end = _Mean(count, size + 1)  # the last is instruction focus
-        self._generated = _Mean(count, size if self._ages is None else size + HISTORY_AGES)
-        self._documents = len(context.documents)
+        count = groups.members.shape[-1]
+        quantities = _KINDS + len(context.documents)
+        self._prompt_end, self._generated = _Mean(count, quantities), _Mean(count, quantities)
+        self._focus, self._history = _Mean(count, 1), _Mean(count, HISTORY_AGES)
         self._seen = False
 
-    def add(self, position: int, values: RowValues, weight: float, places: Places) -> None:
+    def add(self, position: int, values: FrameRow, weight: float, places: Places) -> None:
         """Add the row at *position*, which stands for *weight* rows and has the heads at *places*."""
-        if position < self._prompt_tokens - 1 or values.mass is None:
+        frame, sums, row = values
+        if position < self._prompt_tokens - 1 or sums is None or frame.parts is None:
             return
         self._seen = True
-        members = self._members[places.layers, places.heads].reshape(-1, self._members.shape[-1])
-        sink = values.window[_SINK]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            kinds = values.window[_KINDS][self._kinds]  # [kinds of the request, L, H], a copy
-            if self._first_kind >= 0:
-                kinds[self._first_kind] = np.maximum(kinds[self._first_kind] - sink, 0.0)
-            kinds /= values.rest
-        flat = kinds.reshape(len(kinds), -1)
-        parts = [flat, values.share.reshape(self._documents, flat.shape[1])]
         if position < self._prompt_tokens:
-            self._prompt_end.add(np.concatenate([*parts, self._focus(flat)]), members, weight)
+            self._prompt_end.add(sums, row, weight)
+            self._focus.add(GroupSums.of(self._focus_of(frame.parts[row])[None], self._groups.at(places)), 0, weight)
             return
+        self._generated.add(sums, row, weight)
         if self._ages is not None:
-            mass = values.mass.copy()
+            mass = frame.masses[row].copy()
             if self._first_span >= 0:
-                mass[self._first_span] = np.maximum(mass[self._first_span] - sink, 0.0)
+                mass[self._first_span] = np.maximum(mass[self._first_span] - frame.window[row, _SINK], 0.0)
             with np.errstate(invalid="ignore"):
-                parts.append(((self._ages @ mass.reshape(len(mass), -1)) / values.rest.reshape(-1)).astype(np.float32))
-        self._generated.add(np.concatenate(parts), members, weight)
+                ages = ((self._ages @ mass.reshape(len(mass), -1)) / frame.rest[row].reshape(-1)).astype(np.float32)
+            self._history.add(GroupSums.of(ages[None], self._groups.at(places)), 0, weight)
 
     def document_share(self) -> tuple[float | None, ...]:
         """Return for each document its share over all heads; None where undefined."""
-        shares = self._generated.of(0)[len(self._kinds) : len(self._kinds) + self._documents]
+        shares = self._generated.of(0)[_KINDS:]
         return tuple(None if np.isnan(share) else float(share) for share in shares)
 
     def results(self) -> tuple[Reading | None, Reading | None]:
         """Return where all heads looked, and where the calibrated ones did."""
         if not self._seen:
             return None, None
-        return self._result(0), self._result(1) if self._calibrated else None
+        return self._result(0), self._result(1) if self._groups.retrieval is not None else None
 
     def _result(self, group: int) -> Reading:
         generated, prompt_end = self._generated.of(group), self._prompt_end.of(group)
-        before, after = len(self._kinds), len(self._kinds) + self._documents
-        focus = float(prompt_end[-1])
+        focus = float(self._focus.of(group)[0])
         return Reading(
-            prompt_end=self._by_kind(prompt_end[:before]),
-            generated=self._by_kind(generated[:before]),
-            history=generated[after:] if self._ages is not None else np.full(HISTORY_AGES, np.nan, np.float32),
-            document_share=generated[before:after],
+            prompt_end=prompt_end[:_KINDS],
+            generated=generated[:_KINDS],
+            history=self._history.of(group),
+            document_share=generated[_KINDS:],
             instruction_focus=None if np.isnan(focus) else focus,
-            prompt_end_share=prompt_end[before:after],
+            prompt_end_share=prompt_end[_KINDS:],
         )
 
-    def _by_kind(self, masses: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return *masses* of the kinds of the request as masses of all kinds."""
-        found = np.full(len(SPAN_KINDS), np.nan, np.float32)
-        found[self._kinds] = masses
-        return found
-
-    def _focus(self, kinds: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return instruction focus [1, heads] from masses by kind; NaN for a head that looks at neither."""
-        instructing = np.nan_to_num(kinds[self._instructing]).sum(0)
-        together = instructing + np.nan_to_num(kinds[self._informing]).sum(0)
-        defined = (together > 1.0 - SINK_SATURATED) & bool(self._informing)
+    def _focus_of(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return instruction focus [1, heads] from the parts on each kind; NaN for a head that looks at neither."""
+        instructing = np.nan_to_num(parts[_INSTRUCTING]).sum(0)
+        together = instructing + np.nan_to_num(parts[_INFORMING]).sum(0)
+        defined = (together > 1.0 - SINK_SATURATED) & self._informed
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(defined, instructing / together, np.nan), np.float32)[None]
 

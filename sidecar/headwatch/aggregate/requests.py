@@ -14,7 +14,7 @@ import numpy as np
 from headwatch.aggregate.alignment import AlignmentTracker
 from headwatch.aggregate.ranks import Ending
 from headwatch.aggregate.reading import ReadingSums
-from headwatch.aggregate.values import CarriedValues, RowValues, SpanTable
+from headwatch.aggregate.values import CarriedValues, SpanTable
 from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState
 from headwatch.records import RequestRecord
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.aggregate.places import Places
-    from headwatch.aggregate.reading import HeadGroups
+    from headwatch.aggregate.reading import FrameRow, HeadGroups
     from headwatch.model import AttentionKind, RequestContext, WorkerIdentity
 
 _LOOKBACK = FEATURES.index("lookback")
@@ -43,10 +43,9 @@ class OpenRequest:
         self.ending = Ending()
         self._prefill: set[int] = set()
         self._decode: set[int] = set()
-        shape = (len(REQUEST_FEATURES), worker.layers, worker.heads)
-        self._sum = np.zeros(shape, np.float64)
-        self._weight = np.zeros(shape, np.float64)
-        self._retrieval_heads = groups.retrieval
+        self._sums = np.zeros((2, len(REQUEST_FEATURES), worker.layers, worker.heads), np.float64)
+        """Of values that are defined, and of their weights."""
+        self._groups = groups
         self._reading = ReadingSums(context, groups)
         self._undefined = 0
         self._carried: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
@@ -55,7 +54,7 @@ class OpenRequest:
         """Single rows of it that were kept so far."""
 
     def add(
-        self, position: int, values: RowValues, carried: CarriedValues | None, places: Places,
+        self, position: int, values: FrameRow, carried: CarriedValues | None, places: Places,
         time_ns: int, weight: float = 1.0, centroid: NDArray[np.float32] | None = None,
     ) -> bool:
         """Add the row at *position*, which has the heads at *places*; return whether it is a new one.
@@ -73,15 +72,14 @@ class OpenRequest:
             self._reading.add(position, values, weight, places)
         if positions is self._prefill:
             return new
-        kept = len(REQUEST_FEATURES)
-        self._sum[:, places.layers, places.heads] += values.filled[:kept] * np.float32(weight)
-        self._weight[:, places.layers, places.heads] += values.defined[:kept] * weight
+        kept = values.frame.kept[values.row]
+        self._sums[:, :, places.layers, places.heads] += kept if weight == 1.0 else kept * np.float32(weight)
         if centroid is not None:
             if self._alignment is None:
                 self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)
             self._alignment.add(position, centroid, places)
         else:
-            self._undefined += values.defined[_LOOKBACK].size - int(np.count_nonzero(values.defined[_LOOKBACK]))
+            self._undefined += values.frame.undefined[values.row]
         if carried is not None:
             self._add_carried(carried, weight, places)
         return new
@@ -89,7 +87,7 @@ class OpenRequest:
     def record(self, window: int = -1) -> RequestRecord:
         """Return what the request came to, which ended in the window number *window*."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = (self._sum / self._weight).astype(np.float32)
+            means = (self._sums[0] / self._sums[1]).astype(np.float32)
         reading, calibrated = self._reading.results()
         ratio = self._mean(_LOOKBACK, None)
         return RequestRecord(
@@ -102,7 +100,7 @@ class OpenRequest:
             state=self._state(ratio),
             grounding_ratio=ratio,
             grounding_ratio_retrieval_heads=(
-                None if self._retrieval_heads is None else self._mean(_LOOKBACK, self._retrieval_heads)
+                None if self._groups.retrieval is None else self._mean(_LOOKBACK, self._groups.retrieval)
             ),
             document_mass=self._mean(_DOCUMENT_MASS, None),
             document_share=self._reading.document_share(),
@@ -113,6 +111,15 @@ class OpenRequest:
             window=window,
             reading=reading,
             reading_retrieval_heads=calibrated,
+        )
+
+    def fits(self, worker: WorkerIdentity, context: RequestContext) -> bool:
+        """Return whether rows of *context* from *worker* can be of this request; else its name was given a second time."""
+        mine = self.worker
+        return (
+            (worker.model, worker.layers, worker.heads) == (mine.model, mine.layers, mine.heads)
+            and len(context.spans) == len(self.context.spans)
+            and len(context.encoder_spans) == len(self.context.encoder_spans)
         )
 
     def table_of(self, attention: AttentionKind) -> SpanTable:
@@ -141,8 +148,8 @@ class OpenRequest:
 
     def _mean(self, feature: int, mask: NDArray[np.bool_] | None) -> float | None:
         chosen = slice(None) if mask is None else mask
-        weight = float(self._weight[feature][chosen].sum())
-        return float(self._sum[feature][chosen].sum() / weight) if weight else None
+        total, weight = (float(sums[feature][chosen].sum()) for sums in self._sums)
+        return total / weight if weight else None
 
     def _state(self, ratio: float | None) -> GroundingState:
         named = any(document.kind == "document" for document in self.context.documents)

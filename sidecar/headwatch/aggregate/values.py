@@ -21,26 +21,34 @@ if TYPE_CHECKING:
     from headwatch.model import RequestContext
 
 _SINK = FEATURES.index("sink_mass")
+_LOOKBACK = FEATURES.index("lookback")
 _DOCUMENT = SPAN_KINDS.index("document")
+_KEPT = len(REQUEST_FEATURES)
 _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
-_KINDS = slice(len(REQUEST_FEATURES), len(WINDOW_FEATURES))
+_KINDS = slice(_KEPT, len(WINDOW_FEATURES))
+_ROWS_BEFORE = 1 + len(SPAN_KINDS)
+"""Rows of :attr:`SpanTable.sums` before those of single documents."""
 _NEVER = 1 << 62
 """A position that no row has."""
 
 
 @dataclass(frozen=True, slots=True)
-class RowValues:
-    """The values of one sampled row, as views of its frame's.  L layers, H heads of the frame."""
+class FrameValues:
+    """The values of R sampled rows.  L layers, H heads of the frame, D the most documents that one of the requests has."""
 
-    window: NDArray[np.float32]  # [len(WINDOW_FEATURES), L, H]
-    defined: NDArray[np.bool_]
-    """Shaped as ``window``: where it is not NaN."""
-    filled: NDArray[np.float32]
-    """``window`` with 0 where undefined."""
-    rest: NDArray[np.float32]  # [L, H]: mass that is not on the sink; NaN where that is too little to speak of
-    share: NDArray[np.float32]  # [documents, L, H]: share of each document of the mass of all; NaN where undefined
-    mass: NDArray[np.float32] | None = None
-    """[spans + 1, L, H] as it came, the generated text last; None at detail 0."""
+    window: NDArray[np.float32]
+    """[R, len(WINDOW_FEATURES), L, H]; NaN where undefined."""
+    kept: NDArray[np.float32]
+    """[R, 2, len(REQUEST_FEATURES), L, H]: the first features of ``window`` with 0 where undefined, and 1 where defined, else 0."""
+    undefined: list[int]
+    """Heads of each row without a lookback ratio."""
+    rest: NDArray[np.float32]
+    """[R, L, H]: mass that is not on the sink; NaN where that is too little to speak of."""
+    parts: NDArray[np.float32] | None
+    """[R, len(SPAN_KINDS) + D, L · H]: the part of ``rest`` on each kind of span, and the share of each document of the mass of all;
+    NaN where undefined.  None at detail 0."""
+    masses: Sequence[NDArray[np.float32]]
+    """For each row [spans + 1, L, H] as it came, the generated text last; empty at detail 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,17 @@ class SpanTable:
         spans = context.encoder_spans if cross else context.spans
         self.documents = 0 if cross else len(context.documents)
         kinds = [SPAN_KINDS.index(span.kind) for span in spans] + [SPAN_KINDS.index("generated")]
-        self.kind = np.zeros((len(SPAN_KINDS), len(kinds)), np.float32)
+        self.sums = np.zeros((_ROWS_BEFORE + self.documents, len(kinds)), np.float32)
+        """[all documents, each kind, each document; spans + 1]: what is added up, as a matrix."""
+        self.kind = self.sums[1:_ROWS_BEFORE]
         self.kind[kinds, np.arange(len(kinds))] = 1.0
+        self.first_kind = next((SPAN_KINDS.index(span.kind) for span in spans if span.start == 0), -1)
+        """Kind of the span that holds position 0, the sink; -1 where none does."""
         starts = [*(0 for _ in spans), _NEVER] if cross else [*(span.start for span in spans), context.prompt_tokens]
         self.starts = np.array(starts, np.int64)
-        self.document = np.zeros((self.documents, len(kinds)), np.float32)
         for number, span in enumerate(spans):
             if span.kind == "document" and 0 <= span.document < self.documents:
-                self.document[span.document, number] = 1.0
+                self.sums[[0, _ROWS_BEFORE + span.document], number] = 1.0
         self._last = int(self.starts.max())
         self._whole = self._seen_at(self._last)
 
@@ -91,12 +102,12 @@ class SpanTable:
 
     def _seen_at(self, position: int) -> tuple[NDArray[np.bool_], bool]:
         visible = self.starts <= position
-        return np.logical_not((self.kind[:, visible] > 0).any(axis=1)), bool(self.document[:, visible].any())
+        return np.logical_not((self.kind[:, visible] > 0).any(axis=1)), bool(self.sums[0, visible].any())
 
 
 def values_of(
     features: NDArray[np.float32], masses: Sequence[NDArray[np.float32]], positions: Sequence[int], tables: Sequence[SpanTable]
-) -> list[RowValues]:
+) -> FrameValues:
     """Return the values of R rows of a frame.
 
     *features* is [R, L, H, 6]; *masses*, *positions* and *tables* have an entry for each row, [spans + 1, L, H] of masses; no
@@ -105,42 +116,49 @@ def values_of(
     count, layers, heads, _ = features.shape
     window = np.empty((count, len(WINDOW_FEATURES), layers, heads), np.float32)
     window[:, :_DOCUMENT_MASS] = features.transpose(0, 3, 1, 2)
-    rest = 1.0 - window[:, _SINK]
-    rest[window[:, _SINK] > SINK_SATURATED] = np.nan
+    sink = window[:, _SINK]
+    rest = 1.0 - sink
+    rest[sink > SINK_SATURATED] = np.nan
+    parts = None
     if masses:
         with np.errstate(divide="ignore", invalid="ignore"):  # a NaN from outside may be of the signalling kind
-            documents = _masses(window, rest, masses, positions, tables)
+            parts = _parts(window, rest, masses, positions, tables)
     else:  # detail 0
         window[:, _DOCUMENT_MASS:] = np.nan
-        documents = [np.full((table.documents, layers, heads), np.nan, np.float32) for table in tables]
-    defined = ~np.isnan(window)
-    filled = np.where(defined, window, np.float32(0.0))
-    return [
-        RowValues(window[row], defined[row], filled[row], rest[row], documents[row], masses[row] if masses else None)
-        for row in range(count)
-    ]
+    kept = np.empty((count, 2, _KEPT, layers, heads), np.float32)
+    absent = np.isnan(window[:, :_KEPT])
+    np.logical_not(absent, out=kept[:, 1])
+    kept[:, 0] = window[:, :_KEPT]
+    kept[:, 0][absent] = 0.0
+    undefined = np.count_nonzero(absent[:, _LOOKBACK], axis=(1, 2)).tolist()
+    return FrameValues(window, kept, undefined, rest, parts, masses)
 
 
-def _masses(
+def _parts(
     window: NDArray[np.float32], rest: NDArray[np.float32], masses: Sequence[NDArray[np.float32]], positions: Sequence[int],
     tables: Sequence[SpanTable],
-) -> list[NDArray[np.float32]]:
-    """Fill the masses of *window* [R, F, L, H] and return the share of each document, [documents, L, H] for each row."""
+) -> NDArray[np.float32]:
+    """Fill the masses of *window* [R, F, L, H] and return the parts [R, len(SPAN_KINDS) + D, L · H]."""
     count, _, layers, heads = window.shape
+    documents = max(table.documents for table in tables)
+    sums = np.zeros((count, _ROWS_BEFORE + documents, layers * heads), np.float32)
     absent = np.empty((count, len(SPAN_KINDS)), np.bool_)
     informed = np.empty(count, np.bool_)
-    together = np.empty((count, layers, heads), np.float32)
-    shares = []
     for row, (mass, position, table) in enumerate(zip(masses, positions, tables, strict=True)):
-        flat = mass.reshape(len(mass), -1)
-        np.matmul(table.kind, flat, out=window[row, _KINDS].reshape(len(SPAN_KINDS), -1))
+        np.matmul(table.sums, mass.reshape(len(mass), -1), out=sums[row, : len(table.sums)])
         absent[row], informed[row] = table.seen(position)
-        shares.append((table.document @ flat).reshape(-1, layers, heads))
-        shares[-1].sum(0, out=together[row])
-    window[:, _KINDS][absent] = np.nan  # a kind that is not there has no mass, not mass 0
+    together, kinds, shares = sums[:, 0], sums[:, 1:_ROWS_BEFORE], sums[:, _ROWS_BEFORE:]
+    kinds[absent] = np.nan  # a kind that is not there has no mass, not mass 0
+    window[:, _KINDS] = kinds.reshape(count, -1, layers, heads)
     together[~informed] = np.nan
-    np.divide(together, rest, out=window[:, _DOCUMENT_MASS])
-    together[(window[:, _SINK] > SINK_SATURATED) | (together <= 0)] = np.nan
-    for share, whole in zip(shares, together, strict=True):
-        np.divide(share, whole, out=share)
-    return shares
+    sink, flat_rest = window[:, _SINK].reshape(count, -1), rest.reshape(count, -1)
+    np.divide(together.reshape(rest.shape), rest, out=window[:, _DOCUMENT_MASS])
+    together[(sink > SINK_SATURATED) | (together <= 0)] = np.nan
+    shares /= together[:, None]
+    for row, table in enumerate(tables):
+        if table.first_kind >= 0:
+            first = kinds[row, table.first_kind]
+            first -= sink[row]
+            np.maximum(first, 0.0, out=first)
+    kinds /= flat_rest[:, None]
+    return sums[:, 1:]

@@ -24,11 +24,12 @@ from headwatch.aggregate.canaries import CanaryRows
 from headwatch.aggregate.cells import OpenEngine
 from headwatch.aggregate.places import Places
 from headwatch.aggregate.ranks import Lives
-from headwatch.aggregate.reading import HeadGroups
+from headwatch.aggregate.reading import FrameRow, GroupSums, HeadGroups
 from headwatch.aggregate.requests import OpenRequest
 from headwatch.aggregate.strata import overflow, stratum_of
 from headwatch.aggregate.values import SpanTable, values_of
 from headwatch.aggregate.weights import whole_weight
+from headwatch.bands import context_band
 from headwatch.errors import WireError
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     from headwatch.aggregate.canaries import CanarySink
     from headwatch.aggregate.cells import Cell
     from headwatch.aggregate.evidence import EvidenceQueue
-    from headwatch.aggregate.values import RowValues
     from headwatch.config import WindowConfig
     from headwatch.model import RequestContext, SummaryBatch, WorkerIdentity
-    from headwatch.records import RequestRecord, Stratum, WindowBatch
+    from headwatch.records import RequestRecord, WindowBatch
     from headwatch.wire.columns import Columns
 
 GRACE_NS = 2_000_000_000
@@ -101,11 +101,11 @@ class Aggregator:
             WireError: The frame's layers or heads do not fit the model that its worker claims.
         """
         worker = batch.worker
-        layers = np.asarray(batch.layers, np.int64)
+        layers = batch.layers
         heads = slice(batch.head_offset, batch.head_offset + batch.heads)
         if not (0 <= worker.layers <= MAX_LAYERS and 0 <= worker.heads <= MAX_HEADS):
             raise WireError("model_size", f"a model of {worker.layers} layers and {worker.heads} heads is not plausible")
-        if len(layers) and (layers.min() < 0 or layers.max() >= worker.layers or heads.stop > worker.heads):
+        if layers and (min(layers) < 0 or max(layers) >= worker.layers or heads.stop > worker.heads):
             raise WireError("shape", "the frame has layers or heads that its model does not have")
         places = Places.of(layers, heads)
         traffic = []
@@ -115,7 +115,7 @@ class Aggregator:
                 traffic.append(row)
             elif batch.attention == "self":
                 position = int(columns.position[row])
-                self._canaries.add(worker, context, position, columns.features[row], layers, heads, batch.time_ns)
+                self._canaries.add(worker, context, position, columns.features[row], np.array(layers), heads, batch.time_ns)
         if traffic:
             engine = self._engine(worker, batch.time_ns)
             self._rows(engine, batch, columns, traffic, places)
@@ -139,26 +139,28 @@ class Aggregator:
         worker, cross = batch.worker, batch.attention == "cross"
         tables: dict[int, SpanTable] = {}
         requests: dict[int, OpenRequest | None] = {}
-        numbers = columns.request.tolist()
+        numbers, positions = columns.request.tolist(), columns.position.tolist()
         for number, count in Counter(numbers[row] for row in rows).items():
             context = batch.requests[number]
             request = requests[number] = self._request(worker, context, batch.time_ns, count)
             tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
-        positions = columns.position.tolist()
+        members = self._groups_of(worker).at(places)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
-            every = values_of(
+            values = values_of(
                 columns.features if len(some) == len(numbers) else columns.features[some],
                 [columns.span_mass[row] for row in some] if columns.span_mass else (),
                 [positions[row] for row in some],
                 [tables[numbers[row]] for row in some],
             )
-            for row, values in zip(some, every, strict=True):
-                self._row(engine, batch, columns, row, requests[numbers[row]], tables[numbers[row]], values, places)
+            sums = None if values.parts is None or cross else GroupSums.of(values.parts, members)
+            for place, row in enumerate(some):
+                table, request = tables[numbers[row]], requests[numbers[row]]
+                self._row(engine, batch, columns, row, table, request, FrameRow(values, sums, place), places)
 
     def _row(
-        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, request: OpenRequest | None,
-        table: SpanTable, values: RowValues, places: Places,
+        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, table: SpanTable, request: OpenRequest | None,
+        values: FrameRow, places: Places,
     ) -> None:
         """Count one row of a frame."""
         worker, number, position = batch.worker, int(columns.request[row]), int(columns.position[row])
@@ -172,8 +174,8 @@ class Aggregator:
             centroid = None if columns.centroid is None else columns.centroid[row]
             first = request.add(position, values, carried, places, batch.time_ns, weight, centroid)
         whole = whole_weight(context.weight * weight, context.engine_id, position)
-        cell = self._cell(engine, stratum_of(worker, context, position))
-        engine.fill(cell, values, carried, whole, places)
+        cell = self._cell(engine, worker, context, position)
+        engine.fill(cell, values.window, carried, whole, places)
         if first:  # the other ranks send the rest of the same row
             cell.count_row(position, whole)
         if columns.detail is not None and self._evidence is not None:
@@ -249,10 +251,20 @@ class Aggregator:
             self._ended_in_window = 0
             self._opened_ns = now_ns
 
-    def _cell(self, engine: OpenEngine, stratum: Stratum) -> Cell:
+    def _cell(self, engine: OpenEngine, worker: WorkerIdentity, context: RequestContext, position: int) -> Cell:
+        """Return the cell of a row's stratum; rows that follow each other in a request are mostly of one."""
+        phase = position < context.prompt_tokens
+        key = (context_band(position + 1), phase, context.route, context.adapter, context.language, context.template)
+        before = engine.recent.get(context.engine_id)
+        if before is not None and before[0] == key:
+            return before[1]
+        stratum = stratum_of(worker, context, position)
         if stratum not in engine.cells and len(engine.cells) >= self._config.max_strata:
             stratum = overflow(stratum)
-        return engine.cell(stratum)
+        if len(engine.recent) >= self._config.max_open_requests:
+            engine.recent.clear()
+        _, cell = engine.recent[context.engine_id] = key, engine.cell(stratum)
+        return cell
 
     def _forget(self, now_ns: int) -> None:
         for key, ended_ns in list(self._ended.items()):
@@ -274,6 +286,9 @@ class Aggregator:
         """Return what is open of a request of which *rows* rows have come, or None where they must do without."""
         key = (worker.instance, context.engine_id)
         request = self._requests.get(key)
+        if request is not None and not request.fits(worker, context):
+            self._end(key, time_ns)
+            request = None
         if request is None:
             if key in self._ended:
                 self.counters["rows_after_end"] += rows

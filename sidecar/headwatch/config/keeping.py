@@ -47,6 +47,8 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     """``chdb:///absolute/path`` (embedded) or ``http(s)://user:password@host:8123/database`` (a server).  Empty:
     ``$XDG_STATE_HOME/headwatch/store``."""
+    min_free_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024 * 1024)] = 512 * 1024 * 1024
+    """Free space below which an embedded store is not written to: what comes waits in the spool.  See docs/delivery.md."""
     head_ttl_days: Positive = 1
     """Per-head series in the Collector's tables."""
     minute_ttl_days: Positive = 7
@@ -67,7 +69,7 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         """Return the fields with the password masked."""
         days = ", ".join(f"{name}={value}" for name, value in self.ttl_days().items())
-        return f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, {days})"
+        return f"StoreConfig(enabled={self.enabled}, url={mask_url(self.url)!r}, min_free_bytes={self.min_free_bytes}, {days})"
 
     def ttl_days(self) -> dict[str, int]:
         """Return how long each kind of row is kept, by the name of its setting."""

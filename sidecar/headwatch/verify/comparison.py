@@ -70,8 +70,8 @@ class Comparison:
     def add(self, name: str, row: CapturedRow, rules: Mapping[int, LayerRule], weights: Weights) -> None:
         """Compare *row* of the request called *name* with what its reference *weights* give."""
         cross = row.centroid is not None
-        (values,) = values_of(row.features[None], [row.span_mass], [row.position], [SpanTable(row.context, cross=cross)])
-        document_mass = values.window[REQUEST_FEATURES.index("document_mass")].astype(np.float64)  # [L, H]
+        values = values_of(row.features[None], [row.span_mass], [row.position], [SpanTable(row.context, cross=cross)])
+        document_mass = values.window[0, REQUEST_FEATURES.index("document_mass")].astype(np.float64)  # [L, H]
         for place, layer in enumerate(row.layers):
             attention = weights(layer, row.position)
             if row.centroid is not None:

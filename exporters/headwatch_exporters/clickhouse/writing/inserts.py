@@ -12,6 +12,8 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
+from headwatch_exporters.clickhouse.writing.guard import free_bytes
+from headwatch_exporters.clickhouse.writing.mending import Mending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +25,6 @@ SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "optimize_on_insert": 0,  # rows of one key add up when parts merge: a quarter less CPU time for an insert into the rungs
 }
-MIN_FREE_BYTES = 64 * 1024 * 1024
-"""Free space without which chDB is not asked: see :class:`EmbeddedInserts`."""
 _CODE = re.compile(r"\bCode: (\d+)")
 BATCH_AT_FAULT = frozenset({
     6,  # CANNOT_PARSE_TEXT
@@ -79,20 +79,26 @@ class Inserts(Protocol):
 class EmbeddedInserts:
     """Inserts into the chDB of this process, on a handle of its own beside that of the queries.
 
-    A disk that is nearly full is waited for.  ClickHouse notes a token before the part behind it is in place: where the disk
-    runs full in between, the insert fails, and the next one under this token is taken as done though nothing is there.
+    A disk that is nearly full is waited for, and what was written on one that has filled up meanwhile is looked at before it
+    counts (:mod:`headwatch_exporters.clickhouse.writing.parts`).
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, min_free_bytes: int) -> None:
         import chdb  # noqa: PLC0415 - heavy
 
         self._handle = chdb.connect(path)
         self._path = path
+        self._min_free_bytes = min_free_bytes
         self._url = f"chdb://{path}"
+        self._mending = Mending(path, lambda sql: str(self._handle.query(sql)))
+        self._doubtful = False
+        """Whether an insert failed, or the disk ran full, and nobody has looked since."""
 
     def insert(self, batch: Batch) -> None:
         """Insert *batch*."""
-        require_space(self._path, f"insert into {batch.table} on {self._url}", 2 * batch.native_bytes)
+        require_space(self._path, f"insert into {batch.table} on {self._url}", self._min_free_bytes + 2 * batch.native_bytes)
+        if self._doubtful:
+            self._mend(batch)
         columns = ", ".join(map(_quoted, batch.columns))
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         token = _quoted(batch.token, "'")
@@ -105,7 +111,29 @@ class EmbeddedInserts:
                     f"SETTINGS {settings}, insert_deduplication_token = {token} FORMAT Native"
                 )
             except Exception as error:
+                self._doubtful = True
                 raise failure(batch.table, self._url, error) from error
+        if free_bytes(self._path) < self._min_free_bytes:
+            self._doubtful = True
+            if self._mend(batch):
+                raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk ran full meanwhile")
+
+    def mend(self) -> int:
+        """Put right what a disk that ran full has left, and return how many tables had to be.
+
+        Raises:
+            Exception: The store or the disk does not let us.
+        """
+        mended = self._mending.mend()
+        self._doubtful = False
+        return mended
+
+    def _mend(self, batch: Batch) -> int:
+        try:
+            return self.mend()
+        except Exception as error:
+            message = f"insert into {batch.table} on {self._url} failed: what a full disk left is not mended: {cause(error)}"
+            raise StoreUnavailable(message) from error
 
     def close(self) -> None:
         """Close the handle."""
@@ -134,15 +162,16 @@ class HttpInserts:
         self._client.close()
 
 
-def require_space(path: str | Path, what: str, size: int = 0) -> None:
-    """See that *size* bytes and :data:`MIN_FREE_BYTES` are free under the embedded store at *path*.
+def require_space(path: str | Path, what: str, size: int) -> None:
+    """See that *size* bytes are free under the embedded store at *path*.
 
     Raises:
         StoreUnavailable: They are not; *what* is what was to be done.
     """
-    disk = os.statvfs(path)
-    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES + size:
-        raise StoreUnavailable(f"{what} failed: the disk is nearly full")
+    free = free_bytes(path)
+    if free < size:
+        raise StoreUnavailable(f"{what} failed: the disk is nearly full: {free >> 20} MiB are free of {size >> 20} that it needs "
+                               "(store.min_free_bytes)")
 
 
 def passes(error: Exception) -> bool:

@@ -1,0 +1,210 @@
+"""What a kill between a token and its part, or a disk that ran full, leaves in an embedded store is put right, and costs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headwatch.config import StoreConfig
+from headwatch.errors import StoreError, StoreUnavailable
+from headwatch_exporters.clickhouse.connection import Connection, connect
+from headwatch_exporters.clickhouse.writing import guard, inserts
+from headwatch_exporters.clickhouse.writing.guard import DiskGuard
+from headwatch_exporters.clickhouse.writing.parts import tables, torn_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.store
+
+TABLES = (
+    "CREATE TABLE base (a UInt64) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 1000",
+    "CREATE TABLE sums (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000",
+    "CREATE MATERIALIZED VIEW to_sums TO sums AS SELECT count() AS n FROM base",
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StoreConfig:
+    return StoreConfig(url=f"chdb://{tmp_path}/store", min_free_bytes=64 << 20)
+
+
+@pytest.fixture
+def opened(config: StoreConfig) -> Iterator[Connection]:
+    connection = connect(config)
+    for statement in TABLES:
+        connection.command(statement)
+    yield connection
+    connection.close()
+
+
+def insert(connection: Connection, *numbers: int) -> None:
+    """Each number under a token of its own, which is always the same."""
+    for number in numbers:
+        connection.insert("base", {"a": [number]}, f"token-{number}")
+
+
+def counts(connection: Connection) -> tuple[int, int]:
+    """Return the rows of the base table, and what the view behind it has counted."""
+    (base,), (view,) = (connection.query(sql) for sql in ("SELECT count() AS n FROM base", "SELECT sum(n) AS n FROM sums"))
+    return base["n"], view["n"]
+
+
+def folder(connection: Connection, table: str) -> Path:
+    (row,) = connection.query(f"SELECT data_paths[1] AS path FROM system.tables WHERE name = '{table}'")
+    return Path(row["path"])
+
+
+def newest_part(table: Path) -> Path:
+    parts = [part for part in table.iterdir() if re.fullmatch(r"all_\d+_\d+_\d+", part.name)]
+    return max(parts, key=lambda part: [int(number) for number in part.name.split("_")[2:]])
+
+
+def unplace(table: Path) -> None:
+    """Have the newest part as a kill leaves it that comes after its token and before it is in place."""
+    part = newest_part(table)
+    part.rename(part.with_name(f"tmp_insert_{part.name}"))
+
+
+def empty(part: Path) -> None:
+    """Have *part* as chDB writes it on a full disk."""
+    for file in part.iterdir():
+        os.truncate(file, 0)
+
+
+@pytest.mark.parametrize("lost", [("base",), ("sums",), ("base", "sums")])
+def test_an_insert_that_a_kill_cut_short_is_made_once_more(config: StoreConfig, opened: Connection, lost: tuple[str, ...]):
+    insert(opened, 1, 2, 3)
+    places = [folder(opened, table) for table in lost]
+    opened.close()
+    for place in places:
+        unplace(place)
+    again = connect(config)
+    insert(again, 3, 2)
+    assert counts(again) == (3, 3)
+    again.close()
+
+
+def test_a_store_that_a_process_has_open_is_left_alone(config: StoreConfig, opened: Connection):
+    insert(opened, 1)
+    logs = list(Path(opened.folder or "").glob("store/*/*/deduplication_logs/*.txt"))
+    before = [log.read_bytes() for log in logs]
+    unplace(folder(opened, "base"))
+    second = Connection(config.url)
+    second._forget_lost()
+    assert before
+    assert [log.read_bytes() for log in logs] == before
+
+
+def test_lines_that_were_cut_short_are_taken_away(config: StoreConfig, opened: Connection):
+    """ClickHouse reads no line that comes after one."""
+    insert(opened, 1)
+    place = folder(opened, "base")
+    opened.close()
+    (log,) = (place / "deduplication_logs").iterdir()
+    whole = log.read_bytes()
+    log.write_bytes(b"1\tall_9_9_0\tall_77" + whole)
+    again = connect(config)
+    assert log.read_bytes() == whole or log.read_bytes() == b""
+    insert(again, 1)
+    assert counts(again)[1] == 1
+    again.close()
+
+
+def test_a_failed_insert_is_looked_after_in_the_same_process(opened: Connection):
+    """As where the disk ends the insert between the token and the part of the view."""
+    insert(opened, 1, 2)
+    unplace(folder(opened, "sums"))
+    with pytest.raises(StoreError):
+        opened.insert("base", {"b": [1]}, "another")
+    opened._open_inserts()._doubtful = True  # type: ignore[attr-defined]
+    insert(opened, 2, 3)
+    assert counts(opened) == (3, 3)
+    insert(opened, 1, 2, 3)
+    assert counts(opened) == (3, 3)
+
+
+def test_a_torn_merge_gives_back_what_it_was_made_of(opened: Connection, caplog: pytest.LogCaptureFixture):
+    insert(opened, *range(5))
+    opened.command("OPTIMIZE TABLE base FINAL")
+    merged = newest_part(folder(opened, "base"))
+    assert merged.name == "all_1_5_1"
+    empty(merged)
+    assert torn_parts(folder(opened, "base")) == {"all_1_5_1"}
+    assert opened.mend() == 1
+    assert counts(opened) == (5, 5)
+    assert "['all_1_5_1'] are set aside" in caplog.text
+    assert opened.mend() == 0
+    insert(opened, *range(6))
+    assert counts(opened) == (6, 6)
+
+
+def test_an_insert_that_was_torn_is_not_taken_as_done(opened: Connection, monkeypatch: pytest.MonkeyPatch):
+    """The disk fills up within the insert, whose part is empty, and chDB says nothing."""
+    insert(opened, 1)
+    free = iter([1 << 40, 0])
+    monkeypatch.setattr(inserts, "free_bytes", lambda _: next(free, 1 << 40))
+    place = folder(opened, "base")
+    handle = opened._open_inserts()._handle  # type: ignore[attr-defined]
+
+    class Tearing:
+        def query(self, sql: str) -> object:
+            answer = handle.query(sql)
+            if sql.startswith("INSERT"):
+                empty(newest_part(place))
+            return answer
+
+    monkeypatch.setattr(opened._open_inserts(), "_handle", Tearing())
+    with pytest.raises(StoreUnavailable, match="the disk ran full meanwhile"):
+        insert(opened, 2)
+    monkeypatch.setattr(opened._open_inserts(), "_handle", handle)
+    insert(opened, 2)
+    assert counts(opened) == (2, 2)
+
+
+def test_a_store_on_a_disk_that_is_nearly_full_is_not_written_to(opened: Connection, monkeypatch: pytest.MonkeyPatch):
+    """Neither by inserts nor by merges, which run on their own."""
+    insert(opened, *range(3))
+    free = [10 << 20]
+    monkeypatch.setattr(guard, "free_bytes", lambda _: free[0])
+    monkeypatch.setattr(inserts, "free_bytes", lambda _: free[0])
+    assert opened.folder is not None
+    watching = DiskGuard(opened.folder, 64 << 20, opened)
+    watching.look()
+    assert watching.low
+    with pytest.raises(StoreUnavailable, match=r"nearly full: 10 MiB are free of 64 .* \(store.min_free_bytes\)"):
+        insert(opened, 3)
+    with pytest.raises(StoreError, match="[Cc]ancelled"):
+        opened.command("OPTIMIZE TABLE base FINAL")
+    free[0] = 70 << 20
+    watching.look()
+    assert watching.low, "a little more than that is not enough: merges would stop again at once"
+    free[0] = 100 << 20
+    watching.look()
+    assert not watching.low
+    opened.command("OPTIMIZE TABLE base FINAL")
+    insert(opened, 3)
+    assert counts(opened) == (4, 4)
+
+
+def test_merges_stay_stopped_in_a_table_that_was_mended(opened: Connection, monkeypatch: pytest.MonkeyPatch):
+    insert(opened, *range(3))
+    opened.command("OPTIMIZE TABLE base FINAL")
+    empty(newest_part(folder(opened, "base")))
+    monkeypatch.setattr(guard, "free_bytes", lambda _: 0)
+    assert opened.folder is not None
+    DiskGuard(opened.folder, 64 << 20, opened).look()
+    assert counts(opened) == (3, 3)
+    with pytest.raises(StoreError, match="[Cc]ancelled"):
+        opened.command("OPTIMIZE TABLE base FINAL")
+
+
+def test_tables_are_found_where_chdb_puts_them(opened: Connection):
+    assert opened.folder is not None
+    assert {table.name for table in tables(opened.folder)} == {folder(opened, name).name for name in ("base", "sums")}
+    shutil.rmtree(opened.folder / "tmp", ignore_errors=True)
