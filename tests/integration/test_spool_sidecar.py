@@ -34,7 +34,8 @@ pytestmark = pytest.mark.store
 def config(folder: Path, url: str, /, **spool: object) -> Config:
     return Config(
         wire=WireConfig(endpoint=f"ipc://{folder}/frames", control_endpoint=f"ipc://{folder}/control"),
-        http=HttpConfig(port=0), store=StoreConfig(url=url), drift=DriftConfig(enabled=False, folder=f"{folder}/drift"),
+        http=HttpConfig(port=0), store=StoreConfig(url=url, min_free_bytes=64 << 20),
+        drift=DriftConfig(enabled=False, folder=f"{folder}/drift"),
         spool=SpoolConfig(**{"folder": f"{folder}/spool", **spool}),  # type: ignore[arg-type]
     )  # fmt: skip
 

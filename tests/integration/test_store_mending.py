@@ -1,4 +1,4 @@
-"""What a kill between a token and its part, or a disk that ran full, leaves in an embedded store is put right, and costs nothing."""
+"""What a kill between a token and its part, or a disk that ran full, leaves in an embedded store is put right."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.store
 
+REMEMBERS = "SETTINGS non_replicated_deduplication_window = 1000"
 TABLES = (
-    "CREATE TABLE base (a UInt64) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 1000",
-    "CREATE TABLE sums (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000",
+    f"CREATE TABLE base (a UInt64) ENGINE = MergeTree ORDER BY a {REMEMBERS}",
+    f"CREATE TABLE sums (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() {REMEMBERS}",
     "CREATE MATERIALIZED VIEW to_sums TO sums AS SELECT count() AS n FROM base",
 )
 
@@ -179,7 +180,7 @@ def test_a_store_on_a_disk_that_is_nearly_full_is_not_written_to(opened: Connect
     assert watching.low
     with pytest.raises(StoreUnavailable, match=r"nearly full: 10 MiB are free of 64 .* \(store.min_free_bytes\)"):
         insert(opened, 3)
-    with pytest.raises(StoreError, match="[Cc]ancelled"):
+    with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
     free[0] = 70 << 20
     watching.look()
@@ -200,7 +201,7 @@ def test_merges_stay_stopped_in_a_table_that_was_mended(opened: Connection, monk
     assert opened.folder is not None
     DiskGuard(opened.folder, 64 << 20, opened).look()
     assert counts(opened) == (3, 3)
-    with pytest.raises(StoreError, match="[Cc]ancelled"):
+    with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
 
 

@@ -50,7 +50,7 @@ class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
     def __init__(self, url: str, *, min_free_bytes: int = 0, restoring: bool = False) -> None:
-        """*min_free_bytes*: what must be free for an embedded store to be written; *restoring*: open one that is not whole, too."""
+        """*min_free_bytes* must be free for an embedded store to be written; *restoring*: open one that is not whole, too."""
         self._min_free_bytes = min_free_bytes
         self._scheme, self._path = _parse(url)
         self._restoring = restoring

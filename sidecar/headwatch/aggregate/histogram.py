@@ -77,7 +77,10 @@ class HistogramBlock:
         return self._slots[:, 1:]
 
     def observe(self, values: NDArray[np.float32], weights: NDArray[np.int64], first: int = 0) -> None:
-        """Add the observations *values* [N, C'] of the cells from *first* on with *weights* [N]; NaN, "undefined", is not counted."""
+        """Add the observations *values* [N, C'] of the cells from *first* on, with *weights* [N].
+
+        NaN means "undefined" and is not counted.
+        """
         for start in range(0, values.shape[1], _CELLS_AT_ONCE):
             some = values[:, start : start + _CELLS_AT_ONCE]
             self._observe(slice(first + start, first + start + some.shape[1]), some, weights)
@@ -86,10 +89,9 @@ class HistogramBlock:
         """Add *values* of *cells*, few enough for what is computed on the way to stay in the cache."""
         self.minimum[cells] = np.fmin(self.minimum[cells], np.fmin.reduce(values, axis=0))
         self.maximum[cells] = np.fmax(self.maximum[cells], np.fmax.reduce(values, axis=0))
-        defined: NDArray[np.bool_] | None = ~np.isnan(values)
-        if defined.all():
-            defined = None  # the rule, and a third cheaper
-        else:
+        there = ~np.isnan(values)
+        defined = None if there.all() else there  # None is the rule, and a third cheaper
+        if defined is not None:
             values = np.where(defined, values, np.float32(0))
         seen = len(values) if defined is None else defined.sum(0, dtype=np.uint32)
         self.count[cells] += np.uint32(seen)

@@ -10,8 +10,8 @@ answered, mass on what instructs (system and user) over mass on what instructs o
 the answer are left out, as in the paper: they read documents as they should.  With them an injection moves the mean by 0.6
 standard deviations of a request, without them by 2.9 (docs/signals.md).
 
-Cost: one product of [rows, quantities, heads] with [heads, 2] a frame, and some dozen numbers a request: nothing that is kept of a
-request grows with the heads of the model.
+Cost: one product of [rows, quantities, heads] with [heads, 2] a frame, and some dozen numbers a request: nothing that is kept
+of a request grows with the heads of the model.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class FrameRow(NamedTuple):
     @property
     def window(self) -> NDArray[np.float32]:
         """Return the values that a window keeps, [F, L, H]."""
-        return self.frame.window[self.row]
+        window: NDArray[np.float32] = self.frame.window[self.row]
+        return window
 
 
 class _Mean:

@@ -39,13 +39,13 @@ class FrameValues:
     window: NDArray[np.float32]
     """[R, len(WINDOW_FEATURES), L, H]; NaN where undefined."""
     kept: NDArray[np.float32]
-    """[R, 2, len(REQUEST_FEATURES), L, H]: the first features of ``window`` with 0 where undefined, and 1 where defined, else 0."""
+    """[R, 2, len(REQUEST_FEATURES), L, H]: the first features of ``window``, 0 where undefined; whether they are defined."""
     undefined: list[int]
     """Heads of each row without a lookback ratio."""
     rest: NDArray[np.float32]
     """[R, L, H]: mass that is not on the sink; NaN where that is too little to speak of."""
     parts: NDArray[np.float32] | None
-    """[R, len(SPAN_KINDS) + D, L · H]: the part of ``rest`` on each kind of span, and the share of each document of the mass of all;
+    """[R, len(SPAN_KINDS) + D, L · H]: the part of ``rest`` on each kind of span, and each document's share of the mass of all;
     NaN where undefined.  None at detail 0."""
     masses: Sequence[NDArray[np.float32]]
     """For each row [spans + 1, L, H] as it came, the generated text last; empty at detail 0."""

@@ -159,8 +159,8 @@ class Aggregator:
                 self._row(engine, batch, columns, row, table, request, FrameRow(values, sums, place), places)
 
     def _row(
-        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, table: SpanTable, request: OpenRequest | None,
-        values: FrameRow, places: Places,
+        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, table: SpanTable,
+        request: OpenRequest | None, values: FrameRow, places: Places,
     ) -> None:
         """Count one row of a frame."""
         worker, number, position = batch.worker, int(columns.request[row]), int(columns.position[row])

@@ -1,7 +1,7 @@
 """Keeps an embedded store from writing on a disk that is nearly full: what chDB writes there may be empty (:mod:`.parts`).
 
-Inserts look for themselves (:class:`~headwatch_exporters.clickhouse.writing.inserts.EmbeddedInserts`); merges run on their own, so
-they are stopped here, and begin again once there is room.
+Inserts look for themselves (``EmbeddedInserts``); merges run on their own, so they are stopped here, and begin again once there
+is room.
 """
 
 from __future__ import annotations
@@ -93,15 +93,15 @@ class DiskGuard:
     def _hold(self, free: int) -> None:
         self._store.allow_merges(allowed=False)
         if not self.low:
-            logger.error("%d MiB are free on the disk of the store %s, less than store.min_free_bytes (%d MiB): it is not written to",
-                         free // _MIB, self._folder, self._min_free_bytes // _MIB)
+            logger.error("the store %s is not written to: %d MiB are free on its disk, less than store.min_free_bytes (%d MiB)",
+                         self._folder, free // _MIB, self._min_free_bytes // _MIB)
         self.low = True
         if self._store.mend():
             self._store.allow_merges(allowed=False)  # a table that was attached again does not know of the first
         self._mended = time.monotonic()
 
     def _run(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
+        while True:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001 - it is looked at again
@@ -110,3 +110,5 @@ class DiskGuard:
                 self._error = str(error)
             else:
                 self._error = ""
+            if self._stopping.wait(_LOOK_SECONDS):
+                return

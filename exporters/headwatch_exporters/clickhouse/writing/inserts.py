@@ -170,8 +170,8 @@ def require_space(path: str | Path, what: str, size: int) -> None:
     """
     free = free_bytes(path)
     if free < size:
-        raise StoreUnavailable(f"{what} failed: the disk is nearly full: {free >> 20} MiB are free of {size >> 20} that it needs "
-                               "(store.min_free_bytes)")
+        raise StoreUnavailable(f"{what} failed: the disk is nearly full: {free >> 20} MiB are free of {size >> 20} that it "
+                               "needs (store.min_free_bytes)")
 
 
 def passes(error: Exception) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headwatch.store")
 
+_NAME = """SELECT concat('`', database, '`.`', name, '`') FROM system.tables
+    WHERE engine LIKE '%MergeTree' AND arrayExists(path -> position(path, '/FOLDER/') > 0, data_paths) FORMAT TSVRaw"""
+
 
 class Mending:
     """Mends the tables of the embedded store in the folder *path*.  Nobody may insert meanwhile."""
@@ -37,10 +40,7 @@ class Mending:
         hurt = [table for table in tables(self._store) if torn_parts(table) or lost_tokens(table)]
         for table in hurt:
             torn = torn_parts(table)
-            name = self._query(
-                "SELECT concat('`', database, '`.`', name, '`') FROM system.tables "
-                f"WHERE engine LIKE '%MergeTree' AND arrayExists(path -> position(path, '/{table.name}/') > 0, data_paths) FORMAT TSVRaw"
-            ).strip()
+            name = self._query(_NAME.replace("FOLDER", table.name)).strip()
             if name:
                 self._detached.append(name)
                 self._query(f"DETACH TABLE {name} SYNC")

@@ -2,15 +2,15 @@
 
 Two things leave an insert acknowledged, or taken as done when it comes again, whose rows are nowhere:
 
-- ClickHouse notes a token in its table's log just before it moves the part that goes with it into place.  A process that is killed
-  in between leaves a *lost token*.
+- ClickHouse notes a token in its table's log just before it moves the part that goes with it into place.  A process that is
+  killed in between leaves a *lost token*.
 - On a disk that has run full chDB (4.4, engine 26.9) writes parts, of inserts and of merges, whose files are empty, and reports
   neither.  Such a *torn part* cannot be read, and at the next start of the store it is set aside.
 
 So a token whose part is not there, or torn, is forgotten: its insert is made once more when it comes again.
 
-A line of a log is ``1`` (added) or ``2`` (dropped), the part, and the token, between tabs.  A part ``P_3_7_1`` holds the blocks 3 to 7
-of the partition P, also those that were parts of their own before they were merged.
+A line of a log is ``1`` (added) or ``2`` (dropped), the part, and the token, between tabs.  A part ``P_3_7_1`` holds the blocks
+3 to 7 of the partition P, also those that were parts of their own before they were merged.
 Source: ``MergeTreeDeduplicationLog.cpp`` and ``MergeTreeSink.cpp`` of ClickHouse 26.9.
 """
 
@@ -21,13 +21,13 @@ import logging
 import os
 import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headwatch.durable import replace_durably
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 logger = logging.getLogger("headwatch.store")
 
@@ -133,6 +133,7 @@ def _held(store: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
-            yield (store / "status").exists() and os.path.samestat(os.fstat(status), os.stat(store / "status"))
+            named = store / "status"
+            yield named.exists() and os.path.samestat(os.fstat(status), named.stat())
     finally:
         os.close(status)
