@@ -95,9 +95,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kills", KILLS)
-def test_a_sidecar_loses_what_was_open_and_nothing_is_there_twice(
-    tmp_path: Path, settings: dict[str, str], kills: int, capsys: pytest.CaptureFixture[str]
-):
+def test_a_sidecar_loses_what_was_open_and_nothing_is_there_twice(tmp_path: Path, settings: dict[str, str], kills: int):
     chance, started, killed = random.Random(kills), [], []
     with Traffic(settings["HEADWATCH_WIRE_ENDPOINT"]) as traffic:
         for _ in range(kills):
@@ -133,8 +131,7 @@ def test_a_sidecar_loses_what_was_open_and_nothing_is_there_twice(
         answer["lost that was not open"] += not here and not was_open
         answer["in part, which was open"] += 0 < len(here) < len(found)  # the request had ended, its window was open
         answer["in part that was not open"] += 0 < len(here) < len(found) and not was_open
-    with capsys.disabled():
-        print(f"\n{kills} kills: {dict(answer)}")
+    print(f"{kills} kills: {dict(answer)}")
     assert answer["whole"] > answer["sent"] // 5
     for name in ("twice", "view differs", "lost that was not open", "in part that was not open"):
         assert answer[name] == 0, (name, answer)

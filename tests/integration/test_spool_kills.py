@@ -1,6 +1,6 @@
 """kill -9 at any instant: what the exporter said is spooled is in the store once, in each table and in the view behind one.
 
-What the process was working on when it died may be there or not; never a part of it.  Each test prints its tally.
+What the process was working on when it died may be there or not; never a part of it.  Each prints its tally (``-rP``).
 """
 
 # ruff: noqa: T201 - a tally is printed
@@ -25,13 +25,6 @@ pytestmark = pytest.mark.store
 FEW = 4
 KILLS = [pytest.param(FEW, id="few"), pytest.param(200, id="many", marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 DISK_MIB = 48
-
-
-@pytest.fixture(autouse=True)
-def tell(capsys: pytest.CaptureFixture[str]):
-    yield
-    with capsys.disabled():
-        print(capsys.readouterr().out, end="")
 
 
 @pytest.mark.parametrize("kills", KILLS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,8 @@ from headwatch.errors import StoreError, StoreUnavailable
 from headwatch_exporters.clickhouse.connection import Connection, connect
 from headwatch_exporters.clickhouse.writing import guard, inserts
 from headwatch_exporters.clickhouse.writing.guard import DiskGuard
-from headwatch_exporters.clickhouse.writing.parts import tables, torn_parts
+from headwatch_exporters.clickhouse.writing.inserts import EmbeddedInserts
+from headwatch_exporters.clickhouse.writing.parts import lost_tokens, tables, torn_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +65,7 @@ def folder(connection: Connection, table: str) -> Path:
 
 
 def newest_part(table: Path) -> Path:
-    parts = [part for part in table.iterdir() if re.fullmatch(r"all_\d+_\d+_\d+", part.name)]
+    parts = [part for part in table.iterdir() if re.fullmatch(r"all(_\d+){3,4}", part.name)]
     return max(parts, key=lambda part: [int(number) for number in part.name.split("_")[2:]])
 
 
@@ -148,8 +151,6 @@ def test_a_torn_merge_gives_back_what_it_was_made_of(opened: Connection, caplog:
 def test_an_insert_that_was_torn_is_not_taken_as_done(opened: Connection, monkeypatch: pytest.MonkeyPatch):
     """The disk fills up within the insert, whose part is empty, and chDB says nothing."""
     insert(opened, 1)
-    free = iter([1 << 40, 0])
-    monkeypatch.setattr(inserts, "free_bytes", lambda _: next(free, 1 << 40))
     place = folder(opened, "base")
     handle = opened._open_inserts()._handle  # type: ignore[attr-defined]
 
@@ -187,7 +188,7 @@ def test_a_store_on_a_disk_that_is_nearly_full_is_not_written_to(opened: Connect
     assert watching.low, "a little more than that is not enough: merges would stop again at once"
     free[0] = 100 << 20
     watching.look()
-    assert not watching.low
+    assert not watching.low, "and now it is"
     opened.command("OPTIMIZE TABLE base FINAL")
     insert(opened, 3)
     assert counts(opened) == (4, 4)
@@ -203,6 +204,89 @@ def test_merges_stay_stopped_in_a_table_that_was_mended(opened: Connection, monk
     assert counts(opened) == (3, 3)
     with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
+
+
+def test_the_parts_of_a_changed_table_are_known(config: StoreConfig, opened: Connection):
+    """Their names have a number more, also once they were merged, and what they were made of is gone."""
+    insert(opened, *range(4))
+    opened.command("ALTER TABLE base DELETE WHERE a = 0 SETTINGS mutations_sync = 2")
+    insert(opened, 4)
+    opened.command("OPTIMIZE TABLE base FINAL")
+    place = folder(opened, "base")
+    opened.close()
+    whole = newest_part(place)
+    assert re.fullmatch(r"all_1_6_\d+_5", whole.name), "blocks 1 to 4, the change, and one more"
+    for part in place.glob("all_*"):
+        if part != whole:
+            shutil.rmtree(part)
+    assert lost_tokens(place) == set()
+    again = connect(config)
+    insert(again, *range(5))
+    assert counts(again) == (4, 5)
+    again.close()
+
+
+def test_a_part_without_rows_is_whole(opened: Connection):
+    """Rows go by their age, or by a purge: what is left of the part is empty, and not torn."""
+    insert(opened, 1, 2)
+    opened.command("ALTER TABLE base DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    place = folder(opened, "base")
+    assert any((part / "count.txt").read_text() == "0" for part in place.glob("all_*"))
+    assert torn_parts(place) == set()
+    assert opened.mend() == 0
+
+
+def test_rows_reach_their_age_while_merges_are_stopped(opened: Connection):
+    """Else a store that has filled its own disk would never have room again."""
+    opened.command("CREATE TABLE old (t DateTime) ENGINE = MergeTree ORDER BY t TTL t SETTINGS ttl_only_drop_parts = 1")
+    opened.allow_merges(allowed=False)
+    opened.command("INSERT INTO old SELECT now() - 100")
+    opened.command("INSERT INTO old SELECT now() + 1000")
+    assert opened.drop_expired() == 1
+    assert opened.query("SELECT count() AS n, min(t) > now() AS kept FROM old") == [{"n": 1, "kept": 1}]
+    assert opened.drop_expired() == 0
+
+
+def test_a_query_that_runs_holds_up_what_is_mended_and_ends_nothing(opened: Connection):
+    insert(opened, *range(5))
+    opened.command("OPTIMIZE TABLE base FINAL")
+    slow = "SELECT a, sleepEachRow(0.4) FROM base SETTINGS max_block_size = 1"
+    reading = threading.Thread(target=opened._beside, args=(slow,))
+    reading.start()
+    time.sleep(0.3)
+    empty(newest_part(folder(opened, "base")))
+    assert opened.mend() == 1
+    reading.join()
+    insert(opened, *range(6))
+    assert counts(opened) == (6, 6)
+
+
+@pytest.mark.parametrize("word", ["DETACH", "ATTACH"])
+def test_what_the_store_refuses_while_it_is_mended_is_made_good_by_the_next_look(opened: Connection, word: str):
+    insert(opened, *range(5))
+    opened.command("OPTIMIZE TABLE base FINAL")
+    opened.command("OPTIMIZE TABLE sums FINAL")
+    for table in ("base", "sums"):
+        empty(newest_part(folder(opened, table)))
+    inserting = opened._open_inserts()
+    assert isinstance(inserting, EmbeddedInserts)
+    query, refused = inserting.mending._query, []
+
+    def refusing(sql: str) -> str:
+        if sql.startswith(word) and len(refused) < 2:
+            refused.append(sql)
+            raise RuntimeError("Code: 1. DB::Exception: no")
+        return query(sql)
+
+    inserting.mending._query = refusing
+    with pytest.raises(RuntimeError, match="no"):
+        opened.mend()
+    while len(refused) < 2:
+        with pytest.raises(RuntimeError, match="no"):
+            opened.mend()
+    assert opened.mend() == 2
+    insert(opened, *range(6))
+    assert counts(opened) == (6, 6)
 
 
 def test_tables_are_found_where_chdb_puts_them(opened: Connection):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headwatch.aggregate.evidence import EvidenceQueue
-from headwatch.aggregate.windows import GRACE_NS, Aggregator
+from headwatch.aggregate.windows import GRACE_NS, Aggregator, _together
 from headwatch.bands import context_band
 from headwatch.config import EvidenceConfig, WindowConfig
 from headwatch.errors import WireError
@@ -295,3 +295,28 @@ def test_a_name_that_is_given_a_second_time_is_another_request() -> None:
     add(made, summary([(10, DECODE, [0.4, 0.3, 0.2, 0.1])], request=context(documents=0)))
     _, records = made.collect(200 * SECOND, everything=True)
     assert [(len(record.context.spans), record.rows_decode) for record in records] == [(4, 1), (3, 1)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"requests": 1}, {"requests": 50}])
+def test_it_is_another_one_after_a_restart_too(settings: dict[str, int]) -> None:
+    """Nothing of it differs but the life of its worker, or the name that its client gave."""
+    made = aggregator(**settings)
+    add(made, summary([(10, DECODE, MASS), (11, DECODE, MASS)]))
+    add(made, summary([(10, DECODE, MASS)], identity=worker(start_ns=2)))
+    other = msgspec.structs.replace(context(), request_id="another")
+    add(made, summary([(10, DECODE, MASS)], request=other, identity=worker(start_ns=2)))
+    windows, records = made.collect(200 * SECOND, everything=True)
+    assert [record.rows_decode for record in records] == [2, 1, 1]
+    assert sum(int(window.rows.sum()) for window in windows) == 4
+    assert made.counters["rows_after_end"] == 0
+
+
+def test_rows_are_computed_together_as_far_as_their_documents_allow() -> None:
+    """One prompt of many documents must not make all others of its frame pay."""
+    documents = [1] * 100
+    documents[50] = 500
+    stretches = list(_together(list(range(100)), documents, 1024))
+    assert [row for some in stretches for row in some] == list(range(100))
+    for some in stretches:
+        assert len(some) == 1 or len(some) * (17 + max(documents[row] for row in some)) * 1024 <= 1 << 20
+    assert len(stretches) < 10

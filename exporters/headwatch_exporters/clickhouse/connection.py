@@ -46,6 +46,10 @@ _PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What keeps a folder from being written for a while."""
 
 
+_EXPIRED = """SELECT concat('`', database, '`.`', table, '`'), name FROM system.parts
+    WHERE active AND rows > 0 AND delete_ttl_info_max > toDateTime(0) AND delete_ttl_info_max < now() FORMAT TSVRaw"""
+
+
 class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
@@ -60,6 +64,9 @@ class Connection:
         self._client: Any = None
         self._inserts: Inserts | None = None
         self._merges: Any = None
+        self._merges_stopped = False
+        self._doubtful = False
+        """Whether an embedded store may hold what an insert left that was cut short."""
         self.url = mask_url(url)
         """For messages: the password is masked."""
 
@@ -80,13 +87,13 @@ class Connection:
                 self._open()
 
     def require_space(self) -> None:
-        """See that an embedded store's disk has room for a change of the schema: what is made on a full one cannot be read.
+        """See that an embedded store's disk has room for a change: what is written on a full one cannot be read.
 
         Raises:
             StoreUnavailable: It has not.
         """
         if self._scheme == "chdb":
-            require_space(self._path, f"a change of the schema of {self.url}", self._min_free_bytes)
+            require_space(self._path, f"a change of {self.url}", self._min_free_bytes)
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
@@ -148,19 +155,37 @@ class Connection:
             inserts = self._open_inserts()
             return inserts.mend() if isinstance(inserts, EmbeddedInserts) else 0
 
+    def torn_since(self, since_ns: int) -> bool:
+        """Return whether a part was torn that was made from *since_ns* (nanoseconds since 1970) on."""
+        inserts = self._inserts
+        return isinstance(inserts, EmbeddedInserts) and inserts.mending.torn_since(since_ns)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a connection."""
+        return self._client is not None
+
     def allow_merges(self, *, allowed: bool) -> None:
-        """Have the merges of an embedded store begin or stop, on a handle of its own: no query holds this up.
+        """Have the merges of an embedded store begin or stop.
 
         Raises:
-            StoreError: The store cannot be opened.
             Exception: It refuses.
         """
-        self.open()
-        if self._merges is None:
-            import chdb  # noqa: PLC0415 - heavy
+        self._merges_stopped = not allowed
+        if isinstance(self._inserts, EmbeddedInserts):
+            self._inserts.mending.merges_stopped = not allowed
+        self._beside(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
 
-            self._merges = chdb.connect(os.path.realpath(self._path))
-        self._merges.query(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
+    def drop_expired(self) -> int:
+        """Drop the parts of an embedded store of which every row has reached its age, as merges do; return how many.
+
+        Raises:
+            Exception: It refuses.
+        """
+        dropped = [line.split("\t") for line in self._beside(_EXPIRED).splitlines()]
+        for table, part in dropped:
+            self._beside(f"ALTER TABLE {table} DROP PART '{part}'")
+        return len(dropped)
 
     def close(self) -> None:
         """Close the sessions."""
@@ -191,10 +216,21 @@ class Connection:
             self._client = self._session()
         return self._client
 
+    def _beside(self, sql: str) -> str:
+        """Run *sql* on a handle of its own, which no query and no insert holds up."""
+        if self._merges is None:
+            import chdb  # noqa: PLC0415 - heavy
+
+            self._merges = chdb.connect(os.path.realpath(self._path))
+        return str(self._merges.query(sql))
+
     def _open_inserts(self) -> Inserts:
         if self._inserts is None:
             if self._scheme == "chdb":  # the path as the driver spells it: chDB compares letter by letter
-                self._inserts = EmbeddedInserts(os.path.realpath(self._path), self._min_free_bytes)
+                path = os.path.realpath(self._path)
+                made = EmbeddedInserts(path, self._min_free_bytes, doubtful=self._doubtful)
+                made.mending.merges_stopped = self._merges_stopped
+                self._inserts = made
             else:
                 self._inserts = HttpInserts(self._session(), self.url)
         return self._inserts
@@ -203,8 +239,9 @@ class Connection:
         try:
             forget_all_lost(self._path)
         except OSError as error:
-            kind = StoreUnavailable if error.errno in _PASSES else StoreError
-            raise kind(f"cannot open the store {self._path}: {error.strerror}") from error
+            if error.errno not in _PASSES:
+                raise StoreError(f"cannot open the store {self._path}: {error.strerror}") from error
+            self._doubtful = True  # it can be read; whoever inserts comes back to it
 
     def _session(self) -> Any:
         """Return a client of the driver.

@@ -122,9 +122,8 @@ class ClickHouseExporter:
 
     def close(self) -> None:
         """Send what can be sent at once, and close the connection; the reader ends with it.  The rest stays in the spool."""
-        if self._guard is not None:
-            self._guard.stop()
-        if self._spooled is None or self._spooled.close():
+        sent = self._spooled is None or self._spooled.close()
+        if (self._guard is None or self._guard.stop()) and sent:
             self._connection.close()
 
     def _record(self, delivery: Delivery) -> Record:

@@ -32,7 +32,12 @@ _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
 class OpenRequest:
     """The running sums of one request."""
 
-    def __init__(self, worker: WorkerIdentity, context: RequestContext, time_ns: int, groups: HeadGroups) -> None:
+    def __init__(
+        self, worker: WorkerIdentity, context: RequestContext, time_ns: int, groups: HeadGroups, name: str | None = None
+    ) -> None:  # fmt: skip
+        """*name* is the request's id as the worker sends it, where *context* has another."""
+        self._name = context.request_id if name is None else name
+        self._lives = {worker.rank: worker.start_ns}
         self.worker = worker
         self.context = context
         self.table = SpanTable(context)
@@ -117,7 +122,9 @@ class OpenRequest:
         """Return whether rows of *context* from *worker* can be of this request; else its name was given a second time."""
         mine = self.worker
         return (
-            (worker.model, worker.layers, worker.heads) == (mine.model, mine.layers, mine.heads)
+            context.request_id == self._name
+            and self._lives.setdefault(worker.rank, worker.start_ns) == worker.start_ns
+            and (worker.model, worker.layers, worker.heads) == (mine.model, mine.layers, mine.heads)
             and len(context.spans) == len(self.context.spans)
             and len(context.encoder_spans) == len(self.context.encoder_spans)
         )

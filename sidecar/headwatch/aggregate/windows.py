@@ -31,9 +31,10 @@ from headwatch.aggregate.values import SpanTable, values_of
 from headwatch.aggregate.weights import whole_weight
 from headwatch.bands import context_band
 from headwatch.errors import WireError
+from headwatch.model import WINDOW_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -50,8 +51,8 @@ _JUMP_WINDOWS = 10
 """Frames that are so much older than the open window are not late: the worker's clock was set back."""
 _MODELS = 64
 """Models whose groups of heads are kept at hand."""
-_ROWS_AT_ONCE = 256
-"""Rows of a frame that are computed together: enough to gain by it, and memory is bounded."""
+_VALUES_AT_ONCE = 1 << 20
+"""Values that are computed together, of several rows of a frame: enough to gain by it, and memory is bounded."""
 MAX_LAYERS = 1024
 MAX_HEADS = 1024
 
@@ -117,8 +118,7 @@ class Aggregator:
                 position = int(columns.position[row])
                 self._canaries.add(worker, context, position, columns.features[row], np.array(layers), heads, batch.time_ns)
         if traffic:
-            engine = self._engine(worker, batch.time_ns)
-            self._rows(engine, batch, columns, traffic, places)
+            self._rows(batch, columns, traffic, places)
             self.counters["rows"] += len(traffic)
             self.counters["head_summaries"] += len(traffic) * len(layers) * batch.heads
         self._finished(batch)
@@ -134,7 +134,7 @@ class Aggregator:
                 if self._config.requests and request.ending.complete:
                     self._end(key, batch.time_ns)
 
-    def _rows(self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, rows: list[int], places: Places) -> None:
+    def _rows(self, batch: SummaryBatch, columns: Columns, rows: list[int], places: Places) -> None:
         """Count the *rows* of a frame."""
         worker, cross = batch.worker, batch.attention == "cross"
         tables: dict[int, SpanTable] = {}
@@ -144,16 +144,18 @@ class Aggregator:
             context = batch.requests[number]
             request = requests[number] = self._request(worker, context, batch.time_ns, count)
             tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
+        engine = self._engine(worker, batch.time_ns)  # after the requests, which may close windows
         members = self._groups_of(worker).at(places)
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
+        heads = len(batch.layers) * batch.heads
+        for some in _together(rows, [tables[numbers[row]].documents for row in rows], heads):
             values = values_of(
                 columns.features if len(some) == len(numbers) else columns.features[some],
                 [columns.span_mass[row] for row in some] if columns.span_mass else (),
                 [positions[row] for row in some],
                 [tables[numbers[row]] for row in some],
             )
-            sums = None if values.parts is None or cross else GroupSums.of(values.parts, members)
+            read = not cross and any(positions[row] >= batch.requests[numbers[row]].prompt_tokens - 1 for row in some)
+            sums = GroupSums.of(values.parts, members) if values.parts is not None and read else None
             for place, row in enumerate(some):
                 table, request = tables[numbers[row]], requests[numbers[row]]
                 self._row(engine, batch, columns, row, table, request, FrameRow(values, sums, place), places)
@@ -233,11 +235,14 @@ class Aggregator:
         else:
             self._closed.append(engine.window(engine.start_ns + self._window_ns, engine.start_ns // self._window_ns))
 
-    def _end(self, key: tuple[str, str], now_ns: int) -> None:
-        """Make the record of a request that has ended; where it is the last of its count, close the windows."""
+    def _end(self, key: tuple[str, str], now_ns: int, *, again: bool = False) -> None:
+        """Make the record of a request that has ended; where it is the last of its count, close the windows.
+
+        *again*: its name is that of another request from now on.
+        """
         request = self._requests.pop(key)
         by_count = self._config.requests
-        if by_count or (request.worker.ranks > 1 and not request.ending.complete):
+        if not again and (by_count or (request.worker.ranks > 1 and not request.ending.complete)):
             self._ended[key] = now_ns
         self.counters.update(f"field.{reason}" for reason in request.context.errors)
         self._records.append(request.record(self._number if by_count else request.last_ns // self._window_ns))
@@ -287,7 +292,7 @@ class Aggregator:
         key = (worker.instance, context.engine_id)
         request = self._requests.get(key)
         if request is not None and not request.fits(worker, context):
-            self._end(key, time_ns)
+            self._end(key, time_ns, again=True)
             request = None
         if request is None:
             if key in self._ended:
@@ -297,5 +302,20 @@ class Aggregator:
                 self.counters["dropped_requests"] += rows
                 return None
             seen = context if self._veil is None else self._veil(context)
-            request = self._requests[key] = OpenRequest(worker, seen, time_ns, self._groups_of(worker))
+            request = self._requests[key] = OpenRequest(worker, seen, time_ns, self._groups_of(worker), context.request_id)
         return request
+
+
+def _together(rows: list[int], documents: list[int], heads: int) -> Iterator[list[int]]:
+    """Yield the *rows* in stretches that are computed together, where each costs as much as that with the most documents.
+
+    *documents* has an entry for each of them.
+    """
+    start, most = 0, 0
+    for place, here in enumerate(documents):
+        wider = max(most, here)
+        if place > start and (place + 1 - start) * (len(WINDOW_FEATURES) + wider) * heads > _VALUES_AT_ONCE:
+            yield rows[start:place]
+            start, wider = place, here
+        most = wider
+    yield rows[start:]

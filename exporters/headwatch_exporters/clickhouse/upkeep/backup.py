@@ -145,6 +145,7 @@ def _fill(connection: Connection, config: StoreConfig, manifest: Manifest, folde
         connection.command(f"DROP TABLE {step.view}")
     for file in manifest.files:
         progress(file.file)
+        connection.require_space()
         _read(connection, file.table, folder / file.file)
     for step in made:
         for statement in step.statements(config):

@@ -28,5 +28,6 @@ def compact(connection: Connection, progress: Progress) -> list[str]:
     names = [row["table"] for row in rows if row["table"].startswith(("otel_metrics_", "headwatch_"))]
     for name in names:
         progress(name)
+        connection.require_space()
         connection.command(f"OPTIMIZE TABLE {name} FINAL")
     return names

@@ -128,6 +128,7 @@ def _tell_again(connection: Connection, condition: str, without: Callable[[Incid
 
 def _delete(connection: Connection, table: str, condition: str) -> None:
     """Remove rows and return once it is done; a server may take longer than an answer may."""
+    connection.require_space()
     connection.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 0")
     deadline = time.monotonic() + _MUTATION_SECONDS
     while True:

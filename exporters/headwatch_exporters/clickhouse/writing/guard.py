@@ -21,6 +21,7 @@ _MIB = 1 << 20
 _LOOK_SECONDS = 0.25
 _MEND_SECONDS = 30.0
 """Parts that were merged are kept for eight minutes: until then a torn one is found."""
+_STOP_SECONDS = 5.0
 _ROOM = 1.25
 """Merges begin again with so many times the free space, so that they do not stop at once."""
 _MIN_INODES = 1024
@@ -41,8 +42,21 @@ def free_bytes(path: str | Path) -> int:
 class Guarded(Protocol):
     """An embedded store."""
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether somebody has opened it."""
+        ...
+
     def allow_merges(self, *, allowed: bool) -> None:
-        """Have merges begin, or stop; at once, whatever else is asked of the store."""
+        """Have merges begin, or stop."""
+        ...
+
+    def drop_expired(self) -> int:
+        """Drop what merges would drop because of its age; return how many parts."""
+        ...
+
+    def torn_since(self, since_ns: int) -> bool:
+        """Return whether a part was torn that was made from *since_ns* on."""
         ...
 
     def mend(self) -> int:
@@ -57,7 +71,10 @@ class DiskGuard:
         self._folder = folder
         self._min_free_bytes = min_free_bytes
         self._store = store
-        self._mended = 0.0
+        self._due = 0.0
+        """When parts are looked at again (monotonic), ..."""
+        self._seen_ns = 0
+        """... and since when."""
         self.low = False
         """Whether merges are stopped."""
         self._error = ""
@@ -68,37 +85,48 @@ class DiskGuard:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread."""
+    def stop(self) -> bool:
+        """End the thread; return False where it is still waiting for an insert."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
+        return not self._thread.is_alive()
 
     def look(self) -> None:
         """Look once, and do what is to be done.
 
         Raises:
-            Exception: The store or the disk does not let us; the next call tries again.
+            Exception: The store or the disk does not let us; it is tried again in half a minute.
         """
+        if not self._store.is_open:
+            return
         free = free_bytes(self._folder)
-        if free < self._min_free_bytes:
-            if not self.low or time.monotonic() > self._mended + _MEND_SECONDS:
-                self._hold(free)
+        if free < self._min_free_bytes and not self.low:
+            self._hold(free)
         elif self.low and free >= _ROOM * self._min_free_bytes:
             self._store.mend()
             self._store.allow_merges(allowed=True)
             self.low = False
             logger.warning("the disk of the store %s has room again: it is written to", self._folder)
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _MEND_SECONDS
+            self._look_at_parts()
 
     def _hold(self, free: int) -> None:
         self._store.allow_merges(allowed=False)
-        if not self.low:
-            logger.error("the store %s is not written to: %d MiB are free on its disk, less than store.min_free_bytes (%d MiB)",
-                         self._folder, free // _MIB, self._min_free_bytes // _MIB)
         self.low = True
-        if self._store.mend():
-            self._store.allow_merges(allowed=False)  # a table that was attached again does not know of the first
-        self._mended = time.monotonic()
+        self._due = 0.0
+        logger.error("the store %s is not written to: %d MiB are free on its disk, less than store.min_free_bytes (%d MiB)",
+                     self._folder, free // _MIB, self._min_free_bytes // _MIB)
+
+    def _look_at_parts(self) -> None:
+        """Mend what is torn, and let go of what merges would drop, were they not stopped."""
+        started_ns = time.time_ns() - int(_MEND_SECONDS * 1e9)  # a merge may take its time
+        if self._store.torn_since(self._seen_ns):
+            self._store.mend()
+        self._seen_ns = started_ns
+        if self.low and (dropped := self._store.drop_expired()):
+            logger.warning("%d parts of the store %s have reached their age, and make room", dropped, self._folder)
 
     def _run(self) -> None:
         while True:
@@ -108,6 +136,8 @@ class DiskGuard:
                 if str(error) != self._error:
                     logger.error("the disk of the store %s: %s", self._folder, error)  # noqa: TRY400 - one line
                 self._error = str(error)
+                if self._stopping.wait(_MEND_SECONDS):
+                    return
             else:
                 self._error = ""
             if self._stopping.wait(_LOOK_SECONDS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
@@ -25,6 +26,8 @@ SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "optimize_on_insert": 0,  # rows of one key add up when parts merge: a quarter less CPU time for an insert into the rungs
 }
+_CLOCK_NS = 2_000_000_000
+"""ClickHouse gives a part the time in whole seconds."""
 _CODE = re.compile(r"\bCode: (\d+)")
 BATCH_AT_FAULT = frozenset({
     6,  # CANNOT_PARSE_TEXT
@@ -79,26 +82,28 @@ class Inserts(Protocol):
 class EmbeddedInserts:
     """Inserts into the chDB of this process, on a handle of its own beside that of the queries.
 
-    A disk that is nearly full is waited for, and what was written on one that has filled up meanwhile is looked at before it
-    counts (:mod:`headwatch_exporters.clickhouse.writing.parts`).
+    A disk that is nearly full is waited for, and what was written is looked at before it counts: the disk may have filled up
+    meanwhile (:mod:`headwatch_exporters.clickhouse.writing.parts`).
     """
 
-    def __init__(self, path: str, min_free_bytes: int) -> None:
+    def __init__(self, path: str, min_free_bytes: int, *, doubtful: bool = False) -> None:
+        """*doubtful*: the store may hold what an insert left that was cut short."""
         import chdb  # noqa: PLC0415 - heavy
 
         self._handle = chdb.connect(path)
         self._path = path
         self._min_free_bytes = min_free_bytes
         self._url = f"chdb://{path}"
-        self._mending = Mending(path, lambda sql: str(self._handle.query(sql)))
-        self._doubtful = False
-        """Whether an insert failed, or the disk ran full, and nobody has looked since."""
+        self.mending = Mending(path, lambda sql: str(self._handle.query(sql)))
+        self._doubtful = doubtful
+        """Whether an insert failed, and nobody has looked since."""
 
     def insert(self, batch: Batch) -> None:
         """Insert *batch*."""
         require_space(self._path, f"insert into {batch.table} on {self._url}", self._min_free_bytes + 2 * batch.native_bytes)
         if self._doubtful:
             self._mend(batch)
+        started_ns = time.time_ns() - _CLOCK_NS
         columns = ", ".join(map(_quoted, batch.columns))
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         token = _quoted(batch.token, "'")
@@ -113,10 +118,10 @@ class EmbeddedInserts:
             except Exception as error:
                 self._doubtful = True
                 raise failure(batch.table, self._url, error) from error
-        if free_bytes(self._path) < self._min_free_bytes:
+        if self.mending.torn_since(started_ns):
             self._doubtful = True
-            if self._mend(batch):
-                raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk ran full meanwhile")
+            self._mend(batch)
+            raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk ran full meanwhile")
 
     def mend(self) -> int:
         """Put right what a disk that ran full has left, and return how many tables had to be.
@@ -124,13 +129,13 @@ class EmbeddedInserts:
         Raises:
             Exception: The store or the disk does not let us.
         """
-        mended = self._mending.mend()
+        mended = self.mending.mend()
         self._doubtful = False
         return mended
 
-    def _mend(self, batch: Batch) -> int:
+    def _mend(self, batch: Batch) -> None:
         try:
-            return self.mend()
+            self.mend()
         except Exception as error:
             message = f"insert into {batch.table} on {self._url} failed: what a full disk left is not mended: {cause(error)}"
             raise StoreUnavailable(message) from error

@@ -1,12 +1,14 @@
 """Puts right, in a store that is open, what a disk that ran full has left in it: see :mod:`.parts`.
 
-A table is detached, its lost tokens are forgotten, and it is attached again, which sets its torn parts aside and takes back
-those that were merged into them (ClickHouse keeps them for eight minutes).  For those milliseconds queries of it fail.
+The lost tokens of a table are taken out of its log, and it is detached and attached again.  So it reads the log anew, sets its
+torn parts aside, and takes back those that were merged into them (ClickHouse keeps them for eight minutes).  Until then, mostly
+for milliseconds, and at most until the queries that read it at that moment have ended, queries of it fail.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,10 @@ logger = logging.getLogger("headwatch.store")
 
 _NAME = """SELECT concat('`', database, '`.`', name, '`') FROM system.tables
     WHERE engine LIKE '%MergeTree' AND arrayExists(path -> position(path, '/FOLDER/') > 0, data_paths) FORMAT TSVRaw"""
+_IN_USE = "still used by some query"
+_THERE = "already exists"
+_WAIT_SECONDS = 10.0
+_PAUSE_SECONDS = 0.1
 
 
 class Mending:
@@ -28,26 +34,69 @@ class Mending:
         """*query* runs a statement and returns the answer as text; it raises where the store refuses."""
         self._store = Path(path)
         self._query = query
-        self._detached: list[str] = []
+        self._begun: dict[Path, str] = {}
+        """Folder and name of tables whose logs and parts are to be read anew, ..."""
+        self._detached: set[str] = set()
+        """... and names of those that are detached."""
+        self.merges_stopped = False
+        """Whether a table that is attached again must be told so."""
+
+    def torn_since(self, since_ns: int) -> bool:
+        """Return whether a part was torn that was made from *since_ns* (nanoseconds since 1970) on."""
+        return any(torn_parts(table, since_ns) for table in tables(self._store))
 
     def mend(self) -> int:
         """Mend each table that needs it, and return how many did.
 
         Raises:
-            Exception: The store refuses; what is detached is attached by the next call.
+            Exception: The store refuses; the next call goes on with what is left.
             OSError: The disk does not let us.
         """
-        hurt = [table for table in tables(self._store) if torn_parts(table) or lost_tokens(table)]
-        for table in hurt:
+        for table in tables(self._store):
             torn = torn_parts(table)
-            name = self._query(_NAME.replace("FOLDER", table.name)).strip()
-            if name:
-                self._detached.append(name)
-                self._query(f"DETACH TABLE {name} SYNC")
-            forget_lost(table)
-            if torn:
-                logger.error("the disk ran full while parts of %s were written: %s are set aside", name or table, sorted(torn))
-        while self._detached:
-            self._query(f"ATTACH TABLE {self._detached[-1]}")
-            self._detached.pop()
-        return len(hurt)
+            if table not in self._begun and (torn or lost_tokens(table)):
+                name = self._query(_NAME.replace("FOLDER", table.name)).strip()
+                forget_lost(table)
+                self._begun[table] = name
+                if torn:
+                    logger.error("the disk ran full while parts of %s were written: %s are set aside", name, sorted(torn))
+        try:
+            for name in filter(None, self._begun.values()):
+                if name not in self._detached:
+                    self._query(f"DETACH TABLE {name} SYNC")
+                    self._detached.add(name)
+        finally:
+            self._attach()
+        mended = len(self._begun)
+        self._begun.clear()
+        return mended
+
+    def _attach(self) -> None:
+        """Attach everything that is detached; where one fails the others are there all the same."""
+        failed: Exception | None = None
+        for name in sorted(self._detached):
+            try:
+                self._attach_one(name)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed = error
+            else:
+                self._detached.discard(name)
+        if failed is not None:
+            raise failed
+
+    def _attach_one(self, name: str) -> None:
+        until = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._query(f"ATTACH TABLE {name}")
+            except Exception as error:
+                if _IN_USE in str(error):
+                    if time.monotonic() < until:
+                        time.sleep(_PAUSE_SECONDS)
+                        continue
+                elif _THERE in str(error):
+                    break
+                raise
+            break
+        if self.merges_stopped:
+            self._query(f"SYSTEM STOP MERGES {name}")

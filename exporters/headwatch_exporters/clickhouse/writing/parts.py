@@ -9,6 +9,8 @@ Two things leave an insert acknowledged, or taken as done when it comes again, w
 
 So a token whose part is not there, or torn, is forgotten: its insert is made once more when it comes again.
 
+A part that has lost all its rows, by their age or a purge, has files that are empty, and says so.
+
 A line of a log is ``1`` (added) or ``2`` (dropped), the part, and the token, between tabs.  A part ``P_3_7_1`` holds the blocks
 3 to 7 of the partition P, also those that were parts of their own before they were merged.
 Source: ``MergeTreeDeduplicationLog.cpp`` and ``MergeTreeSink.cpp`` of ClickHouse 26.9.
@@ -20,7 +22,7 @@ import fcntl
 import logging
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from headwatch.durable import replace_durably
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headwatch.store")
 
 _LOGS = "deduplication_logs"
-_PART = re.compile(r"(.+)_(\d+)_(\d+)_\d+(?:_\d+)?")
+_PART = re.compile(r"([^_]+)_(\d+)_(\d+)_\d+(?:_\d+)?")  # the last number is there once rows of it were changed
 _LINE = re.compile(rb"([12])\t([^\t\n]+)\t([^\t\n]+)\n")
 _NEVER_EMPTY = re.compile(r"checksums\.txt|columns\.txt|count\.txt|data\.bin|.*\.c?mrk\d?")
 
@@ -42,9 +44,11 @@ def tables(store: Path) -> list[Path]:
     return sorted(folder.parent for folder in store.glob(f"store/*/*/{_LOGS}"))
 
 
-def torn_parts(table: Path) -> set[str]:
-    """Return the parts in the folder *table* that hold nothing though they should."""
-    return {name for name in _parts(table) if _torn(table / name)}
+def torn_parts(table: Path, since_ns: int = 0) -> set[str]:
+    """Return the parts in the folder *table* that hold nothing though they should, of those made from *since_ns* on."""
+    if table.stat().st_mtime_ns < since_ns:
+        return set()
+    return {name for name in _parts(table, since_ns) if _torn(table / name)}
 
 
 def lost_tokens(table: Path) -> set[bytes]:
@@ -74,7 +78,7 @@ def forget_lost(table: Path) -> int:
         before = path.read_bytes()
         after = b"".join(line[0] for line in _LINE.finditer(before) if line[3] not in lost)
         if after != before:
-            replace_durably(path, after, path.with_suffix(".new"))
+            replace_durably(path, after, table / "headwatch-tokens.new")  # ClickHouse takes any file beside it for a log
     if lost:
         logger.warning("%d inserts into %s were cut short: what the spool has of them is inserted once more", len(lost), table)
     return len(lost)
@@ -98,19 +102,23 @@ def _logs(table: Path) -> list[Path]:
     return sorted((table / _LOGS).glob("deduplication_log_*.txt"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
 
-def _parts(table: Path) -> set[str]:
-    return {
-        entry.name for entry in os.scandir(table)
-        if not entry.name.startswith(("tmp", "delete_tmp")) and _PART.fullmatch(entry.name) and entry.is_dir()
-    }  # fmt: skip
+def _parts(table: Path, since_ns: int = 0) -> set[str]:
+    found = set()
+    for entry in os.scandir(table):
+        if _PART.fullmatch(entry.name):
+            with suppress(FileNotFoundError):  # merged into another one, and gone meanwhile
+                if entry.is_dir() and entry.stat().st_mtime_ns >= since_ns:
+                    found.add(entry.name)
+    return found
 
 
 def _torn(part: Path) -> bool:
     try:
+        rows = (part / "count.txt").read_bytes()
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(part) if entry.is_file()}
     except FileNotFoundError:
         return False  # merged into another one, and gone meanwhile
-    return not all(size for name, size in sizes.items() if _NEVER_EMPTY.fullmatch(name))
+    return rows != b"0" and not all(size for name, size in sizes.items() if _NEVER_EMPTY.fullmatch(name))
 
 
 def _blocks(part: str) -> tuple[str, int, int]:
