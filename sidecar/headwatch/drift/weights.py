@@ -68,7 +68,7 @@ class Weights(msgspec.Struct, frozen=True):
         everything = sum(totals.values())
         return {
             key: newcomer_weight(order) * (own[key] / largest) if order
-            else (1.0 - RESERVE) * (totals[key.kind] / everything * own[key] / together[key.kind])
+            else (1.0 - RESERVE) * (totals[key.kind] / everything) * (own[key] / together[key.kind])
             if everything and key.kind in totals else 0.0
             for key, order in newcomers.items()
         }  # fmt: skip

@@ -68,6 +68,12 @@ def test_whatever_is_set_no_clock_has_more_than_one_in_all(families, routes, fea
         assert chosen is None or (chosen.min() >= 0.0 and chosen.sum() <= 1.0 + 1e-9)
 
 
+def test_a_route_with_the_smallest_weight_there_is_takes_no_more_than_its_share() -> None:
+    orders = {Key("heads", "b"): 0, Key("signal", "a"): 0}
+    weights = of_parts(pager(route_weights={"b": 5e-324}), orders)
+    assert sum(weights.values()) == pytest.approx(1.0 - RESERVE)
+
+
 def test_heads_and_signals_share_by_the_weights_of_their_families() -> None:
     orders = dict.fromkeys((Key("heads", "a"), Key("heads", "b"), Key("signal", "a")), 0)
     weights = of_parts(pager(), orders)
