@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
 from headwatch.errors import StoreError, StoreUnavailable
 from headwatch_exporters.clickhouse.connection import Connection, connect
+from headwatch_exporters.clickhouse.schema import create_tables
+from headwatch_exporters.clickhouse.upkeep.expired import drop_expired
 from headwatch_exporters.clickhouse.writing import guard, inserts
 from headwatch_exporters.clickhouse.writing.guard import DiskGuard
 from headwatch_exporters.clickhouse.writing.inserts import EmbeddedInserts
@@ -176,7 +179,7 @@ def test_a_store_on_a_disk_that_is_nearly_full_is_not_written_to(opened: Connect
     monkeypatch.setattr(guard, "free_bytes", lambda _: free[0])
     monkeypatch.setattr(inserts, "free_bytes", lambda _: free[0])
     assert opened.folder is not None
-    watching = DiskGuard(opened.folder, 64 << 20, opened)
+    watching = DiskGuard(opened.folder, 64 << 20, opened, int)
     watching.look()
     assert watching.low
     with pytest.raises(StoreUnavailable, match=r"nearly full: 10 MiB are free of 64 .* \(store.min_free_bytes\)"):
@@ -200,7 +203,7 @@ def test_merges_stay_stopped_in_a_table_that_was_mended(opened: Connection, monk
     empty(newest_part(folder(opened, "base")))
     monkeypatch.setattr(guard, "free_bytes", lambda _: 0)
     assert opened.folder is not None
-    DiskGuard(opened.folder, 64 << 20, opened).look()
+    DiskGuard(opened.folder, 64 << 20, opened, int).look()
     assert counts(opened) == (3, 3)
     with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
@@ -236,15 +239,18 @@ def test_a_part_without_rows_is_whole(opened: Connection):
     assert opened.mend() == 0
 
 
-def test_rows_reach_their_age_while_merges_are_stopped(opened: Connection):
-    """Else a store that has filled its own disk would never have room again."""
-    opened.command("CREATE TABLE old (t DateTime) ENGINE = MergeTree ORDER BY t TTL t SETTINGS ttl_only_drop_parts = 1")
+def test_rows_reach_their_age_while_merges_are_stopped(config: StoreConfig, opened: Connection):
+    """Else a store that has filled its own disk would never have room again, nor when an operator lowers the ages."""
+    create_tables(opened, config)
     opened.allow_merges(allowed=False)
-    opened.command("INSERT INTO old SELECT now() - 100")
-    opened.command("INSERT INTO old SELECT now() + 1000")
-    assert opened.drop_expired() == 1
-    assert opened.query("SELECT count() AS n, min(t) > now() AS kept FROM old") == [{"n": 1, "kept": 1}]
-    assert opened.drop_expired() == 0
+    for days in (0, 3, 50):
+        opened.command(f"INSERT INTO headwatch_heads_1h (time) SELECT now() - toIntervalDay({days})")
+    held = "SELECT count() AS n FROM headwatch_heads_1h"
+    assert drop_expired(opened, config) == 0
+    assert drop_expired(opened, msgspec.structs.replace(config, hour_ttl_days=20)) == 1
+    assert opened.query(held) == [{"n": 2}]
+    assert drop_expired(opened, msgspec.structs.replace(config, hour_ttl_days=1)) == 1
+    assert opened.query(held) == [{"n": 1}]
 
 
 def test_a_query_that_runs_holds_up_what_is_mended_and_ends_nothing(opened: Connection):

@@ -46,10 +46,6 @@ _PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What keeps a folder from being written for a while."""
 
 
-_EXPIRED = """SELECT concat('`', database, '`.`', table, '`'), name FROM system.parts
-    WHERE active AND rows > 0 AND delete_ttl_info_max > toDateTime(0) AND delete_ttl_info_max < now() FORMAT TSVRaw"""
-
-
 class Connection:
     """Queries and inserts, safe from threads.  Where the store is not there yet it is asked again at each use."""
 
@@ -175,17 +171,6 @@ class Connection:
         if isinstance(self._inserts, EmbeddedInserts):
             self._inserts.mending.merges_stopped = not allowed
         self._beside(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
-
-    def drop_expired(self) -> int:
-        """Drop the parts of an embedded store of which every row has reached its age, as merges do; return how many.
-
-        Raises:
-            Exception: It refuses.
-        """
-        dropped = [line.split("\t") for line in self._beside(_EXPIRED).splitlines()]
-        for table, part in dropped:
-            self._beside(f"ALTER TABLE {table} DROP PART '{part}'")
-        return len(dropped)
 
     def close(self) -> None:
         """Close the sessions."""

@@ -12,6 +12,7 @@ from headwatch_exporters.clickhouse.connection import unconnected
 from headwatch_exporters.clickhouse.reading.queries import StoreReader
 from headwatch_exporters.clickhouse.reading.rows import RowReader
 from headwatch_exporters.clickhouse.schema import create_tables
+from headwatch_exporters.clickhouse.upkeep.expired import drop_expired
 from headwatch_exporters.clickhouse.writing.batches import Batches
 from headwatch_exporters.clickhouse.writing.guard import DiskGuard
 from headwatch_exporters.clickhouse.writing.native import native_blocks
@@ -45,7 +46,9 @@ class ClickHouseExporter:
         self._losses = Losses()
         self._prepared = False
         self._spooled: Spooled | None = None
-        self._guard = None if connection.folder is None else DiskGuard(connection.folder, store.min_free_bytes, connection)
+        self._guard = None if connection.folder is None else DiskGuard(
+            connection.folder, store.min_free_bytes, connection, lambda: drop_expired(connection, store)
+        )
 
     @classmethod
     def open(cls, store: StoreConfig, spool: SpoolConfig | None = None, folder: Path | None = None) -> Self:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwatch.errors import StoreError
-from headwatch_exporters.clickhouse.schema_files import LEDGER, ledger, migrations, tables
+from headwatch_exporters.clickhouse.schema_files import LEDGER, ages, ledger, migrations
 
 if TYPE_CHECKING:
     from headwatch.config import StoreConfig
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-_TTL = re.compile(r"^TTL (.+)$", re.MULTILINE)
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
@@ -170,11 +169,10 @@ def _keep(connection: Connection, config: StoreConfig) -> None:
         "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
     )
     engines = {row["name"]: row["engine_full"] for row in rows}
-    for table, statement in tables(config):
-        wanted = _TTL.search(statement)
-        if table in engines and wanted is not None and _DAYS.findall(engines[table]) != _DAYS.findall(wanted[1]):
+    for table, age in ages(config):
+        if table in engines and _DAYS.findall(engines[table]) != _DAYS.findall(age):
             connection.require_space()
-            connection.command(f"ALTER TABLE {table} MODIFY TTL {wanted[1]}")
+            connection.command(f"ALTER TABLE {table} MODIFY TTL {age}")
 
 
 def _add_columns(connection: Connection, table: str, statement: str) -> None:

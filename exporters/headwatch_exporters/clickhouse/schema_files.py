@@ -24,6 +24,7 @@ LEDGER = "headwatch_schema"
 _END = re.compile(r";\s*(?:\n|$)")
 _TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 _VIEW = re.compile(r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n", re.MULTILINE)
+_TTL = re.compile(r"^TTL (.+)$", re.MULTILINE)
 _SELECT_OF = re.compile(r"\{select of (\w+)\}")
 
 
@@ -91,6 +92,13 @@ def tables(config: StoreConfig) -> Iterator[tuple[str, str]]:
         for step in migration.steps:
             if step.table:
                 yield step.table, next(step.statements(config))
+
+
+def ages(config: StoreConfig) -> Iterator[tuple[str, str]]:
+    """Yield the name of each table whose rows have an age at which they go, and the expression for when that is."""
+    for table, statement in tables(config):
+        if age := _TTL.search(statement):
+            yield table, age[1]
 
 
 def views() -> tuple[Step, ...]:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("headwatch.store")
@@ -21,6 +22,8 @@ _MIB = 1 << 20
 _LOOK_SECONDS = 0.25
 _MEND_SECONDS = 30.0
 """Parts that were merged are kept for eight minutes: until then a torn one is found."""
+_DROP_SECONDS = 300.0
+"""To see which parts have reached their age, their times are read."""
 _STOP_SECONDS = 5.0
 _ROOM = 1.25
 """Merges begin again with so many times the free space, so that they do not stop at once."""
@@ -51,10 +54,6 @@ class Guarded(Protocol):
         """Have merges begin, or stop."""
         ...
 
-    def drop_expired(self) -> int:
-        """Drop what merges would drop because of its age; return how many parts."""
-        ...
-
     def torn_since(self, since_ns: int) -> bool:
         """Return whether a part was torn that was made from *since_ns* on."""
         ...
@@ -67,7 +66,9 @@ class Guarded(Protocol):
 class DiskGuard:
     """The thread that looks at the disk of an embedded store."""
 
-    def __init__(self, folder: Path, min_free_bytes: int, store: Guarded) -> None:
+    def __init__(self, folder: Path, min_free_bytes: int, store: Guarded, drop_expired: Callable[[], int]) -> None:
+        """*drop_expired* drops what merges would drop because of its age, and returns how many parts."""
+        self._drop_expired = drop_expired
         self._folder = folder
         self._min_free_bytes = min_free_bytes
         self._store = store
@@ -75,6 +76,8 @@ class DiskGuard:
         """When parts are looked at again (monotonic), ..."""
         self._seen_ns = 0
         """... and since when."""
+        self._drop_due = 0.0
+        """When parts that have reached their age are dropped again (monotonic)."""
         self.low = False
         """Whether merges are stopped."""
         self._error = ""
@@ -125,8 +128,10 @@ class DiskGuard:
         if self._store.torn_since(self._seen_ns):
             self._store.mend()
         self._seen_ns = started_ns
-        if self.low and (dropped := self._store.drop_expired()):
-            logger.warning("%d parts of the store %s have reached their age, and make room", dropped, self._folder)
+        if self.low and time.monotonic() >= self._drop_due:
+            self._drop_due = time.monotonic() + _DROP_SECONDS
+            if dropped := self._drop_expired():
+                logger.warning("%d parts of the store %s have reached their age, and make room", dropped, self._folder)
 
     def _run(self) -> None:
         while True:
