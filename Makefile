@@ -53,10 +53,10 @@ test: install peers  ## everything but the long suite: units, then the rest what
 test-unit: install  ## the unit suite alone, on two cores
 	$(UNIT_TESTS) $(UNIT_ARGS)
 
-LONG := -m "long and not engine and not model" -n 2 --dist worksteal -rP
+LONG := -m "long and not (engine or model or alone)" -n 2 --dist worksteal -rP
 
 test-long: install peers  ## kills, fuzzing, a million rows, two at a time; then soaks and live scenarios (TEST_ARGS)
-	failed=0; $(BIN)/pytest $(LONG) $(TEST_ARGS) || failed=1; $(BIN)/pytest -m "long and (engine or model)" $(TEST_ARGS) || failed=1; exit $$failed
+	failed=0; $(BIN)/pytest $(LONG) $(TEST_ARGS) || failed=1; $(BIN)/pytest -m "long and (engine or model or alone)" -rP $(TEST_ARGS) || failed=1; exit $$failed
 
 check: install  ## ruff, mypy strict, layers, generated files
 	$(BIN)/ruff check .
