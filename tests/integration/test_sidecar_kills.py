@@ -32,7 +32,8 @@ from .test_cli_process import settings_of, sidecar
 
 pytestmark = pytest.mark.store
 
-KILLS = [pytest.param(3, id="few"), pytest.param(60, id="many", marks=[pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(3600)])]
+LONG = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(3600)]
+KILLS = [pytest.param(3, id="few"), pytest.param(60, id="many", marks=LONG)]
 WINDOW_SECONDS = 1.0
 OPEN_SECONDS = WINDOW_SECONDS + 3.5
 """A window, the grace in which late rows are waited for, a tick, and a machine that is busy."""

@@ -21,14 +21,15 @@ from headwatch_exporters.clickhouse.upkeep.expired import drop_expired
 from headwatch_exporters.clickhouse.writing import guard, inserts
 from headwatch_exporters.clickhouse.writing.guard import DiskGuard
 from headwatch_exporters.clickhouse.writing.inserts import EmbeddedInserts
+from headwatch_exporters.clickhouse.writing.mending import OLD_PARTS_SECONDS
 from headwatch_exporters.clickhouse.writing.parts import lost_tokens, tables, torn_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.store
 
-REMEMBERS = "SETTINGS non_replicated_deduplication_window = 1000"
+REMEMBERS = f"SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = {OLD_PARTS_SECONDS}"
 TABLES = (
     f"CREATE TABLE base (a UInt64) ENGINE = MergeTree ORDER BY a {REMEMBERS}",
     f"CREATE TABLE sums (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() {REMEMBERS}",
@@ -82,6 +83,11 @@ def empty(part: Path) -> None:
     """Have *part* as chDB writes it on a full disk."""
     for file in part.iterdir():
         os.truncate(file, 0)
+
+
+def look(watching: DiskGuard) -> None:
+    watching.look_at_disk()
+    watching.look_at_parts()
 
 
 @pytest.mark.parametrize("lost", [("base",), ("sums",), ("base", "sums")])
@@ -142,7 +148,7 @@ def test_a_torn_merge_gives_back_what_it_was_made_of(opened: Connection, caplog:
     merged = newest_part(folder(opened, "base"))
     assert merged.name == "all_1_5_1"
     empty(merged)
-    assert torn_parts(folder(opened, "base")) == {"all_1_5_1"}
+    assert torn_parts(opened.beside) == {merged.parent.name: {"all_1_5_1"}}
     assert opened.mend() == 1
     assert counts(opened) == (5, 5)
     assert "['all_1_5_1'] are set aside" in caplog.text
@@ -151,8 +157,17 @@ def test_a_torn_merge_gives_back_what_it_was_made_of(opened: Connection, caplog:
     assert counts(opened) == (6, 6)
 
 
-def test_an_insert_that_was_torn_is_not_taken_as_done(opened: Connection, monkeypatch: pytest.MonkeyPatch):
-    """The disk fills up within the insert, whose part is empty, and chDB says nothing."""
+def cut(part: Path) -> None:
+    """Have *part* lack some of its content, with all small files whole."""
+    data = part / "data.bin"
+    os.truncate(data, data.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("tear", [empty, cut])
+def test_an_insert_that_was_torn_is_not_taken_as_done(
+    opened: Connection, monkeypatch: pytest.MonkeyPatch, tear: Callable[[Path], None]
+):
+    """The disk fills up within the insert, and chDB says nothing."""
     insert(opened, 1)
     place = folder(opened, "base")
     handle = opened._open_inserts()._handle  # type: ignore[attr-defined]
@@ -161,7 +176,7 @@ def test_an_insert_that_was_torn_is_not_taken_as_done(opened: Connection, monkey
         def query(self, sql: str) -> object:
             answer = handle.query(sql)
             if sql.startswith("INSERT"):
-                empty(newest_part(place))
+                tear(newest_part(place))
             return answer
 
     monkeypatch.setattr(opened._open_inserts(), "_handle", Tearing())
@@ -180,17 +195,17 @@ def test_a_store_on_a_disk_that_is_nearly_full_is_not_written_to(opened: Connect
     monkeypatch.setattr(inserts, "free_bytes", lambda _: free[0])
     assert opened.folder is not None
     watching = DiskGuard(opened.folder, 64 << 20, opened, int)
-    watching.look()
+    look(watching)
     assert watching.low
     with pytest.raises(StoreUnavailable, match=r"nearly full: 10 MiB are free of 64 .* \(store.min_free_bytes\)"):
         insert(opened, 3)
     with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
     free[0] = 70 << 20
-    watching.look()
+    look(watching)
     assert watching.low, "a little more than that is not enough: merges would stop again at once"
     free[0] = 100 << 20
-    watching.look()
+    look(watching)
     assert not watching.low, "and now it is"
     opened.command("OPTIMIZE TABLE base FINAL")
     insert(opened, 3)
@@ -203,7 +218,7 @@ def test_merges_stay_stopped_in_a_table_that_was_mended(opened: Connection, monk
     empty(newest_part(folder(opened, "base")))
     monkeypatch.setattr(guard, "free_bytes", lambda _: 0)
     assert opened.folder is not None
-    DiskGuard(opened.folder, 64 << 20, opened, int).look()
+    look(DiskGuard(opened.folder, 64 << 20, opened, int))
     assert counts(opened) == (3, 3)
     with pytest.raises(StoreError, match=r"[Cc]ancelled"):
         opened.command("OPTIMIZE TABLE base FINAL")
@@ -235,29 +250,57 @@ def test_a_part_without_rows_is_whole(opened: Connection):
     opened.command("ALTER TABLE base DELETE WHERE 1 SETTINGS mutations_sync = 2")
     place = folder(opened, "base")
     assert any((part / "count.txt").read_text() == "0" for part in place.glob("all_*"))
-    assert torn_parts(place) == set()
+    assert torn_parts(opened.beside) == {}
     assert opened.mend() == 0
+    opened.close()
+    assert lost_tokens(place) == set()
 
 
 def test_rows_reach_their_age_while_merges_are_stopped(config: StoreConfig, opened: Connection):
     """Else a store that has filled its own disk would never have room again, nor when an operator lowers the ages."""
     create_tables(opened, config)
-    opened.allow_merges(allowed=False)
+    opened.stop_merges()
     for days in (0, 3, 50):
         opened.command(f"INSERT INTO headwatch_heads_1h (time) SELECT now() - toIntervalDay({days})")
     held = "SELECT count() AS n FROM headwatch_heads_1h"
-    assert drop_expired(opened, config) == 0
-    assert drop_expired(opened, msgspec.structs.replace(config, hour_ttl_days=20)) == 1
+    assert drop_expired(opened.beside, config) == 0
+    lower = msgspec.structs.replace(config, hour_ttl_days=20)
+    with pytest.raises(StoreUnavailable, match="merges are stopped"):
+        create_tables(opened, lower)
+    assert drop_expired(opened.beside, lower) == 1
     assert opened.query(held) == [{"n": 2}]
-    assert drop_expired(opened, msgspec.structs.replace(config, hour_ttl_days=1)) == 1
+    assert drop_expired(opened.beside, msgspec.structs.replace(config, hour_ttl_days=1)) == 1
     assert opened.query(held) == [{"n": 1}]
+    opened.start_merges()
+    create_tables(opened, lower)
+
+
+def test_ages_are_changed_without_waiting_for_merges(config: StoreConfig, opened: Connection):
+    """Who waits for them, and holds the lock of queries, waits for ever once the disk is low."""
+    create_tables(opened, config)
+    opened.command("INSERT INTO headwatch_heads_1h (time) SELECT now()")
+    opened.beside("SYSTEM STOP MERGES")
+    changing = threading.Thread(target=create_tables, args=(opened, msgspec.structs.replace(config, hour_ttl_days=20)))
+    changing.start()
+    changing.join(20.0)
+    assert not changing.is_alive()
+    opened.beside("SYSTEM START MERGES")
+
+
+def test_what_was_merged_is_kept_for_longer_than_until_somebody_has_looked(config: StoreConfig, opened: Connection):
+    """chDB's own default is not at all."""
+    create_tables(opened, config)
+    rows = opened.query("SELECT engine_full FROM system.tables WHERE name LIKE 'headwatch_%' AND engine LIKE '%MergeTree'")
+    assert rows
+    assert all(f"old_parts_lifetime = {OLD_PARTS_SECONDS}" in row["engine_full"] for row in rows)
+    assert OLD_PARTS_SECONDS >= 2 * guard._MEND_SECONDS
 
 
 def test_a_query_that_runs_holds_up_what_is_mended_and_ends_nothing(opened: Connection):
     insert(opened, *range(5))
     opened.command("OPTIMIZE TABLE base FINAL")
     slow = "SELECT a, sleepEachRow(0.4) FROM base SETTINGS max_block_size = 1"
-    reading = threading.Thread(target=opened._beside, args=(slow,))
+    reading = threading.Thread(target=opened.query, args=(slow,))
     reading.start()
     time.sleep(0.3)
     empty(newest_part(folder(opened, "base")))

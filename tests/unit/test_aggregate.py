@@ -297,18 +297,20 @@ def test_a_name_that_is_given_a_second_time_is_another_request() -> None:
     assert [(len(record.context.spans), record.rows_decode) for record in records] == [(4, 1), (3, 1)]
 
 
+@pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"requests": 1}, {"requests": 50}])
-def test_it_is_another_one_after_a_restart_too(settings: dict[str, int]) -> None:
+def test_it_is_another_one_after_a_restart_too(settings: dict[str, int], ended: bool) -> None:
     """Nothing of it differs but the life of its worker, or the name that its client gave."""
     made = aggregator(**settings)
-    add(made, summary([(10, DECODE, MASS), (11, DECODE, MASS)]))
+    add(made, summary([(10, DECODE, MASS), (11, DECODE, MASS)], finished=["r-1"] if ended else None))
     add(made, summary([(10, DECODE, MASS)], identity=worker(start_ns=2)))
+    add(made, summary([(12, DECODE, MASS)]))  # late, of the life before
     other = msgspec.structs.replace(context(), request_id="another")
     add(made, summary([(10, DECODE, MASS)], request=other, identity=worker(start_ns=2)))
     windows, records = made.collect(200 * SECOND, everything=True)
     assert [record.rows_decode for record in records] == [2, 1, 1]
-    assert sum(int(window.rows.sum()) for window in windows) == 4
-    assert made.counters["rows_after_end"] == 0
+    assert sum(int(window.rows.sum()) for window in windows) == 5
+    assert made.counters["rows_after_end"] == 1
 
 
 def test_rows_are_computed_together_as_far_as_their_documents_allow() -> None:

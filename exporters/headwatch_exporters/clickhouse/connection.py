@@ -30,7 +30,7 @@ from headwatch_exporters.clickhouse.writing.inserts import (
     require_space,
 )
 from headwatch_exporters.clickhouse.writing.native import native_blocks
-from headwatch_exporters.clickhouse.writing.parts import forget_all_lost
+from headwatch_exporters.clickhouse.writing.parts import forget_all_lost, torn_parts
 from headwatch_exporters.spool.record import BatchWriter
 
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ class Connection:
         self._inserts: Inserts | None = None
         self._merges: Any = None
         self._merges_stopped = False
-        self._doubtful = False
-        """Whether an embedded store may hold what an insert left that was cut short."""
         self.url = mask_url(url)
         """For messages: the password is masked."""
 
@@ -90,6 +88,8 @@ class Connection:
         """
         if self._scheme == "chdb":
             require_space(self._path, f"a change of {self.url}", self._min_free_bytes)
+            if self._merges_stopped:
+                raise StoreUnavailable(f"a change of {self.url} failed: the disk was nearly full, and merges are stopped still")
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of *sql* by column name; ``{name:Type}`` in it are bound to *parameters* by the server.
@@ -151,26 +151,60 @@ class Connection:
             inserts = self._open_inserts()
             return inserts.mend() if isinstance(inserts, EmbeddedInserts) else 0
 
-    def torn_since(self, since_ns: int) -> bool:
-        """Return whether a part was torn that was made from *since_ns* (nanoseconds since 1970) on."""
-        inserts = self._inserts
-        return isinstance(inserts, EmbeddedInserts) and inserts.mending.torn_since(since_ns)
+    @property
+    def unfinished(self) -> bool:
+        """Return whether a table of an embedded store is detached, to be mended."""
+        return isinstance(self._inserts, EmbeddedInserts) and self._inserts.mending.unfinished
+
+    def torn_since(self, seconds: int) -> bool:
+        """Return whether a part of an embedded store was torn that was made from *seconds* (since 1970) on.
+
+        Raises:
+            Exception: The store or the disk does not let us.
+        """
+        return bool(torn_parts(self.beside, seconds))
 
     @property
     def is_open(self) -> bool:
         """Return whether there is a connection."""
         return self._client is not None
 
-    def allow_merges(self, *, allowed: bool) -> None:
-        """Have the merges of an embedded store begin or stop.
+    def stop_merges(self) -> None:
+        """Stop the merges of an embedded store, at once: neither a query nor an insert holds that up.
 
         Raises:
             Exception: It refuses.
         """
-        self._merges_stopped = not allowed
+        self._merges_stopped = True
         if isinstance(self._inserts, EmbeddedInserts):
-            self._inserts.mending.merges_stopped = not allowed
-        self._beside(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
+            self._inserts.mending.merges_stopped = True
+        self.beside("SYSTEM STOP MERGES")
+
+    def start_merges(self) -> None:
+        """Have them begin again, once no insert is under way.
+
+        Raises:
+            Exception: It refuses.
+        """
+        with self._insert_lock:
+            self.beside("SYSTEM START MERGES")
+            self._merges_stopped = False
+            if isinstance(self._inserts, EmbeddedInserts):
+                self._inserts.mending.merges_stopped = False
+
+    def beside(self, sql: str) -> str:
+        """Run *sql* on an embedded store on a handle of its own, and return the answer as text.
+
+        For one thread, which waits neither for queries nor for inserts.
+
+        Raises:
+            Exception: The store refuses.
+        """
+        if self._merges is None:
+            import chdb  # noqa: PLC0415 - heavy
+
+            self._merges = chdb.connect(os.path.realpath(self._path))
+        return str(self._merges.query(sql))
 
     def close(self) -> None:
         """Close the sessions."""
@@ -201,19 +235,11 @@ class Connection:
             self._client = self._session()
         return self._client
 
-    def _beside(self, sql: str) -> str:
-        """Run *sql* on a handle of its own, which no query and no insert holds up."""
-        if self._merges is None:
-            import chdb  # noqa: PLC0415 - heavy
-
-            self._merges = chdb.connect(os.path.realpath(self._path))
-        return str(self._merges.query(sql))
-
     def _open_inserts(self) -> Inserts:
         if self._inserts is None:
             if self._scheme == "chdb":  # the path as the driver spells it: chDB compares letter by letter
                 path = os.path.realpath(self._path)
-                made = EmbeddedInserts(path, self._min_free_bytes, doubtful=self._doubtful)
+                made = EmbeddedInserts(path, self._min_free_bytes)
                 made.mending.merges_stopped = self._merges_stopped
                 self._inserts = made
             else:
@@ -224,9 +250,8 @@ class Connection:
         try:
             forget_all_lost(self._path)
         except OSError as error:
-            if error.errno not in _PASSES:
+            if error.errno not in _PASSES:  # else it can be read, and the first insert comes back to it
                 raise StoreError(f"cannot open the store {self._path}: {error.strerror}") from error
-            self._doubtful = True  # it can be read; whoever inserts comes back to it
 
     def _session(self) -> Any:
         """Return a client of the driver.

@@ -47,7 +47,7 @@ class ClickHouseExporter:
         self._prepared = False
         self._spooled: Spooled | None = None
         self._guard = None if connection.folder is None else DiskGuard(
-            connection.folder, store.min_free_bytes, connection, lambda: drop_expired(connection, store)
+            connection.folder, store.min_free_bytes, connection, lambda: drop_expired(connection.beside, store)
         )
 
     @classmethod

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from headwatch.errors import StoreError
 from headwatch_exporters.clickhouse.schema_files import LEDGER, ages, ledger, migrations
+from headwatch_exporters.clickhouse.writing.mending import OLD_PARTS_SECONDS
 
 if TYPE_CHECKING:
     from headwatch.config import StoreConfig
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+_OURS = ("headwatch_", "otel_metrics_")
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
@@ -164,7 +166,7 @@ def _record(connection: Connection, migration: Migration, step: Step | None) -> 
 
 
 def _keep(connection: Connection, config: StoreConfig) -> None:
-    """Have each table keep its rows as long as *config* says."""
+    """Have each table keep its rows as long as *config* says, and parts that were merged until somebody has looked."""
     rows = connection.query(
         "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
     )
@@ -172,7 +174,14 @@ def _keep(connection: Connection, config: StoreConfig) -> None:
     for table, age in ages(config):
         if table in engines and _DAYS.findall(engines[table]) != _DAYS.findall(age):
             connection.require_space()
-            connection.command(f"ALTER TABLE {table} MODIFY TTL {age}")
+            connection.command(f"ALTER TABLE {table} MODIFY TTL {age} SETTINGS alter_sync = 0, mutations_sync = 0")
+    if connection.folder is None:
+        return  # a server keeps what was merged for eight minutes
+    lasting = f"old_parts_lifetime = {OLD_PARTS_SECONDS}"
+    for table, engine in engines.items():
+        if table.startswith(_OURS) and lasting not in engine:
+            connection.require_space()
+            connection.command(f"ALTER TABLE {table} MODIFY SETTING {lasting}")
 
 
 def _add_columns(connection: Connection, table: str, statement: str) -> None:

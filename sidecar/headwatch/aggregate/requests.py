@@ -29,15 +29,38 @@ _LOOKBACK = FEATURES.index("lookback")
 _DOCUMENT_MASS = REQUEST_FEATURES.index("document_mass")
 
 
+class RequestIdentity:
+    """What tells a request from another one of the same name: an engine that restarts may count from zero again."""
+
+    def __init__(self, worker: WorkerIdentity, context: RequestContext) -> None:
+        self._lives = {worker.rank: worker.start_ns}
+        """When each rank was started that has sent rows of it."""
+        self._marks = self._marks_of(worker, context)
+
+    def fits(self, worker: WorkerIdentity, context: RequestContext) -> bool:
+        """Return whether rows of *context* from *worker* can be of this request."""
+        return self._marks_of(worker, context) == self._marks and self._life(worker) == worker.start_ns
+
+    def is_later_than(self, worker: WorkerIdentity) -> bool:
+        """Return whether *worker* is in a life before the one in which this request began."""
+        return worker.start_ns < self._life(worker)
+
+    def _life(self, worker: WorkerIdentity) -> int:
+        return self._lives.setdefault(worker.rank, worker.start_ns)
+
+    @staticmethod
+    def _marks_of(worker: WorkerIdentity, context: RequestContext) -> tuple[object, ...]:
+        spans = len(context.spans), len(context.encoder_spans)
+        return context.request_id, worker.model, worker.layers, worker.heads, *spans
+
+
 class OpenRequest:
     """The running sums of one request."""
 
     def __init__(
-        self, worker: WorkerIdentity, context: RequestContext, time_ns: int, groups: HeadGroups, name: str | None = None
+        self, worker: WorkerIdentity, context: RequestContext, time_ns: int, groups: HeadGroups, identity: RequestIdentity
     ) -> None:  # fmt: skip
-        """*name* is the request's id as the worker sends it, where *context* has another."""
-        self._name = context.request_id if name is None else name
-        self._lives = {worker.rank: worker.start_ns}
+        self.identity = identity
         self.worker = worker
         self.context = context
         self.table = SpanTable(context)
@@ -116,17 +139,6 @@ class OpenRequest:
             window=window,
             reading=reading,
             reading_retrieval_heads=calibrated,
-        )
-
-    def fits(self, worker: WorkerIdentity, context: RequestContext) -> bool:
-        """Return whether rows of *context* from *worker* can be of this request; else its name was given a second time."""
-        mine = self.worker
-        return (
-            context.request_id == self._name
-            and self._lives.setdefault(worker.rank, worker.start_ns) == worker.start_ns
-            and (worker.model, worker.layers, worker.heads) == (mine.model, mine.layers, mine.heads)
-            and len(context.spans) == len(self.context.spans)
-            and len(context.encoder_spans) == len(self.context.encoder_spans)
         )
 
     def table_of(self, attention: AttentionKind) -> SpanTable:

@@ -25,7 +25,7 @@ from headwatch.aggregate.cells import OpenEngine
 from headwatch.aggregate.places import Places
 from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.reading import FrameRow, GroupSums, HeadGroups
-from headwatch.aggregate.requests import OpenRequest
+from headwatch.aggregate.requests import OpenRequest, RequestIdentity
 from headwatch.aggregate.strata import overflow, stratum_of
 from headwatch.aggregate.values import SpanTable, values_of
 from headwatch.aggregate.weights import whole_weight
@@ -90,7 +90,7 @@ class Aggregator:
         """... when it opened; None until something has come."""
         self._records: list[RequestRecord] = []
         self._requests: dict[tuple[str, str], OpenRequest] = {}
-        self._ended: dict[tuple[str, str], int] = {}
+        self._ended: dict[tuple[str, str], tuple[int, RequestIdentity]] = {}
         """Requests that ended before all ranks said so, and when: what still comes of them makes no second record."""
         self._closed: list[WindowBatch] = []
         self.counters: Counter[str] = Counter()
@@ -243,7 +243,7 @@ class Aggregator:
         request = self._requests.pop(key)
         by_count = self._config.requests
         if not again and (by_count or (request.worker.ranks > 1 and not request.ending.complete)):
-            self._ended[key] = now_ns
+            self._ended[key] = now_ns, request.identity
         self.counters.update(f"field.{reason}" for reason in request.context.errors)
         self._records.append(request.record(self._number if by_count else request.last_ns // self._window_ns))
         if not by_count:
@@ -272,7 +272,7 @@ class Aggregator:
         return cell
 
     def _forget(self, now_ns: int) -> None:
-        for key, ended_ns in list(self._ended.items()):
+        for key, (ended_ns, _) in list(self._ended.items()):
             if now_ns - ended_ns <= self._idle_ns and len(self._ended) <= self._config.max_open_requests:
                 break  # they are in the order in which they ended
             del self._ended[key]
@@ -291,18 +291,23 @@ class Aggregator:
         """Return what is open of a request of which *rows* rows have come, or None where they must do without."""
         key = (worker.instance, context.engine_id)
         request = self._requests.get(key)
-        if request is not None and not request.fits(worker, context):
-            self._end(key, time_ns, again=True)
-            request = None
+        _, ended = self._ended.get(key, (0, None))
+        known = ended if request is None else request.identity
+        if known is not None and (known.is_later_than(worker) or (request is None and known.fits(worker, context))):
+            self.counters["rows_after_end"] += rows
+            return None
+        if known is not None and not known.fits(worker, context):
+            self._ended.pop(key, None)
+            if request is not None:
+                self._end(key, time_ns, again=True)
+                request = None
         if request is None:
-            if key in self._ended:
-                self.counters["rows_after_end"] += rows
-                return None
             if len(self._requests) >= self._config.max_open_requests:
                 self.counters["dropped_requests"] += rows
                 return None
             seen = context if self._veil is None else self._veil(context)
-            request = self._requests[key] = OpenRequest(worker, seen, time_ns, self._groups_of(worker), context.request_id)
+            identity = RequestIdentity(worker, context)
+            request = self._requests[key] = OpenRequest(worker, seen, time_ns, self._groups_of(worker), identity)
         return request
 
 

@@ -240,7 +240,10 @@ def _drop(connection: Connection, table: str) -> None:
 
 
 def _forget_old_parts(connection: Connection, among: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
-    """Wait until tables have no parts but those in use; ClickHouse would keep the others for eight minutes."""
+    """Wait until tables have no parts but those in use; ClickHouse would keep the others for minutes.
+
+    How long they are kept is set anew when the store is opened next.
+    """
     tables = [table for table in among if _old_parts(connection, [table])]
     changed = ", ".join(f"{name} = 1" for name in _CLEANUP)
     for table in tables:

@@ -21,9 +21,7 @@ logger = logging.getLogger("headwatch.store")
 _MIB = 1 << 20
 _LOOK_SECONDS = 0.25
 _MEND_SECONDS = 30.0
-"""Parts that were merged are kept for eight minutes: until then a torn one is found."""
-_DROP_SECONDS = 300.0
-"""To see which parts have reached their age, their times are read."""
+"""Parts that were merged are kept for six times as long: until then a torn one is found."""
 _STOP_SECONDS = 5.0
 _ROOM = 1.25
 """Merges begin again with so many times the free space, so that they do not stop at once."""
@@ -50,12 +48,21 @@ class Guarded(Protocol):
         """Return whether somebody has opened it."""
         ...
 
-    def allow_merges(self, *, allowed: bool) -> None:
-        """Have merges begin, or stop."""
+    @property
+    def unfinished(self) -> bool:
+        """Return whether a table is detached, to be mended."""
         ...
 
-    def torn_since(self, since_ns: int) -> bool:
-        """Return whether a part was torn that was made from *since_ns* on."""
+    def stop_merges(self) -> None:
+        """Stop merges, at once."""
+        ...
+
+    def start_merges(self) -> None:
+        """Have them begin again."""
+        ...
+
+    def torn_since(self, seconds: int) -> bool:
+        """Return whether a part was torn that was made from *seconds* (since 1970) on."""
         ...
 
     def mend(self) -> int:
@@ -68,19 +75,18 @@ class DiskGuard:
 
     def __init__(self, folder: Path, min_free_bytes: int, store: Guarded, drop_expired: Callable[[], int]) -> None:
         """*drop_expired* drops what merges would drop because of its age, and returns how many parts."""
-        self._drop_expired = drop_expired
         self._folder = folder
         self._min_free_bytes = min_free_bytes
         self._store = store
+        self._drop_expired = drop_expired
         self._due = 0.0
         """When parts are looked at again (monotonic), ..."""
-        self._seen_ns = 0
-        """... and since when."""
-        self._drop_due = 0.0
-        """When parts that have reached their age are dropped again (monotonic)."""
+        self._seen = 0
+        """... and since when (seconds since 1970)."""
         self.low = False
         """Whether merges are stopped."""
-        self._error = ""
+        self._errors: dict[str, str] = {}
+        """The last one of each kind of look."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headwatch-disk", daemon=True)
 
@@ -95,55 +101,59 @@ class DiskGuard:
             self._thread.join(_STOP_SECONDS)
         return not self._thread.is_alive()
 
-    def look(self) -> None:
-        """Look once, and do what is to be done.
+    def look_at_disk(self) -> None:
+        """Stop merges where the disk is nearly full, and have them begin again.
+
+        Raises:
+            Exception: The store or the disk does not let us; the next look tries again.
+        """
+        free = free_bytes(self._folder)
+        if free < self._min_free_bytes and not self.low:
+            self._store.stop_merges()
+            self.low = True
+            self._due = 0.0
+            logger.error("the store %s is not written to: %d MiB are free on its disk, less than store.min_free_bytes (%d MiB)",
+                         self._folder, free // _MIB, self._min_free_bytes // _MIB)
+        elif self.low and free >= _ROOM * self._min_free_bytes:
+            self._store.start_merges()
+            self.low = False
+            self._due = 0.0
+            logger.warning("the disk of the store %s has room again: it is written to", self._folder)
+
+    def look_at_parts(self) -> None:
+        """Mend what is torn, if that is due, and let go of what merges would drop, were they not stopped.
 
         Raises:
             Exception: The store or the disk does not let us; it is tried again in half a minute.
         """
-        if not self._store.is_open:
+        if self._store.unfinished:
+            self._store.mend()
+        if time.monotonic() < self._due:
             return
-        free = free_bytes(self._folder)
-        if free < self._min_free_bytes and not self.low:
-            self._hold(free)
-        elif self.low and free >= _ROOM * self._min_free_bytes:
+        self._due = time.monotonic() + _MEND_SECONDS
+        started = int(time.time() - _MEND_SECONDS)  # a merge may take its time
+        if self._store.torn_since(self._seen):
             self._store.mend()
-            self._store.allow_merges(allowed=True)
-            self.low = False
-            logger.warning("the disk of the store %s has room again: it is written to", self._folder)
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + _MEND_SECONDS
-            self._look_at_parts()
-
-    def _hold(self, free: int) -> None:
-        self._store.allow_merges(allowed=False)
-        self.low = True
-        self._due = 0.0
-        logger.error("the store %s is not written to: %d MiB are free on its disk, less than store.min_free_bytes (%d MiB)",
-                     self._folder, free // _MIB, self._min_free_bytes // _MIB)
-
-    def _look_at_parts(self) -> None:
-        """Mend what is torn, and let go of what merges would drop, were they not stopped."""
-        started_ns = time.time_ns() - int(_MEND_SECONDS * 1e9)  # a merge may take its time
-        if self._store.torn_since(self._seen_ns):
-            self._store.mend()
-        self._seen_ns = started_ns
-        if self.low and time.monotonic() >= self._drop_due:
-            self._drop_due = time.monotonic() + _DROP_SECONDS
+        self._seen = started
+        if self.low:
+            self._store.stop_merges()  # a table that was made or attached meanwhile does not know of it
             if dropped := self._drop_expired():
                 logger.warning("%d parts of the store %s have reached their age, and make room", dropped, self._folder)
 
     def _run(self) -> None:
         while True:
-            try:
-                self.look()
-            except Exception as error:  # noqa: BLE001 - it is looked at again
-                if str(error) != self._error:
-                    logger.error("the disk of the store %s: %s", self._folder, error)  # noqa: TRY400 - one line
-                self._error = str(error)
-                if self._stopping.wait(_MEND_SECONDS):
-                    return
-            else:
-                self._error = ""
+            if self._store.is_open:
+                for look in (self.look_at_disk, self.look_at_parts):
+                    self._try(look)
             if self._stopping.wait(_LOOK_SECONDS):
                 return
+
+    def _try(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001 - it is looked at again
+            if str(error) != self._errors.get(look.__name__):
+                logger.error("the disk of the store %s: %s", self._folder, error)  # noqa: TRY400 - one line
+            self._errors[look.__name__] = str(error)
+        else:
+            self._errors.pop(look.__name__, None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
 from headwatch_exporters.clickhouse.writing.guard import free_bytes
 from headwatch_exporters.clickhouse.writing.mending import Mending
+from headwatch_exporters.clickhouse.writing.parts import torn_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,6 @@ SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "optimize_on_insert": 0,  # rows of one key add up when parts merge: a quarter less CPU time for an insert into the rungs
 }
-_CLOCK_NS = 2_000_000_000
-"""ClickHouse gives a part the time in whole seconds."""
 _CODE = re.compile(r"\bCode: (\d+)")
 BATCH_AT_FAULT = frozenset({
     6,  # CANNOT_PARSE_TEXT
@@ -86,8 +85,7 @@ class EmbeddedInserts:
     meanwhile (:mod:`headwatch_exporters.clickhouse.writing.parts`).
     """
 
-    def __init__(self, path: str, min_free_bytes: int, *, doubtful: bool = False) -> None:
-        """*doubtful*: the store may hold what an insert left that was cut short."""
+    def __init__(self, path: str, min_free_bytes: int) -> None:
         import chdb  # noqa: PLC0415 - heavy
 
         self._handle = chdb.connect(path)
@@ -95,15 +93,16 @@ class EmbeddedInserts:
         self._min_free_bytes = min_free_bytes
         self._url = f"chdb://{path}"
         self.mending = Mending(path, lambda sql: str(self._handle.query(sql)))
-        self._doubtful = doubtful
-        """Whether an insert failed, and nobody has looked since."""
+        self._doubtful = True
+        """Whether there may be what an insert left that failed, in this life of the store or an earlier one."""
 
     def insert(self, batch: Batch) -> None:
         """Insert *batch*."""
         require_space(self._path, f"insert into {batch.table} on {self._url}", self._min_free_bytes + 2 * batch.native_bytes)
         if self._doubtful:
             self._mend(batch)
-        started_ns = time.time_ns() - _CLOCK_NS
+        self._doubtful = True
+        started = int(time.time()) - 1  # ClickHouse gives a part the time in whole seconds
         columns = ", ".join(map(_quoted, batch.columns))
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         token = _quoted(batch.token, "'")
@@ -116,12 +115,15 @@ class EmbeddedInserts:
                     f"SETTINGS {settings}, insert_deduplication_token = {token} FORMAT Native"
                 )
             except Exception as error:
-                self._doubtful = True
                 raise failure(batch.table, self._url, error) from error
-        if self.mending.torn_since(started_ns):
-            self._doubtful = True
+        try:
+            torn = torn_parts(lambda sql: str(self._handle.query(sql)), started)
+        except Exception as error:
+            raise StoreUnavailable(f"insert into {batch.table} on {self._url} was not looked at: {cause(error)}") from error
+        if torn:
             self._mend(batch)
             raise StoreUnavailable(f"insert into {batch.table} on {self._url} failed: the disk ran full meanwhile")
+        self._doubtful = False
 
     def mend(self) -> int:
         """Put right what a disk that ran full has left, and return how many tables had to be.

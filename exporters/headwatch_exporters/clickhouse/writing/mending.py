@@ -1,8 +1,8 @@
 """Puts right, in a store that is open, what a disk that ran full has left in it: see :mod:`.parts`.
 
 The lost tokens of a table are taken out of its log, and it is detached and attached again.  So it reads the log anew, sets its
-torn parts aside, and takes back those that were merged into them (ClickHouse keeps them for eight minutes).  Until then, mostly
-for milliseconds, and at most until the queries that read it at that moment have ended, queries of it fail.
+torn parts aside, and takes back those that were merged into them (kept for :data:`OLD_PARTS_SECONDS`).  Until then, mostly for
+milliseconds, and at most until soon after the queries that read it at that moment have ended, queries of it fail.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headwatch.store")
 
+OLD_PARTS_SECONDS = 180
+"""How long our tables keep what was merged: chDB's own default is not at all."""
 _NAME = """SELECT concat('`', database, '`.`', name, '`') FROM system.tables
     WHERE engine LIKE '%MergeTree' AND arrayExists(path -> position(path, '/FOLDER/') > 0, data_paths) FORMAT TSVRaw"""
 _IN_USE = "still used by some query"
 _THERE = "already exists"
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 1.0
+_ROUNDS = 3
+"""A part that is set aside when its table is attached leaves a lost token: that is a second round."""
 _PAUSE_SECONDS = 0.1
 
 
@@ -41,9 +45,10 @@ class Mending:
         self.merges_stopped = False
         """Whether a table that is attached again must be told so."""
 
-    def torn_since(self, since_ns: int) -> bool:
-        """Return whether a part was torn that was made from *since_ns* (nanoseconds since 1970) on."""
-        return any(torn_parts(table, since_ns) for table in tables(self._store))
+    @property
+    def unfinished(self) -> bool:
+        """Return whether a table is still detached."""
+        return bool(self._detached)
 
     def mend(self) -> int:
         """Mend each table that needs it, and return how many did.
@@ -52,24 +57,33 @@ class Mending:
             Exception: The store refuses; the next call goes on with what is left.
             OSError: The disk does not let us.
         """
+        mended: set[Path] = set()
+        for _ in range(_ROUNDS):
+            self._begin()
+            if not (self._begun or self._detached):
+                break
+            try:
+                for name in filter(None, self._begun.values()):
+                    if name not in self._detached:
+                        self._detached.add(name)
+                        self._query(f"DETACH TABLE {name} SYNC")
+            finally:
+                self._attach()
+            mended.update(self._begun)
+            self._begun.clear()
+        return len(mended)
+
+    def _begin(self) -> None:
+        """Find what needs mending, and take its lost tokens out of the logs."""
+        torn = {} if self._detached else torn_parts(self._query)
         for table in tables(self._store):
-            torn = torn_parts(table)
-            if table not in self._begun and (torn or lost_tokens(table)):
-                name = self._query(_NAME.replace("FOLDER", table.name)).strip()
+            if table in self._begun or table.name in torn or lost_tokens(table):
+                if table not in self._begun:
+                    self._begun[table] = self._query(_NAME.replace("FOLDER", table.name)).strip()
                 forget_lost(table)
-                self._begun[table] = name
-                if torn:
-                    logger.error("the disk ran full while parts of %s were written: %s are set aside", name, sorted(torn))
-        try:
-            for name in filter(None, self._begun.values()):
-                if name not in self._detached:
-                    self._query(f"DETACH TABLE {name} SYNC")
-                    self._detached.add(name)
-        finally:
-            self._attach()
-        mended = len(self._begun)
-        self._begun.clear()
-        return mended
+            if table.name in torn:
+                logger.error("the disk ran full while parts of %s were written: %s are set aside",
+                             self._begun[table], sorted(torn[table.name]))
 
     def _attach(self) -> None:
         """Attach everything that is detached; where one fails the others are there all the same."""

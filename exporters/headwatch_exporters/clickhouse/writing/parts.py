@@ -4,10 +4,10 @@ Two things leave an insert acknowledged, or taken as done when it comes again, w
 
 - ClickHouse notes a token in its table's log just before it moves the part that goes with it into place.  A process that is
   killed in between leaves a *lost token*.
-- On a disk that has run full chDB (4.4, engine 26.9) writes parts, of inserts and of merges, whose files are empty, and reports
-  neither.  Such a *torn part* cannot be read, and at the next start of the store it is set aside.
+- On a disk that has run full chDB (4.4, engine 26.9) writes parts, of inserts and of merges, whose files are empty or lack some
+  of their content, and reports neither.  Such a *torn part* cannot be read, and at the next start of the store it is set aside.
 
-So a token whose part is not there, or torn, is forgotten: its insert is made once more when it comes again.
+So a token whose part is not there, or empty, is forgotten: its insert is made once more when it comes again.
 
 A part that has lost all its rows, by their age or a purge, has files that are empty, and says so.
 
@@ -23,19 +23,24 @@ import logging
 import os
 import re
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headwatch.durable import replace_durably
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger("headwatch.store")
 
 _LOGS = "deduplication_logs"
 _PART = re.compile(r"([^_]+)_(\d+)_(\d+)_\d+(?:_\d+)?")  # the last number is there once rows of it were changed
 _LINE = re.compile(rb"([12])\t([^\t\n]+)\t([^\t\n]+)\n")
+_SIZES = "SELECT path, bytes_on_disk FROM system.parts WHERE active"
+"""The size is that of the checksums, so of what was to be written, without some small files."""
+_NOT_SUMMED = frozenset({
+    "checksums.txt", "columns.txt", "columns_substreams.txt", "default_compression_codec.txt", "metadata_version.txt",
+})  # fmt: skip
 _NEVER_EMPTY = re.compile(r"checksums\.txt|columns\.txt|count\.txt|data\.bin|.*\.c?mrk\d?")
 
 
@@ -44,11 +49,23 @@ def tables(store: Path) -> list[Path]:
     return sorted(folder.parent for folder in store.glob(f"store/*/*/{_LOGS}"))
 
 
-def torn_parts(table: Path, since_ns: int = 0) -> set[str]:
-    """Return the parts in the folder *table* that hold nothing though they should, of those made from *since_ns* on."""
-    if table.stat().st_mtime_ns < since_ns:
-        return set()
-    return {name for name in _parts(table, since_ns) if _torn(table / name)}
+def torn_parts(query: Callable[[str], str], since_seconds: int = 0) -> dict[str, set[str]]:
+    """Return the parts of an open store, made from *since_seconds* (since 1970) on, that are smaller than they should be.
+
+    They are given by the name of their table's folder.  *query* runs a statement and returns the answer as text.
+
+    Raises:
+        OSError: The disk cannot be read.
+    """
+    found: dict[str, set[str]] = {}
+    for line in query(f"{_SIZES} AND modification_time >= toDateTime({since_seconds}) FORMAT TSVRaw").splitlines():
+        place, size = line.split("\t")
+        part = Path(place)
+        with suppress(FileNotFoundError):  # merged into another one, and gone meanwhile
+            there = sum(entry.stat().st_size for entry in os.scandir(part) if entry.name not in _NOT_SUMMED)
+            if there < int(size) or _empty(part):
+                found.setdefault(part.parent.name, set()).add(part.name)
+    return found
 
 
 def lost_tokens(table: Path) -> set[bytes]:
@@ -61,7 +78,9 @@ def lost_tokens(table: Path) -> set[bytes]:
             else:
                 remembered.pop(token, None)
     there: dict[str, list[tuple[int, int]]] = {}
-    for name in _parts(table) - torn_parts(table):
+    for name in _parts(table):
+        if _empty(table / name):
+            continue
         partition, first, last = _blocks(name)
         there.setdefault(partition, []).append((first, last))
     return {token for token, part in remembered.items() if _PART.fullmatch(part) and not _covered(part, there)}
@@ -102,17 +121,12 @@ def _logs(table: Path) -> list[Path]:
     return sorted((table / _LOGS).glob("deduplication_log_*.txt"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
 
-def _parts(table: Path, since_ns: int = 0) -> set[str]:
-    found = set()
-    for entry in os.scandir(table):
-        if _PART.fullmatch(entry.name):
-            with suppress(FileNotFoundError):  # merged into another one, and gone meanwhile
-                if entry.is_dir() and entry.stat().st_mtime_ns >= since_ns:
-                    found.add(entry.name)
-    return found
+def _parts(table: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(table) if _PART.fullmatch(entry.name) and entry.is_dir()}
 
 
-def _torn(part: Path) -> bool:
+def _empty(part: Path) -> bool:
+    """Return whether *part* holds nothing though it should."""
     try:
         rows = (part / "count.txt").read_bytes()
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(part) if entry.is_file()}
