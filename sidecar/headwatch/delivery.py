@@ -81,7 +81,8 @@ class ExporterThread:
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join(STOP_SECONDS)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             logger.error("%s did not finish in %.0f s; %d deliveries are lost", self.name, STOP_SECONDS, len(self._queue))
             return

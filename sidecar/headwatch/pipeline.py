@@ -118,7 +118,12 @@ class Sidecar:
                                   texts=self._keep_text if self._texts is not None else None)  # fmt: skip
         self._control = Controller(config.wire, secret, control_state_path(config), self._reporting)
         runner = self._desk.runner if self._desk is not None else None
-        self._endpoint = ClickHouseEndpoint.open(config)
+        try:
+            self._endpoint = ClickHouseEndpoint.open(config)
+        except Exception:
+            if store is not None:
+                store.close()
+            raise
         app = create_app(self, config.http.host, token, runner, self._endpoint)
         self._http = HttpServer(app, config.http.host, config.http.port)
         self._last_delivery = 0.0
@@ -148,13 +153,14 @@ class Sidecar:
         Raises:
             CommandError: A port is in use.
         """
-        self._http.start()
         try:
+            self._http.start()
             self._receiver.start()
             self._control.start()
         except Exception:
             self._receiver.stop()
             self._http.stop()
+            self._close_exporters()
             raise
         if self._texts is not None:
             self._texts.start()
@@ -193,13 +199,7 @@ class Sidecar:
         if self._texts is not None:
             self._texts.stop()
         self.tick(everything=True)
-        if self._endpoint is not None:
-            try:
-                self._endpoint.close()
-            except Exception:
-                logger.exception("the ClickHouse endpoint did not end well")  # what is queued must be written all the same
-        for thread in self._threads:
-            thread.stop()
+        self._close_exporters()
         self._http.stop()
         if self._desk is not None:
             self._desk.stop()
@@ -207,6 +207,16 @@ class Sidecar:
             self._audit.end()
         if self._presence is not None:
             self._presence.close()
+
+    def _close_exporters(self) -> None:
+        """Write what is queued, and close the store: a process that ends with it open may wait for ever."""
+        if self._endpoint is not None:
+            try:
+                self._endpoint.close()
+            except Exception:
+                logger.exception("the ClickHouse endpoint did not end well")  # what is queued must be written all the same
+        for thread in self._threads:
+            thread.stop()
 
     def health(self) -> Health:
         """Return the state of the pair now."""

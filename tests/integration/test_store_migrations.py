@@ -43,7 +43,7 @@ class Mortal:
 
     def __init__(self, connection: Connection, after: int) -> None:
         self._connection, self.left = connection, after
-        self.url = connection.url
+        self.url, self.folder = connection.url, connection.folder
 
     def _live(self) -> Connection:
         if self.left == 0:
@@ -156,7 +156,7 @@ class Busy:
 
     def __init__(self, connection: Connection, start_ns: int) -> None:
         self._connection, self._next_ns = connection, start_ns
-        self.url, self.require_space = connection.url, connection.require_space
+        self.url, self.folder, self.require_space = connection.url, connection.folder, connection.require_space
         self.query, self.insert = connection.query, connection.insert
         self.around: list[str] = []
 

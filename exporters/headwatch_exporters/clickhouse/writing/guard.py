@@ -6,6 +6,7 @@ is room.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -91,11 +92,13 @@ class DiskGuard:
         self._thread = threading.Thread(target=self._run, name="headwatch-disk", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, which ends before the process does: chDB waits for ever for one that is stopped within a query."""
+        atexit.register(self.stop)
         self._thread.start()
 
     def stop(self) -> bool:
         """End the thread; return False where it is still waiting for an insert."""
+        atexit.unregister(self.stop)
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
