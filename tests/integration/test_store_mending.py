@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from headwatch.config import StoreConfig
-from headwatch.errors import StoreError, StoreUnavailable
+from headwatch.errors import BatchRefused, StoreError, StoreUnavailable
 from headwatch_exporters.clickhouse.connection import Connection, connect
 from headwatch_exporters.clickhouse.schema import create_tables
 from headwatch_exporters.clickhouse.upkeep.expired import drop_expired
@@ -22,7 +22,9 @@ from headwatch_exporters.clickhouse.writing import guard, inserts
 from headwatch_exporters.clickhouse.writing.guard import DiskGuard
 from headwatch_exporters.clickhouse.writing.inserts import EmbeddedInserts
 from headwatch_exporters.clickhouse.writing.mending import OLD_PARTS_SECONDS
+from headwatch_exporters.clickhouse.writing.native import native_blocks
 from headwatch_exporters.clickhouse.writing.parts import lost_tokens, tables, torn_parts
+from headwatch_exporters.spool.record import BatchWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,9 +125,9 @@ def test_lines_that_were_cut_short_are_taken_away(config: StoreConfig, opened: C
     whole = log.read_bytes()
     log.write_bytes(b"1\tall_9_9_0\tall_77" + whole)
     again = connect(config)
-    assert log.read_bytes() == whole or log.read_bytes() == b""
+    assert log.read_bytes() == whole
     insert(again, 1)
-    assert counts(again)[1] == 1
+    assert counts(again) == (1, 1)
     again.close()
 
 
@@ -133,9 +135,10 @@ def test_a_failed_insert_is_looked_after_in_the_same_process(opened: Connection)
     """As where the disk ends the insert between the token and the part of the view."""
     insert(opened, 1, 2)
     unplace(folder(opened, "sums"))
-    with pytest.raises(StoreError):
-        opened.insert("base", {"b": [1]}, "another")
-    opened._open_inserts()._doubtful = True  # type: ignore[attr-defined]
+    writer = BatchWriter("base", ("b",), "another")
+    writer.add(1, native_blocks({"b": [1]}, {"b": "UInt64"}))
+    with pytest.raises(BatchRefused):
+        opened.insert_batch(writer.batch())
     insert(opened, 2, 3)
     assert counts(opened) == (3, 3)
     insert(opened, 1, 2, 3)
@@ -284,6 +287,8 @@ def test_ages_are_changed_without_waiting_for_merges(config: StoreConfig, opened
     changing.start()
     changing.join(20.0)
     assert not changing.is_alive()
+    (row,) = opened.query("SELECT engine_full FROM system.tables WHERE name = 'headwatch_heads_1h'")
+    assert "toIntervalDay(20)" in row["engine_full"]
     opened.beside("SYSTEM START MERGES")
 
 
@@ -341,4 +346,3 @@ def test_what_the_store_refuses_while_it_is_mended_is_made_good_by_the_next_look
 def test_tables_are_found_where_chdb_puts_them(opened: Connection):
     assert opened.folder is not None
     assert {table.name for table in tables(opened.folder)} == {folder(opened, name).name for name in ("base", "sums")}
-    shutil.rmtree(opened.folder / "tmp", ignore_errors=True)

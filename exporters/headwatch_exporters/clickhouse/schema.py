@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwatch.errors import StoreError
-from headwatch_exporters.clickhouse.schema_files import LEDGER, ages, ledger, migrations
+from headwatch_exporters.clickhouse.schema_files import LEDGER, OURS, ages, ledger, migrations
 from headwatch_exporters.clickhouse.writing.mending import OLD_PARTS_SECONDS
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-_OURS = ("headwatch_", "otel_metrics_")
 _DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _COLUMN = re.compile(r"^    (`[^`]+`|\w+) (?!.*\bNested\b)([^\n]+?),?$", re.MULTILINE)
 """A column in our own files: a line of its own, indented by four spaces."""
@@ -179,7 +178,7 @@ def _keep(connection: Connection, config: StoreConfig) -> None:
         return  # a server keeps what was merged for eight minutes
     lasting = f"old_parts_lifetime = {OLD_PARTS_SECONDS}"
     for table, engine in engines.items():
-        if table.startswith(_OURS) and lasting not in engine:
+        if table.startswith(OURS) and lasting not in engine:
             connection.require_space()
             connection.command(f"ALTER TABLE {table} MODIFY SETTING {lasting}")
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LEDGER = "headwatch_schema"
 """The table of what was applied."""
+OURS = ("otel_metrics_", "headwatch_")
+"""How the names of our tables begin."""
 _END = re.compile(r";\s*(?:\n|$)")
 _TABLE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 _VIEW = re.compile(r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n", re.MULTILINE)

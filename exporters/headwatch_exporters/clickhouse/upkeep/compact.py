@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch_exporters.clickhouse.schema_files import OURS
+
 if TYPE_CHECKING:
     from headwatch_exporters.clickhouse.connection import Connection
     from headwatch_exporters.clickhouse.schema import Progress
@@ -25,7 +27,7 @@ def compact(connection: Connection, progress: Progress) -> list[str]:
         ) ORDER BY table
         """
     )
-    names = [row["table"] for row in rows if row["table"].startswith(("otel_metrics_", "headwatch_"))]
+    names = [row["table"] for row in rows if row["table"].startswith(OURS)]
     for name in names:
         progress(name)
         connection.require_space()

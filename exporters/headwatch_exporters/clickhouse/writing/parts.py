@@ -86,8 +86,8 @@ def lost_tokens(table: Path) -> set[bytes]:
     return {token for token, part in remembered.items() if _PART.fullmatch(part) and not _covered(part, there)}
 
 
-def forget_lost(table: Path) -> int:
-    """Forget the lost tokens of *table*, which nobody may have open, and lines that were cut short; return how many tokens.
+def forget_lost(table: Path) -> None:
+    """Forget the lost tokens of *table*, and lines that were cut short; nobody may insert into it.
 
     Raises:
         OSError: The disk does not let us.
@@ -100,20 +100,21 @@ def forget_lost(table: Path) -> int:
             replace_durably(path, after, table / "headwatch-tokens.new")  # ClickHouse takes any file beside it for a log
     if lost:
         logger.warning("%d inserts into %s were cut short: what the spool has of them is inserted once more", len(lost), table)
-    return len(lost)
 
 
-def forget_all_lost(store: Path) -> int:
-    """Forget the lost tokens of all tables of *store*, unless a process has it open; return how many.
+def forget_all_lost(store: Path) -> None:
+    """Forget the lost tokens of all tables of *store*, unless a process has it open.
 
     Raises:
         OSError: The disk does not let us.
     """
     found = tables(store)
     if not found:
-        return 0
+        return
     with _held(store) as held:
-        return sum(map(forget_lost, found)) if held else 0
+        if held:
+            for table in found:
+                forget_lost(table)
 
 
 def _logs(table: Path) -> list[Path]:
