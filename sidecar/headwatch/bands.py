@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 FIRST_BAND = 256
 """All that is shorter is in one band."""
 _KIBI = 1024
@@ -11,7 +13,12 @@ def context_band(visible: int) -> str:
     """Return the band of a context of *visible* tokens: bounds are powers of two, from ``<256`` upwards."""
     if visible < FIRST_BAND:
         return f"<{FIRST_BAND}"
-    low = 1 << (visible.bit_length() - 1)
+    return _band(visible.bit_length())
+
+
+@cache
+def _band(bits: int) -> str:
+    low = 1 << (bits - 1)
     return f"{_short(low)}-{_short(low * 2)}"
 
 

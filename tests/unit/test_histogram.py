@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,11 +34,18 @@ def same(a: HistogramBlock, b: HistogramBlock) -> bool:
     )
 
 
-@given(st.floats(2.0**-15, 1.0, width=32))
+def floats_at(bound: int) -> st.SearchStrategy[float]:
+    """Draw a float32 that is as near to the lower bound of bucket *bound* as one can be, on either side."""
+    nearest = np.float32(2.0 ** ((bound + OFFSET) / (1 << SCALE)))
+    return st.sampled_from([float(np.nextafter(nearest, np.float32(side))) for side in (0, nearest, 2)])
+
+
+@given(st.one_of(st.floats(2.0**-16, 1.0, width=32, exclude_min=True), st.integers(1, BUCKETS - 1).flatmap(floats_at)))
 def test_a_value_lies_in_the_bucket_that_opentelemetry_says(value: float) -> None:
+    """To the last bit: bounds are roots of powers of two, so both sides are raised before they are compared."""
     index = int(bucket_index(np.array([value], np.float32))[0]) + OFFSET
-    base = 2.0 ** (2.0**-SCALE)
-    assert base**index * (1 - 1e-6) <= value <= base ** (index + 1) * (1 + 1e-6)
+    raised = Fraction(value) ** (1 << SCALE)
+    assert Fraction(2) ** index < raised <= Fraction(2) ** (index + 1)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headwatch.aggregate.values import CarriedValues
     from headwatch.model import WorkerIdentity
 
-_BLOCK_ROWS = 32
+_BLOCK_ROWS = 64
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headwatch.aggregate.values import split_undefined
 from headwatch.model import FEATURES, HISTORY_AGES, SINK_SATURATED, SPAN_KINDS
 from headwatch.records import Reading
 
@@ -63,16 +64,16 @@ class HeadGroups:
 class GroupSums:
     """Sums over the heads of each of G groups, of Q quantities of R rows."""
 
-    total: NDArray[np.float32]  # [R, Q, G]
-    weight: NDArray[np.float32]
-    """Shaped as ``total``: heads that define the quantity."""
+    sums: NDArray[np.float32]
+    """[R, 2, Q, G]: of the values, and how many heads define them."""
 
     @classmethod
     def of(cls, values: NDArray[np.float32], members: NDArray[np.float32]) -> GroupSums:
         """Add up *values* [R, Q, heads], NaN where undefined, of the heads that *members* [heads, G] marks."""
-        absent = np.isnan(values)
-        filled = np.where(absent, np.float32(0.0), values)
-        return cls(filled @ members, np.logical_not(absent).astype(np.float32) @ members)
+        rows, quantities, heads = values.shape
+        both = np.empty((rows, 2, quantities, heads), np.float32)
+        split_undefined(values, both[:, 0], both[:, 1])
+        return cls((both.reshape(-1, heads) @ members).reshape(rows, 2, quantities, -1))
 
 
 class FrameRow(NamedTuple):
@@ -94,19 +95,17 @@ class _Mean:
     """Weighted means of Q quantities for G groups of heads."""
 
     def __init__(self, groups: int, quantities: int) -> None:
-        self._total = np.zeros((quantities, groups))
-        self._weight = np.zeros((quantities, groups))
+        self._sums = np.zeros((2, quantities, groups))
 
     def add(self, sums: GroupSums, row: int, weight: float) -> None:
         """Add the *row* of *sums*, which stands for *weight* rows; quantities that this request does not have are left out."""
-        count = len(self._total)
-        self._total += sums.total[row, :count] * weight
-        self._weight += sums.weight[row, :count] * weight
+        some = sums.sums[row, :, : self._sums.shape[1]]
+        self._sums += some if weight == 1.0 else some * weight
 
     def of(self, group: int) -> NDArray[np.float32]:
         """Return the means of *group*, [Q]; NaN where no head of it defined any."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self._total[:, group] / self._weight[:, group], np.float32)
+            return np.asarray(self._sums[0, :, group] / self._sums[1, :, group], np.float32)
 
 
 class ReadingSums:

@@ -126,12 +126,20 @@ def values_of(
     else:  # detail 0
         window[:, _DOCUMENT_MASS:] = np.nan
     kept = np.empty((count, 2, _KEPT, layers, heads), np.float32)
-    absent = np.isnan(window[:, :_KEPT])
-    np.logical_not(absent, out=kept[:, 1])
-    kept[:, 0] = window[:, :_KEPT]
-    kept[:, 0][absent] = 0.0
+    absent = split_undefined(window[:, :_KEPT], kept[:, 0], kept[:, 1])
     undefined = np.count_nonzero(absent[:, _LOOKBACK], axis=(1, 2)).tolist()
     return FrameValues(window, kept, undefined, rest, parts, masses)
+
+
+def split_undefined(
+    values: NDArray[np.float32], filled: NDArray[np.float32], defined: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Write *values* to *filled*, 0 where they are NaN, and to *defined* whether they are not; return where they are."""
+    absent = np.isnan(values)
+    np.logical_not(absent, out=defined)
+    np.copyto(filled, values)
+    np.copyto(filled, np.float32(0.0), where=absent)
+    return absent
 
 
 def _parts(
@@ -150,10 +158,11 @@ def _parts(
     together, kinds, shares = sums[:, 0], sums[:, 1:_ROWS_BEFORE], sums[:, _ROWS_BEFORE:]
     kinds[absent] = np.nan  # a kind that is not there has no mass, not mass 0
     window[:, _KINDS] = kinds.reshape(count, -1, layers, heads)
-    together[~informed] = np.nan
+    if not informed.all():
+        together[~informed] = np.nan
     sink, flat_rest = window[:, _SINK].reshape(count, -1), rest.reshape(count, -1)
     np.divide(together.reshape(rest.shape), rest, out=window[:, _DOCUMENT_MASS])
-    together[(sink > SINK_SATURATED) | (together <= 0)] = np.nan
+    np.copyto(together, np.float32(np.nan), where=(sink > SINK_SATURATED) | (together <= 0))
     shares /= together[:, None]
     for row, table in enumerate(tables):
         if table.first_kind >= 0:

@@ -45,6 +45,11 @@ def ragged(name: str, flat: NDArray[Any], counts: NDArray[np.int64], layers: int
     )
 
 
+def within_shares(values: NDArray[Any]) -> bool:
+    """Return whether no one of *values* is over 1 or under -1, but for rounding.  NaN means "undefined" and is neither."""
+    return not len(values) or not (np.fmax.reduce(values) > LARGEST_SHARE or np.fmin.reduce(values) < -LARGEST_SHARE)
+
+
 def refuse_no_shares(name: str, values: NDArray[Any]) -> None:
     """Refuse *values* of which one is negative or over 1.  NaN means "undefined" and passes.
 

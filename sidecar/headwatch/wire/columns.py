@@ -15,7 +15,7 @@ import numpy as np
 
 from headwatch.errors import WireError
 from headwatch.model import FEATURES
-from headwatch.wire.arrays import LARGEST_SHARE, array, ragged, refuse_no_amounts
+from headwatch.wire.arrays import array, ragged, refuse_no_amounts, within_shares
 from headwatch.wire.detail_columns import DetailColumns, view_detail
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def view(batch: SummaryBatch) -> Columns:
         raise WireError("shape", f"{len(features)} features for {rows} rows, {layers} layers, {heads} heads")
     detail = view_detail(batch, position, layers, heads)
     masses = array("span_mass", batch.span_mass, "<f4")
-    for values in (features, masses):
-        if (np.abs(values) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
-            raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
+    if not (within_shares(features) and within_shares(masses)):
+        raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
     counts = [len(item.spans if batch.attention == "self" else item.encoder_spans) + 1 for item in batch.requests]
     spans = np.array(counts, np.int64)[request] if rows else np.zeros(0, np.int64)
     value_mass, output_norm = _values(batch, spans, layers, heads)
@@ -153,7 +152,7 @@ def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.fl
     centroid = array("centroid", batch.centroid, "<f4")
     if len(centroid) != math.prod(shape):
         raise WireError("shape", f"{len(centroid)} centroids for {shape} rows, layers and heads")
-    if (np.abs(centroid) > LARGEST_SHARE).any():  # NaN is not: it means "undefined"
+    if not within_shares(centroid):
         raise WireError("value", "a centroid lies outside of its encoder's input")
     return centroid.reshape(shape)
 
