@@ -47,16 +47,21 @@ bench-peers:  ## hold the peers of bench drift against river, evidently, nannyml
 
 UNIT_TESTS := $(BIN)/pytest tests/unit -m "not long" -n 2 --dist loadfile
 
+# Of each suite, what neither runs vLLM nor measures time runs two files at a time, and the rest one after the other.
+SERIAL := engine or model or alone
+REST_TESTS := $(BIN)/pytest --ignore=tests/unit
+
 test: install peers  ## everything but the long suite: units, then the rest whatever they say (UNIT_ARGS, TEST_ARGS)
-	failed=0; $(UNIT_TESTS) $(UNIT_ARGS) || failed=1; $(BIN)/pytest -m "not long" --ignore=tests/unit $(TEST_ARGS) || failed=1; exit $$failed
+	failed=0; $(UNIT_TESTS) $(UNIT_ARGS) || failed=1; \
+	$(REST_TESTS) -m "not long and not ($(SERIAL))" -n 2 --dist loadfile $(TEST_ARGS) || failed=1; \
+	$(REST_TESTS) -m "not long and ($(SERIAL))" $(TEST_ARGS) || failed=1; exit $$failed
 
 test-unit: install  ## the unit suite alone, on two cores
 	$(UNIT_TESTS) $(UNIT_ARGS)
 
-LONG := -m "long and not (engine or model or alone)" -n 2 --dist worksteal -rP
-
 test-long: install peers  ## kills, fuzzing, a million rows, two at a time; then soaks and live scenarios (TEST_ARGS)
-	failed=0; $(BIN)/pytest $(LONG) $(TEST_ARGS) || failed=1; $(BIN)/pytest -m "long and (engine or model or alone)" -rP $(TEST_ARGS) || failed=1; exit $$failed
+	failed=0; $(BIN)/pytest -m "long and not ($(SERIAL))" -n 2 --dist worksteal -rP $(TEST_ARGS) || failed=1; \
+	$(BIN)/pytest -m "long and ($(SERIAL))" -rP $(TEST_ARGS) || failed=1; exit $$failed
 
 check: install  ## ruff, mypy strict, layers, generated files
 	$(BIN)/ruff check .

@@ -337,6 +337,7 @@ def test_the_series_of_a_head(full_store: Store):
     assert row["AggregationTemporality"] == 1, "of this window alone"
 
 
+@pytest.mark.alone
 def test_twenty_thousand_heads_are_written_in_seconds(store: Store):
     """A window of a large model: 20,000 series.  Windows come once a minute."""
     delivery = wide(NOW_NS)

@@ -19,7 +19,7 @@ from .endpoints import Served, serving_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.store
+pytestmark = [pytest.mark.store, pytest.mark.alone]
 
 CLIENTS = 64
 SECONDS = 6.0

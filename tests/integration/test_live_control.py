@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 import zmq
 
 from headwatch.capture.control import ControlReceiver
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headwatch.config import Config
+
+pytestmark = pytest.mark.alone
 
 logger = logging.getLogger(__name__)
 

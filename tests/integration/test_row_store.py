@@ -187,6 +187,7 @@ def test_a_store_of_the_version_before_gets_the_columns_that_it_lacks(tmp_path: 
         exporter.close()
 
 
+@pytest.mark.alone
 def test_sixteen_whole_rows_of_a_megabyte_are_written_within_a_second(exporter: ClickHouseExporter):
     (row, _) = delivered(detailed(4, time_ns=NOW_NS)).rows
     noise = np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8).tobytes()

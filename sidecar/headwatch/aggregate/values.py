@@ -127,7 +127,7 @@ def values_of(
         window[:, _DOCUMENT_MASS:] = np.nan
     kept = np.empty((count, 2, _KEPT, layers, heads), np.float32)
     absent = split_undefined(window[:, :_KEPT], kept[:, 0], kept[:, 1])
-    undefined = np.count_nonzero(absent[:, _LOOKBACK], axis=(1, 2)).tolist()
+    undefined = absent[:, _LOOKBACK].sum(axis=(1, 2)).tolist()
     return FrameValues(window, kept, undefined, rest, parts, masses)
 
 
