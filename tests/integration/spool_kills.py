@@ -52,8 +52,8 @@ class Tally:
         assert self.in_doubt <= kills, self
 
 
-def writer(url: str, folder: Path, what: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.integration.spool_writer", url, str(folder), what]
+def writer(url: str, folder: Path, *what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.integration.spool_writer", url, str(folder), *what]
     with (folder.parent / "writer.log").open("a") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
 
@@ -69,15 +69,21 @@ def finished(url: str, folder: Path, what: str, seconds: float = 1500.0) -> str:
     return text
 
 
-def run(url: str, folder: Path, kills: int, seed: int, between: Callable[[random.Random], None] = lambda _: None) -> Tally:
-    """Kill *kills* writers at random instants, *between* being called before each kill; then let one drain the spool."""
+def run(
+    url: str, folder: Path, kills: int, seed: int, between: Callable[[random.Random], None] = lambda _: None,
+    pause_seconds: float = 0.1,
+) -> Tally:  # fmt: skip
+    """Kill *kills* writers at random instants, *between* being called before each kill; then let one drain the spool.
+
+    They wait *pause_seconds* after each delivery.
+    """
     chance = random.Random(seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     finished(url, folder, "prepare")
     told: dict[int, str] = {}
     number = 0
     for _ in range(kills):
-        process = writer(url, folder, str(number))
+        process = writer(url, folder, str(number), str(pause_seconds))
         assert process.stdout is not None
         heard = [""]
         awaited = chance.choice(("", "open", "begin", "took", "took", "took"))  # "": it may be killed while it starts

@@ -1,8 +1,8 @@
 """A process that exports numbered deliveries through the real exporter and spool until it is killed.
 
-``python -m tests.integration.spool_writer URL FOLDER FIRST``: each delivery is announced (``begin 7``) and, once the exporter
-has returned, told (``took 7``; ``refused 7`` where the spool did not take it).  With ``drain`` for FIRST it waits until the
-spool is empty, and prints what the store holds of each number.
+``python -m tests.integration.spool_writer URL FOLDER FIRST [PAUSE_SECONDS]``: each delivery is announced (``begin 7``) and,
+once the exporter has returned, told (``took 7``; ``refused 7`` where the spool did not take it).  With ``drain`` for FIRST it
+waits until the spool is empty, and prints what the store holds of each number.
 """
 
 # ruff: noqa: T201 - what it prints is what it is for
@@ -40,7 +40,6 @@ COUNTS = {
     "requests": "SELECT route, count() AS n, toUInt64(sum(documents)) AS m FROM headwatch_requests GROUP BY route",
     "heads": "SELECT route, count() AS n, 0 AS m FROM headwatch_request_heads GROUP BY route",
 }  # fmt: skip
-PAUSE_SECONDS = 0.1
 MIN_FREE_BYTES = 64 << 20
 """The disks of these tests are small."""
 
@@ -63,7 +62,7 @@ def opened(url: str, folder: Path) -> ClickHouseExporter:
     return ClickHouseExporter.open(StoreConfig(url=url, min_free_bytes=MIN_FREE_BYTES), SpoolConfig(max_bytes=64 << 20), folder)
 
 
-def write(exporter: ClickHouseExporter, first: int) -> None:
+def write(exporter: ClickHouseExporter, first: int, pause_seconds: float) -> None:
     for number in count(first):
         delivery = numbered(number)
         print("begin", number, flush=True)
@@ -73,7 +72,7 @@ def write(exporter: ClickHouseExporter, first: int) -> None:
             print("refused", number, error, flush=True)
         else:
             print("took", number, flush=True)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause_seconds)
 
 
 def drain(exporter: ClickHouseExporter, folder: Path) -> None:
@@ -95,7 +94,7 @@ def main() -> None:
         drain(exporter, folder)
     else:
         print("open", flush=True)
-        write(exporter, int(first))
+        write(exporter, int(first), float(sys.argv[4]))
     exporter.close()
 
 

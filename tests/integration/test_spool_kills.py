@@ -88,7 +88,7 @@ def test_a_store_that_refuses_connections_for_long_has_each_delivery_once(tmp_pa
 
     server.listen()
     try:
-        found = run(server.url, tmp_path / "spool", kills, 4, between)
+        found = run(server.url, tmp_path / "spool", kills, 4, between, pause_seconds=0.5)  # ten minutes of them are drained
     finally:
         server.close()
     print(found)
