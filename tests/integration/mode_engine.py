@@ -58,7 +58,7 @@ class Recorder:
 
     def __init__(self, wire):
         self.frames, self.registry, self.lock = [], WorkerRegistry(), threading.Lock()
-        self.receiver = Receiver(wire, self.registry, self.consume)
+        self.receiver = Receiver(wire, self.registry, self.consume, whole=True)
         self.receiver.start()
 
     def consume(self, batch, _columns):

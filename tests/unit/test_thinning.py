@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 import pytest
@@ -17,7 +20,11 @@ from headwatch.model import SummaryBatch
 from headwatch.wire import codec
 from headwatch.wire.columns import Columns, view
 
+from ..programs import wait_for
 from .frames import summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROWS = [(position, {"entropy": position / 1000}, [0.2] * 5) for position in range(10, 410)]
 
@@ -153,6 +160,29 @@ def test_what_is_left_out_is_counted_to_the_summary_and_ends_still_arrive() -> N
     per_row = len(batches[0].layers) * batches[0].heads
     assert taken.counters["thinned_head_summaries"] == taken.counters["thinned_rows"] * per_row
     assert [finished for _, finished in seen] == [[f"e-{number}"] for number in range(50)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_who_needs_every_row_gets_it_however_slow_he_is(tmp_path: Path, whole: bool) -> None:
+    """The control is a receiver that may thin: it does, and by the same frames."""
+    seen = []
+
+    def slowly(_: SummaryBatch, columns: Columns) -> None:
+        time.sleep(0.02)
+        seen.append(len(columns.request))
+
+    frames = [codec.encode(changed(summary(ROWS), engine_id=f"e-{number}")) for number in range(40)]
+    config = WireConfig(endpoint=f"ipc://{tmp_path}/frames", backlog_bytes=4 * len(frames[0]))
+    taken = Receiver(config, WorkerRegistry(), slowly, whole=whole)
+    taken.start()
+    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+        sender.connect(config.endpoint)
+        for frame in frames:
+            sender.send(frame)
+        wait_for(lambda: taken.counters["frames"] == len(frames), "all frames to be taken")
+    taken.stop()
+    assert (sum(seen) == len(frames) * len(ROWS)) is whole
+    assert (taken.counters["thinned_rows"] == 0) is whole
 
 
 def test_a_request_that_was_sampled_stands_for_both() -> None:

@@ -57,6 +57,7 @@ budget_share = 1.0
 [wire]
 endpoint = "ipc://{folder}/frames"
 queue_frames = 4096
+queue_bytes = 1073741824
 max_frame_bytes = 1073741824
 status_seconds = 0.1
 """
@@ -144,7 +145,7 @@ def probe_engine(model: Path, dtype: str, progress: Progress = lambda _: None) -
     """
     with tempfile.TemporaryDirectory(prefix="headwatch-") as folder, _environment(Path(folder)) as path:
         inbox, registry = Inbox(), WorkerRegistry()
-        receiver = Receiver(load(path=str(path), environ={}).config.wire, registry, inbox.consume)
+        receiver = Receiver(load(path=str(path), environ={}).config.wire, registry, inbox.consume, whole=True)
         receiver.start()
         try:
             progress("starting vLLM")

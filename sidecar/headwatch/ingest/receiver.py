@@ -48,8 +48,14 @@ class Receiver:
         consume: Callable[[SummaryBatch, Columns], None],
         clock_ns: Callable[[], int] = time.time_ns,
         texts: Callable[[TextFrame], None] | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """*texts*: None where none are kept; one that comes all the same is rejected."""
+        """*texts*: None where none are kept; one that comes all the same is rejected.
+
+        *whole*: nothing is ever thinned, for who needs each row; what there is no room for waits in the worker's queue.
+        """
+        self._whole = whole
         self._config = config
         self._texts = texts
         self._registry = registry
@@ -170,7 +176,8 @@ class Receiver:
                 self._backlog.append(self._socket.recv(zmq.NOBLOCK, copy=False))
             except zmq.Again:
                 break
-        self._thinning.adjust(self._backlog.fill)
+        if not self._whole:
+            self._thinning.adjust(self._backlog.fill)
 
 
 def _bind(bound: zmq.Socket[bytes], endpoint: str) -> None:

@@ -56,6 +56,7 @@ budget_share = 1.0
 [wire]
 endpoint = "ipc://{folder}/frames"
 queue_frames = 4096
+queue_bytes = 1073741824
 status_seconds = 0.1
 """
 
@@ -125,7 +126,7 @@ def run_engine(
     with tempfile.TemporaryDirectory(prefix="headwatch-") as folder, _environment(Path(folder), prefill_stride) as path:
         wire = load(path=str(path), environ={}).config.wire
         inbox, registry = _Inbox(), WorkerRegistry()
-        receiver = Receiver(wire, registry, inbox.consume)
+        receiver = Receiver(wire, registry, inbox.consume, whole=True)
         receiver.start()
         try:
             progress("starting vLLM")
