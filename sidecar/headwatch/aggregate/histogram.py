@@ -30,7 +30,7 @@ _CELLS_AT_ONCE = 1024
 """Cells that are counted together: with some 64 rows, what is computed on the way stays in the cache."""
 
 
-def _slots_by_head() -> NDArray[np.int32]:
+def _added_by_upper_half() -> NDArray[np.int32]:
     """Return what :func:`bucket_index` adds to the bits of a float32, by its upper 16 bits, [65536].
 
     No more than one bound lies between two floats that have the same upper half; the carry from the lower half says
@@ -50,7 +50,7 @@ def _slots_by_head() -> NDArray[np.int32]:
     return added
 
 
-_SLOTS_BY_HEAD = _slots_by_head()
+_ADDED_BY_UPPER_HALF = _added_by_upper_half()
 
 
 def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -59,7 +59,7 @@ def bucket_index(values: NDArray[np.float32]) -> NDArray[np.int32]:
     Exact, by the bits of the values: a table and no logarithm.  *values* must not be NaN.
     """
     bits = np.ascontiguousarray(values).view(np.uint32)
-    index: NDArray[np.int32] = _SLOTS_BY_HEAD.take((bits >> 16).astype(np.intp))  # take converts other kinds slower
+    index: NDArray[np.int32] = _ADDED_BY_UPPER_HALF.take((bits >> 16).astype(np.intp))  # take converts other kinds slower
     index += bits.view(np.int32)
     index >>= 16
     return index
