@@ -70,6 +70,12 @@ class CaptureRefused(HeadwatchError):  # noqa: N818 - a refusal is no error of o
         self.reason = reason
 
 
+class CannotCompile(HeadwatchError):  # noqa: N818 - there are other ways, which cost more
+    """There is no C compiler on this machine, it fails, or there is no safe place for what it makes."""
+
+    reason = "compiler"
+
+
 class EngineStateError(HeadwatchError):
     """The engine is not where capture expected it to be in a step; the step is given up, the layers are not."""
 

@@ -30,6 +30,7 @@ from headwatch.health import Health, spool_reasons
 from headwatch.identifiers import Keyring, Veil
 from headwatch.ingest.receiver import Receiver
 from headwatch.ingest.workers import SILENT_NS, WorkerRegistry
+from headwatch.native.frames import frames
 from headwatch.places import control_state_path, salts_path, spool_folder, store_url
 from headwatch.presence import Presence
 from headwatch.records import Delivery
@@ -71,6 +72,7 @@ class Sidecar:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
+        frames()  # compiled now, where it has to be: the first rows need not wait for it
         self._presence = _presence(config)
         self._unseen = ""
         """Why commands cannot see that a sidecar runs, though files may be kept."""

@@ -14,7 +14,7 @@ import torch
 from headwatch.capture.cache.cpu import Fp8Reader
 from headwatch.capture.cache.learnt import Layout, LearntReader
 from headwatch.capture.cache.reader import CpuVectorReader
-from headwatch.capture.kernels import compiler, cpu, helper
+from headwatch.capture.kernels import cpu, helper
 from headwatch.capture.kernels.choose import choose
 from headwatch.capture.layers.attention import AttentionRule
 from headwatch.capture.output.buffer import LayerSlot
@@ -205,23 +205,3 @@ def test_a_folder_that_others_may_write_to_is_refused(monkeypatch: pytest.Monkey
     (tmp_path / "headwatch" / "kernels").chmod(0o777)
     with pytest.raises(CaptureRefused, match="written by others"):
         cpu.load()
-
-
-def test_a_source_that_does_not_compile_is_one_clear_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = tmp_path / "broken.c"
-    source.write_text("int f( {")
-    with pytest.raises(CaptureRefused, match=r"failed: .*broken\.c"):
-        compiler.compiled(source)
-
-
-def test_a_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = tmp_path / "fine.c"
-    source.write_text("int f(void) { return 1; }")
-    first = compiler.compiled(source)
-    made = first.stat().st_mtime_ns
-    assert compiler.compiled(source) == first
-    assert first.stat().st_mtime_ns == made
-    source.write_text("int f(void) { return 2; }")
-    assert compiler.compiled(source) != first

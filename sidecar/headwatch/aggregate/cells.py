@@ -15,6 +15,7 @@ from headwatch.aggregate.carried import CarriedCell
 from headwatch.aggregate.closing import stacked, with_carried
 from headwatch.aggregate.histogram import OFFSET, SCALE, HistogramBlock
 from headwatch.model import WINDOW_FEATURES
+from headwatch.native.frames import frames
 from headwatch.records import Stratum, WindowBatch
 
 if TYPE_CHECKING:
@@ -51,12 +52,15 @@ class Cell:
         self.log_length += weight * math.log2(max(position, 0) + 1)
         self.row_weight += weight
 
-    def add(self, values: NDArray[np.float32], weight: int, places: Places | None) -> None:
-        """Take the values of a row, [F, L, H], of the heads at *places*; None: of all."""
-        row = self.waiting[len(self.weights)]
-        if places is None:
-            row[:] = values
+    def add(self, values: NDArray[np.float32], weight: int, places: Places) -> None:
+        """Take the values of a row, [F, L, H], of the heads at *places*."""
+        fast = frames()
+        if fast is not None and places.whole:
+            fast.keep(self.waiting, len(self.weights), values)
+        elif places.whole:
+            self.waiting[len(self.weights)] = values
         else:
+            row = self.waiting[len(self.weights)]
             row.fill(np.nan)
             row[:, places.layers, places.heads] = values
         self.weights.append(weight)
@@ -109,8 +113,7 @@ class OpenEngine:
         self, cell: Cell, values: NDArray[np.float32], carried: CarriedValues | None, weight: int, places: Places
     ) -> None:
         """Add to *cell* the *values* [F, L, H] of a row that has the heads at *places*."""
-        whole = places.whole((self.worker.layers, self.worker.heads))
-        cell.add(values, weight, None if whole else places)
+        cell.add(values, weight, places)
         if carried is not None:
             if cell.carried is None:
                 cell.carried = CarriedCell(self.worker.layers, self.worker.heads)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 
@@ -22,15 +21,15 @@ class Places:
 
     layers: NDArray[np.int64] | slice
     heads: slice
+    whole: bool = False
+    """Whether these are all the heads of the model."""
 
-    @classmethod
-    def of(cls, layers: Sequence[int], heads: slice) -> Self:
-        """Return the places of *layers*, ascending, and *heads*."""
-        if layers and list(layers) == list(range(layers[0], layers[-1] + 1)):
-            return cls(slice(layers[0], layers[-1] + 1), heads)
-        return cls(np.asarray(layers, np.int64), heads)
 
-    def whole(self, shape: tuple[int, int]) -> bool:
-        """Return whether these are all the heads of a model of *shape* [layers, heads]."""
-        layers, heads = shape
-        return isinstance(self.layers, slice) and (self.layers, self.heads) == (slice(0, layers), slice(0, heads))
+@lru_cache(maxsize=64)
+def places_of(layers: tuple[int, ...], first_head: int, heads: int, shape: tuple[int, int]) -> Places:
+    """Return the places of *layers*, ascending, and *heads* from *first_head* on, in a model of *shape* [layers, heads]."""
+    taken = slice(first_head, first_head + heads)
+    if layers and layers == tuple(range(layers[0], layers[-1] + 1)):
+        run = slice(layers[0], layers[-1] + 1)
+        return Places(run, taken, (run, taken) == (slice(0, shape[0]), slice(0, shape[1])))
+    return Places(np.asarray(layers, np.int64), taken)

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headwatch.aggregate.values import split_undefined
-from headwatch.model import FEATURES, HISTORY_AGES, SINK_SATURATED, SPAN_KINDS
+from headwatch.model import FEATURES, HISTORY_AGES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS
+from headwatch.native.frames import frames
 from headwatch.records import Reading
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _INFORMING = [SPAN_KINDS.index("document"), SPAN_KINDS.index("tool")]
 class HeadGroups:
     """The groups of heads that are read apart: all, and the calibrated ones where there are any.  One for all requests."""
 
-    members: NDArray[np.float32]  # [L, H, G], 1 where a head is in the group
+    members: NDArray[np.float32]  # [G, L, H], 1 where a head is in the group
     retrieval: NDArray[np.bool_] | None
     """[L, H]; None where no map fits the model."""
 
@@ -53,11 +54,11 @@ class HeadGroups:
         groups = [np.ones(shape, np.float32)]
         if fitting is not None:
             groups.append(fitting.astype(np.float32))
-        return cls(np.stack(groups, axis=-1), fitting)
+        return cls(np.stack(groups), fitting)
 
     def at(self, places: Places) -> NDArray[np.float32]:
-        """Return the members among the heads at *places*, [heads, G]."""
-        return self.members[places.layers, places.heads].reshape(-1, self.members.shape[-1])
+        """Return the members among the heads at *places*, [G, heads]."""
+        return self.members[:, places.layers, places.heads].reshape(len(self.members), -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,14 @@ class GroupSums:
 
     @classmethod
     def of(cls, values: NDArray[np.float32], members: NDArray[np.float32]) -> GroupSums:
-        """Add up *values* [R, Q, heads], NaN where undefined, of the heads that *members* [heads, G] marks."""
+        """Add up *values* [R, Q, heads], NaN where undefined, of the heads that *members* [G, heads] marks."""
+        fast = frames()
+        if fast is not None:
+            return cls(fast.sums(values, np.ascontiguousarray(members)))
         rows, quantities, heads = values.shape
         both = np.empty((rows, 2, quantities, heads), np.float32)
         split_undefined(values, both[:, 0], both[:, 1])
-        return cls((both.reshape(-1, heads) @ members).reshape(rows, 2, quantities, -1))
+        return cls((both.reshape(-1, heads) @ members.T).reshape(rows, 2, quantities, -1))
 
 
 class FrameRow(NamedTuple):
@@ -83,12 +87,20 @@ class FrameRow(NamedTuple):
     sums: GroupSums | None
     """Of the frame's parts; None at detail 0 and over an encoder's input."""
     row: int
+    window: NDArray[np.float32]
+    """The values that a window keeps, [F, L, H]."""
+    position: int
+    weight: float
+    """How many rows of its request it stands for."""
+    places: Places
 
     @property
-    def window(self) -> NDArray[np.float32]:
-        """Return the values that a window keeps, [F, L, H]."""
-        window: NDArray[np.float32] = self.frame.window[self.row]
-        return window
+    def kept(self) -> NDArray[np.float32]:
+        """Return what a request keeps, [2, len(REQUEST_FEATURES), L, H]: values, 0 where undefined; whether they are not."""
+        values = self.window[: len(REQUEST_FEATURES)]
+        kept = np.empty((2, *values.shape), np.float32)
+        split_undefined(values, kept[0], kept[1])
+        return kept
 
 
 class _Mean:
@@ -99,8 +111,11 @@ class _Mean:
 
     def add(self, sums: GroupSums, row: int, weight: float) -> None:
         """Add the *row* of *sums*, which stands for *weight* rows; quantities that this request does not have are left out."""
-        some = sums.sums[row, :, : self._sums.shape[1]]
-        self._sums += some if weight == 1.0 else some * weight
+        fast = frames()
+        if fast is not None:
+            fast.gather(self._sums, sums.sums, row, weight)
+        else:
+            self._sums += sums.sums[row, :, : self._sums.shape[1]] * weight
 
     def of(self, group: int) -> NDArray[np.float32]:
         """Return the means of *group*, [Q]; NaN where no head of it defined any."""
@@ -117,15 +132,15 @@ class ReadingSums:
         self._first_span = next((number for number, span in enumerate(context.spans) if span.start == 0), -1)
         self._informed = any(SPAN_KINDS.index(span.kind) in _INFORMING for span in context.spans)
         self._ages = _ages(context)
-        count = groups.members.shape[-1]
+        count = len(groups.members)
         quantities = _KINDS + len(context.documents)
         self._prompt_end, self._generated = _Mean(count, quantities), _Mean(count, quantities)
         self._focus, self._history = _Mean(count, 1), _Mean(count, HISTORY_AGES)
         self._seen = False
 
-    def add(self, position: int, values: FrameRow, weight: float, places: Places) -> None:
-        """Add the row at *position*, which stands for *weight* rows and has the heads at *places*."""
-        frame, sums, row = values
+    def add(self, values: FrameRow) -> None:
+        """Add a row."""
+        frame, sums, row, window, position, weight, places = values
         if position < self._prompt_tokens - 1 or sums is None or frame.parts is None:
             return
         self._seen = True
@@ -137,7 +152,7 @@ class ReadingSums:
         if self._ages is not None:
             mass = frame.masses[row].copy()
             if self._first_span >= 0:
-                mass[self._first_span] = np.maximum(mass[self._first_span] - frame.window[row, _SINK], 0.0)
+                mass[self._first_span] = np.maximum(mass[self._first_span] - window[_SINK], 0.0)
             with np.errstate(invalid="ignore"):
                 ages = ((self._ages @ mass.reshape(len(mass), -1)) / frame.rest[row].reshape(-1)).astype(np.float32)
             self._history.add(GroupSums.of(ages[None], self._groups.at(places)), 0, weight)

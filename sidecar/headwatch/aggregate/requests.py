@@ -16,6 +16,7 @@ from headwatch.aggregate.ranks import Ending
 from headwatch.aggregate.reading import ReadingSums
 from headwatch.aggregate.values import CarriedValues, SpanTable
 from headwatch.model import FEATURES, FIELD_REJECTED, REQUEST_FEATURES, REQUEST_VALUES, GroundingState
+from headwatch.native.frames import frames
 from headwatch.records import RequestRecord
 
 if TYPE_CHECKING:
@@ -82,26 +83,27 @@ class OpenRequest:
         """Single rows of it that were kept so far."""
 
     def add(
-        self, position: int, values: FrameRow, carried: CarriedValues | None, places: Places,
-        time_ns: int, weight: float = 1.0, centroid: NDArray[np.float32] | None = None,
+        self, values: FrameRow, carried: CarriedValues | None, time_ns: int, centroid: NDArray[np.float32] | None = None
     ) -> bool:
-        """Add the row at *position*, which has the heads at *places*; return whether it is a new one.
-
-        *weight* is how many rows of the request it stands for.  *centroid* [L, H] comes with rows of cross-attention.
+        """Add a row; return whether it is a new one.  *centroid* [L, H] comes with rows of cross-attention.
 
         The ranks of an engine, and the groups of layers that differ in heads, send parts of the same row.
         """
+        position, weight, places = values.position, values.weight, values.places
         self.last_ns = max(self.last_ns, time_ns)
         positions = self._prefill if position < self.context.prompt_tokens else self._decode
         before = len(positions)
         positions.add(position)
         new = len(positions) > before
         if centroid is None:  # over an encoder's input there is nothing to look back at
-            self._reading.add(position, values, weight, places)
+            self._reading.add(values)
         if positions is self._prefill:
             return new
-        kept = values.frame.kept[values.row]
-        self._sums[:, :, places.layers, places.heads] += kept if weight == 1.0 else kept * np.float32(weight)
+        fast = frames()
+        if fast is not None and places.whole:
+            fast.add(self._sums, values.window, weight)
+        else:
+            self._sums[:, :, places.layers, places.heads] += values.kept * np.float32(weight)
         if centroid is not None:
             if self._alignment is None:
                 self._alignment = AlignmentTracker(self.worker.layers, self.worker.heads)

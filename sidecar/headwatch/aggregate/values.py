@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwatch.model import FEATURES, REQUEST_FEATURES, SINK_SATURATED, SPAN_KINDS, WINDOW_FEATURES
+from headwatch.native.frames import frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headwatch.model import RequestContext
+    from headwatch.native.frames import Frames
 
 _SINK = FEATURES.index("sink_mass")
 _LOOKBACK = FEATURES.index("lookback")
@@ -38,8 +40,6 @@ class FrameValues:
 
     window: NDArray[np.float32]
     """[R, len(WINDOW_FEATURES), L, H]; NaN where undefined."""
-    kept: NDArray[np.float32]
-    """[R, 2, len(REQUEST_FEATURES), L, H]: the first features of ``window``, 0 where undefined; whether they are defined."""
     undefined: list[int]
     """Heads of each row without a lookback ratio."""
     rest: NDArray[np.float32]
@@ -84,6 +84,8 @@ class SpanTable:
         for number, span in enumerate(spans):
             if span.kind == "document" and 0 <= span.document < self.documents:
                 self.sums[[0, _ROWS_BEFORE + span.document], number] = 1.0
+        self.plan = self._plan(kinds)
+        """The same as numbers, for the compiled code: ``plan`` of ``native/frames.c``."""
         self._last = int(self.starts.max())
         self._whole = self._seen_at(self._last)
 
@@ -100,6 +102,15 @@ class SpanTable:
             share = np.where(total > 0, by_kind / total, np.nan)  # a head that moves nothing has no shares
         return CarriedValues(share.astype(np.float32), norm)
 
+    def _plan(self, kinds: list[int]) -> NDArray[np.int64]:
+        """Return [3 + 3 * (spans + 1)]: how many spans and documents, the first kind; each span's start, kind, document."""
+        document = np.full(len(kinds), -1, np.int64)
+        if self.documents:
+            single = self.sums[_ROWS_BEFORE:]
+            document[single.any(0)] = single.argmax(0)[single.any(0)]
+        spans = np.stack([self.starts, np.array(kinds, np.int64), document], axis=1)
+        return np.concatenate([np.array([len(kinds), self.documents, self.first_kind], np.int64), spans.reshape(-1)])
+
     def _seen_at(self, position: int) -> tuple[NDArray[np.bool_], bool]:
         visible = self.starts <= position
         return np.logical_not((self.kind[:, visible] > 0).any(axis=1)), bool(self.sums[0, visible].any())
@@ -114,6 +125,9 @@ def values_of(
     masses at detail 0.
     """
     count, layers, heads, _ = features.shape
+    fast = frames()
+    if fast is not None:
+        return _values_fast(fast, features, masses, positions, tables)
     window = np.empty((count, len(WINDOW_FEATURES), layers, heads), np.float32)
     window[:, :_DOCUMENT_MASS] = features.transpose(0, 3, 1, 2)
     sink = window[:, _SINK]
@@ -125,10 +139,24 @@ def values_of(
             parts = _parts(window, rest, masses, positions, tables)
     else:  # detail 0
         window[:, _DOCUMENT_MASS:] = np.nan
-    kept = np.empty((count, 2, _KEPT, layers, heads), np.float32)
-    absent = split_undefined(window[:, :_KEPT], kept[:, 0], kept[:, 1])
-    undefined = absent[:, _LOOKBACK].sum(axis=(1, 2)).tolist()
-    return FrameValues(window, kept, undefined, rest, parts, masses)
+    undefined = np.isnan(window[:, _LOOKBACK]).sum(axis=(1, 2)).tolist()
+    return FrameValues(window, undefined, rest, parts, masses)
+
+
+def _values_fast(
+    fast: Frames, features: NDArray[np.float32], masses: Sequence[NDArray[np.float32]], positions: Sequence[int],
+    tables: Sequence[SpanTable],
+) -> FrameValues:
+    """Return what :func:`values_of` returns, by the compiled code."""
+    count, layers, heads, _ = features.shape
+    window = np.empty((count, len(WINDOW_FEATURES), layers, heads), np.float32)
+    rest = np.empty((count, layers, heads), np.float32)
+    documents = max(table.documents for table in tables)
+    parts = np.empty((count, len(SPAN_KINDS) + documents, layers * heads), np.float32) if masses else None
+    plans = [table.plan for table in tables]
+    beside = [np.ascontiguousarray(mass) for mass in masses]
+    undefined = fast.values(np.ascontiguousarray(features), beside, positions, plans, documents, window, rest, parts)
+    return FrameValues(window, undefined, rest, parts, masses)
 
 
 def split_undefined(

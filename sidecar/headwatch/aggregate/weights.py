@@ -20,6 +20,8 @@ _WHOLE = 1e-4
 
 def whole_weight(weight: float, engine_id: str, position: int = -1) -> int:
     """Return *weight* as a whole number in [1, LARGEST], rounded at random by the name of what it belongs to."""
+    if weight == 1.0:
+        return 1
     weight = min(max(weight, 1.0), float(LARGEST))
     nearest = round(weight)
     if abs(weight - nearest) <= _WHOLE * weight:

@@ -22,7 +22,7 @@ import numpy as np
 
 from headwatch.aggregate.canaries import CanaryRows
 from headwatch.aggregate.cells import OpenEngine
-from headwatch.aggregate.places import Places
+from headwatch.aggregate.places import places_of
 from headwatch.aggregate.ranks import Lives
 from headwatch.aggregate.reading import FrameRow, GroupSums, HeadGroups
 from headwatch.aggregate.requests import OpenRequest, RequestIdentity
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from headwatch.aggregate.canaries import CanarySink
     from headwatch.aggregate.cells import Cell
     from headwatch.aggregate.evidence import EvidenceQueue
+    from headwatch.aggregate.places import Places
     from headwatch.config import WindowConfig
     from headwatch.model import RequestContext, SummaryBatch, WorkerIdentity
     from headwatch.records import RequestRecord, WindowBatch
@@ -108,7 +109,7 @@ class Aggregator:
             raise WireError("model_size", f"a model of {worker.layers} layers and {worker.heads} heads is not plausible")
         if layers and (min(layers) < 0 or max(layers) >= worker.layers or heads.stop > worker.heads):
             raise WireError("shape", "the frame has layers or heads that its model does not have")
-        places = Places.of(layers, heads)
+        places = places_of(tuple(layers), batch.head_offset, batch.heads, (worker.layers, worker.heads))
         traffic = []
         for row, number in enumerate(columns.request.tolist()):
             context = batch.requests[number]
@@ -140,13 +141,14 @@ class Aggregator:
         tables: dict[int, SpanTable] = {}
         requests: dict[int, OpenRequest | None] = {}
         numbers, positions = columns.request.tolist(), columns.position.tolist()
-        for number, count in Counter(numbers[row] for row in rows).items():
+        for number, count in Counter(map(numbers.__getitem__, rows)).items():
             context = batch.requests[number]
             request = requests[number] = self._request(worker, context, batch.time_ns, count)
             tables[number] = request.table_of(batch.attention) if request is not None else SpanTable(context, cross=cross)
         engine = self._engine(worker, batch.time_ns)  # after the requests, which may close windows
         members = self._groups_of(worker).at(places)
         heads = len(batch.layers) * batch.heads
+        weights = columns.weight.tolist()
         for some in _together(rows, [tables[numbers[row]].documents for row in rows], heads):
             values = values_of(
                 columns.features if len(some) == len(numbers) else columns.features[some],
@@ -157,16 +159,16 @@ class Aggregator:
             read = not cross and any(positions[row] >= batch.requests[numbers[row]].prompt_tokens - 1 for row in some)
             sums = GroupSums.of(values.parts, members) if values.parts is not None and read else None
             for place, row in enumerate(some):
-                table, request = tables[numbers[row]], requests[numbers[row]]
-                self._row(engine, batch, columns, row, table, request, FrameRow(values, sums, place), places)
+                number = numbers[row]
+                taken = FrameRow(values, sums, place, values.window[place], positions[row], weights[row], places)
+                self._row(engine, batch, columns, row, batch.requests[number], tables[number], requests[number], taken)
 
     def _row(
-        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, table: SpanTable,
-        request: OpenRequest | None, values: FrameRow, places: Places,
+        self, engine: OpenEngine, batch: SummaryBatch, columns: Columns, row: int, context: RequestContext, table: SpanTable,
+        request: OpenRequest | None, values: FrameRow,
     ) -> None:
         """Count one row of a frame."""
-        worker, number, position = batch.worker, int(columns.request[row]), int(columns.position[row])
-        context, weight = batch.requests[number], float(columns.weight[row])
+        worker, position = batch.worker, values.position
         carried = (
             table.carried(columns.value_mass[row], columns.output_norm[row], position)
             if columns.value_mass and columns.output_norm is not None else None
@@ -174,10 +176,10 @@ class Aggregator:
         first = worker.rank == engine.worker.rank
         if request is not None:
             centroid = None if columns.centroid is None else columns.centroid[row]
-            first = request.add(position, values, carried, places, batch.time_ns, weight, centroid)
-        whole = whole_weight(context.weight * weight, context.engine_id, position)
+            first = request.add(values, carried, batch.time_ns, centroid)
+        whole = whole_weight(context.weight * values.weight, context.engine_id, position)
         cell = self._cell(engine, worker, context, position)
-        engine.fill(cell, values.window, carried, whole, places)
+        engine.fill(cell, values.window, carried, whole, values.places)
         if first:  # the other ranks send the rest of the same row
             cell.count_row(position, whole)
         if columns.detail is not None and self._evidence is not None:
@@ -316,6 +318,9 @@ def _together(rows: list[int], documents: list[int], heads: int) -> Iterator[lis
 
     *documents* has an entry for each of them.
     """
+    if len(rows) * (len(WINDOW_FEATURES) + max(documents)) * heads <= _VALUES_AT_ONCE:
+        yield rows
+        return
     start, most = 0, 0
     for place, here in enumerate(documents):
         wider = max(most, here)

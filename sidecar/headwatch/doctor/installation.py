@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headwatch import __version__
 from headwatch.capture.plugin import SUPPORTED_ENGINES
 from headwatch.doctor.context import PLUGIN_GROUP, Finding
-from headwatch.errors import ConfigError
+from headwatch.errors import ConfigError, HeadwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +132,20 @@ def sidecar_libraries(context: Context) -> Finding | None:
     return Finding("libraries", "ok", "everything that the sidecar needs is installed")
 
 
+def compiled_arithmetic(context: Context) -> Finding | None:
+    """Does the sidecar compute with compiled code here."""
+    if context.missing_modules:
+        return None
+    from headwatch.native.frames import load  # noqa: PLC0415 - loads numpy
+
+    try:
+        load()
+    except HeadwatchError as error:
+        return Finding("arithmetic", "warn", f"the sidecar computes with numpy and takes a third as many rows: {error}",
+                       "install a C compiler where the sidecar runs (gcc or clang; two seconds at the first start)")
+    return Finding("arithmetic", "ok", "the sidecar computes with code compiled for this machine")
+
+
 def supported(version: str) -> bool:
     """Return whether capture supports this *version* of vLLM; one that cannot be read is not."""
     parts = version.split(".")[:2]
@@ -149,5 +163,5 @@ def supported_text() -> str:
 
 CHECKS: tuple[Callable[[Context], Finding | None], ...] = (
     python_version, engine_installed, plugin_present, plugin_allowed, not_disabled, configuration, capture_enabled,
-    head_map, sidecar_libraries,
+    head_map, sidecar_libraries, compiled_arithmetic,
 )  # fmt: skip

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwatch.errors import WireError
+from headwatch.native.frames import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from headwatch.model import Column
@@ -29,24 +33,24 @@ def array(name: str, column: Column, dtype: str) -> NDArray[Any]:
     return np.frombuffer(column, kind)
 
 
-def ragged(name: str, flat: NDArray[Any], counts: NDArray[np.int64], layers: int, heads: int) -> tuple[NDArray[Any], ...]:
-    """Return *flat* as one view [count, layers, heads] for each row.
+def ragged(name: str, flat: NDArray[Any], counts: Sequence[int], layers: int, heads: int) -> tuple[NDArray[Any], ...]:
+    """Return *flat* as one view [count, layers, heads] for each row of *counts*.
 
     Raises:
         WireError: It does not have as many values as the rows need.
     """
-    ends = np.cumsum(counts * (layers * heads)).tolist()
-    needed = ends[-1] if ends else 0
+    needed = sum(counts) * layers * heads
     if len(flat) != needed:
         raise WireError("shape", f"{len(flat)} values of {name}, but its rows need {needed}")
-    return tuple(
-        flat[end - count * layers * heads : end].reshape(count, layers, heads)
-        for count, end in zip(counts.tolist(), ends, strict=True)
-    )
+    whole = flat.reshape(-1, layers, heads) if needed else flat.reshape(0, layers, heads)
+    return tuple(whole[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True))
 
 
-def within_shares(values: NDArray[Any]) -> bool:
-    """Return whether no one of *values* is over 1 or under -1, but for rounding.  NaN means "undefined" and is neither."""
+def within_shares(values: NDArray[np.float32]) -> bool:
+    """Return whether no one of *values* [N] is over 1 or under -1, but for rounding.  NaN means "undefined" and is neither."""
+    fast = frames()
+    if fast is not None:
+        return fast.within(values, LARGEST_SHARE)
     return not len(values) or not (np.fmax.reduce(values) > LARGEST_SHARE or np.fmin.reduce(values) < -LARGEST_SHARE)
 
 

@@ -28,6 +28,9 @@ MAX_TOKENS = 1 << 31
 MAX_TIME_NS = 1 << 62
 LARGEST_WEIGHT = np.float32(1 << 20)
 """A row that claims to stand for more counts as this many."""
+_ONES = np.ones(256, np.float32)
+"""Weights of rows that stand for themselves: to make such an array costs more than to look at it."""
+_ONES.flags.writeable = False
 ROW_BYTES = 4
 """Of each entry of ``row_request``."""
 
@@ -82,7 +85,7 @@ def view(batch: SummaryBatch) -> Columns:
     if not (within_shares(features) and within_shares(masses)):
         raise WireError("value", "a feature or a mass is no share: shares lie between 0 and 1")
     counts = [len(item.spans if batch.attention == "self" else item.encoder_spans) + 1 for item in batch.requests]
-    spans = np.array(counts, np.int64)[request] if rows else np.zeros(0, np.int64)
+    spans = [counts[number] for number in request.tolist()]
     value_mass, output_norm = _values(batch, spans, layers, heads)
     return Columns(
         request=request,
@@ -122,7 +125,8 @@ def named_rows(batch: SummaryBatch) -> tuple[NDArray[np.int32], NDArray[np.int32
         raise WireError("shape", f"{len(request)} rows of no head")
     if len(position) != len(request):
         raise WireError("shape", f"{len(request)} row requests, but {len(position)} row positions")
-    if len(request) and (request.min() < 0 or request.max() >= len(batch.requests) or position.min() < 0):
+    named = request.tolist()  # few: lists are faster than arrays
+    if named and (min(named) < 0 or max(named) >= len(batch.requests) or min(position.tolist()) < 0):
         raise WireError("shape", "a row names a request that the frame does not carry, or a negative position")
     return request, position
 
@@ -135,7 +139,7 @@ def _weights(batch: SummaryBatch, rows: int) -> NDArray[np.float32]:
         if not 0 <= context.prompt_tokens < MAX_TOKENS:
             raise WireError("value", f"a prompt of {context.prompt_tokens} tokens")
     if not batch.row_weight:
-        return np.ones(rows, np.float32)
+        return _ONES[:rows] if rows <= len(_ONES) else np.ones(rows, np.float32)
     weight = array("row_weight", batch.row_weight, "<f4")
     if len(weight) != rows:
         raise WireError("shape", f"{rows} rows, but {len(weight)} row weights")
@@ -158,7 +162,7 @@ def _centroid(batch: SummaryBatch, shape: tuple[int, int, int]) -> NDArray[np.fl
 
 
 def _values(
-    batch: SummaryBatch, spans: NDArray[np.int64], layers: int, heads: int
+    batch: SummaryBatch, spans: list[int], layers: int, heads: int
 ) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32] | None]:
     """Return what the heads carried: value masses and output norms."""
     if not batch.value_mass and not batch.output_norm:

@@ -58,9 +58,8 @@ def view_detail(batch: SummaryBatch, position: NDArray[np.int32], layers: int, h
     if not 0 < batch.block_tokens <= MAX_BLOCK_TOKENS:
         raise WireError("shape", f"blocks of {batch.block_tokens} tokens")
     visible = position.astype(np.int64) + 1
-    profile = ragged(
-        "block_profile", array("block_profile", batch.block_profile, "<u1"), -(-visible // batch.block_tokens), layers, heads
-    )
+    blocks = (-(-visible // batch.block_tokens)).tolist()
+    profile = ragged("block_profile", array("block_profile", batch.block_profile, "<u1"), blocks, layers, heads)
     if level < TOP_POSITIONS:
         return DetailColumns(batch.block_tokens, profile, None, None, ())
     top_position, top_weight = _top(batch, position, layers, heads)
@@ -68,7 +67,7 @@ def view_detail(batch: SummaryBatch, position: NDArray[np.int32], layers: int, h
     if level >= FULL_ROWS:
         flat = array("full_weight", batch.full_weight, "<f2")
         refuse_no_shares("full_weight", flat)
-        full = ragged("full_weight", flat, visible, layers, heads)
+        full = ragged("full_weight", flat, visible.tolist(), layers, heads)
     return DetailColumns(batch.block_tokens, profile, top_position, top_weight, full)
 
 

@@ -6,8 +6,8 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from headwatch.capture.kernels.compiler import compiled
-from headwatch.errors import CaptureRefused
+from headwatch.errors import CannotCompile, CaptureRefused
+from headwatch.native.compiler import compiled
 
 DONE, HANDED_OVER = 0, 1
 """What ``hw_rows`` returns; anything else: there is no memory."""
@@ -67,7 +67,10 @@ def load() -> Library:
         CaptureRefused: With reason ``compiler``.
     """
     # Linked against libgomp.so.1, which torch has loaded: its pool of threads is used, and no second one is made.
-    path = compiled(Path(__file__).with_name("native") / "rows.c", ("-fopenmp", "-pthread"))
+    try:
+        path = compiled(Path(__file__).with_name("native") / "rows.c", ("-fopenmp", "-pthread"))
+    except CannotCompile as error:
+        raise CaptureRefused(error.reason, str(error)) from error
     try:
         return Library(path)
     except (OSError, AttributeError) as error:

@@ -1,9 +1,9 @@
 """The machine's C compiler, once: a kernel's source becomes a shared object that is kept for the next start.
 
 vLLM on a CPU compiles its model with the same compiler, so one is nearly always there; where none is, the caller falls
-back to torch and says so.  The object is named after its source, the compiler, its flags and the processor, so a changed
-machine or release compiles anew (two seconds) and nothing stale is ever loaded.  A folder that others may write to is
-not used: what is loaded from it would run inside the engine.
+back to torch or numpy and says so.  The object is named after its source, the compiler, its flags and the processor, so
+a changed machine or release compiles anew (two seconds) and nothing stale is ever loaded.  A folder that others may
+write to is not used: what is loaded from it would run inside the engine or the sidecar.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from headwatch.errors import CaptureRefused
+from headwatch.errors import CannotCompile
 
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
 _TUNED = ("-march=native",)
@@ -27,7 +27,7 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> Path:
     """Return the shared object of *source*, compiled where it is not at hand.  The headers beside it belong to it.
 
     Raises:
-        CaptureRefused: With reason ``compiler``: there is none, it fails, or there is no safe place for its output.
+        CannotCompile: There is none, it fails, or there is no safe place for its output.
     """
     compiler = _compiler()
     texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
@@ -42,7 +42,7 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> Path:
         command = [compiler, *FLAGS, *flags, str(source), "-o", str(made), "-lm"]
         try:
             _run([*command, *_TUNED])
-        except CaptureRefused:  # not every compiler knows its own machine
+        except CannotCompile:  # not every compiler knows its own machine
             _run(command)
         made.replace(target)  # atomic: two workers that start together both win
     return target
@@ -53,17 +53,17 @@ def _compiler() -> str:
         found = shutil.which(name) if name else None
         if found:
             return found
-    raise CaptureRefused("compiler", "no C compiler (cc, gcc or clang) is installed")
+    raise CannotCompile("no C compiler (cc, gcc or clang) is installed")
 
 
 def _run(command: list[str]) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS)  # noqa: S603 - the machine's compiler on our own source
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CaptureRefused("compiler", f"{command[0]} does not run: {error}") from error
+        raise CannotCompile(f"{command[0]} does not run: {error}") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise CaptureRefused("compiler", f"{command[0]} failed: {lines[0]}")
+        raise CannotCompile(f"{command[0]} failed: {lines[0]}")
     return done.stdout
 
 
@@ -84,7 +84,7 @@ def _folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.stat()
     except OSError as error:
-        raise CaptureRefused("compiler", f"no folder for compiled kernels: {error}") from error
+        raise CannotCompile(f"no folder for compiled kernels: {error}") from error
     if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise CaptureRefused("compiler", f"{folder} may be written by others; chmod 700 it")
+        raise CannotCompile(f"{folder} may be written by others; chmod 700 it")
     return folder
