@@ -141,7 +141,7 @@ def compiled_arithmetic(context: Context) -> Finding | None:
     try:
         load()
     except HeadwatchError as error:
-        return Finding("arithmetic", "warn", f"the sidecar computes with numpy and takes a third as many rows: {error}",
+        return Finding("arithmetic", "warn", f"the sidecar computes with numpy and takes less than half as many rows: {error}",
                        "install a C compiler where the sidecar runs (gcc or clang; two seconds at the first start)")
     return Finding("arithmetic", "ok", "the sidecar computes with code compiled for this machine")
 

@@ -149,5 +149,5 @@ def frames() -> Frames | None:
     try:
         return load()
     except CannotCompile as error:
-        logger.warning("headwatch computes with numpy, and takes a third as many rows: %s", error)
+        logger.warning("headwatch computes with numpy, and takes less than half as many rows: %s", error)
         return None
