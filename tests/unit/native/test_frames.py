@@ -233,9 +233,8 @@ def test_without_a_compiler_numpy_computes_and_the_log_says_so_once(
         with caplog.at_level(logging.WARNING):
             assert within_shares(np.zeros(3, np.float32))
             assert not within_shares(np.full(3, 2, np.float32))
-        assert [record.getMessage() for record in caplog.records if "numpy" in record.getMessage()] == [
-            "headwatch computes with numpy, and takes less than half as many rows: no C compiler (cc, gcc or clang) is installed"
-        ]
+        (said,) = (record.getMessage() for record in caplog.records if "numpy" in record.getMessage())
+        assert said.endswith("less than half as many rows: no C compiler (cc, gcc or clang) is installed")
     finally:
         native.frames.cache_clear()
 
