@@ -51,6 +51,8 @@ REQUESTS = {True: 3600, False: 14_400}
 REQUEST_HEADS = (2, 16)
 """Layers and heads of the requests of a day: their ids come again for each head."""
 _BATCH = 240
+_QUIET_SECONDS = 15
+"""Merges are looked for every five seconds or so."""
 STRATA = 10
 COLLECTOR = "otel_metrics_exp_histogram"
 RUNGS = {"1m": "minute_ttl_days", "10m": "ten_minute_ttl_days", "1h": "hour_ttl_days", "1d": "day_ttl_days"}
@@ -228,11 +230,21 @@ def _rate(connection: Connection, windows: int, start_seconds: int) -> float:
 
 
 def settle(connection: Connection) -> None:
-    """Wait until the merges of what was written are done, ten minutes at most."""
+    """Wait until what was written is merged, ten minutes at most: nothing merges and no part has changed for a while.
+
+    A look that finds no merge may fall between two of them, and then what is measured is a store on its way.
+    """
+    before, quiet = None, 0
     for _ in range(600):
-        (row,) = connection.query("SELECT count() AS merges FROM system.merges")
-        if not row["merges"]:
+        (row,) = connection.query(
+            "SELECT (SELECT count() FROM system.merges) AS merges, "
+            "(SELECT groupBitXor(cityHash64(table, name)) FROM system.parts "
+            "WHERE active AND database = currentDatabase()) AS parts"
+        )
+        quiet = quiet + 1 if not row["merges"] and row["parts"] == before else 0
+        if quiet >= _QUIET_SECONDS:
             return
+        before = row["parts"]
         time.sleep(1.0)
 
 
