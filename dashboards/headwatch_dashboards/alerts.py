@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headwatch_dashboards.names import (
     ALERT_UID,
     CANARY_ALERT_UID,
-    DASHBOARD_UID,
     DATASOURCE_PLUGIN_VERSION,
     DATASOURCE_TYPE,
     DATASOURCE_UID,
@@ -48,8 +47,15 @@ _RESTS = """                  # Once firing it rests only when half of the drop 
 """
 
 
-def alert_yaml(incident_panel: int, canary_panel: int, grounding_panel: int) -> str:
-    """Return the rules; each opens the panel of that id."""
+class Place(NamedTuple):
+    """A panel."""
+
+    dashboard_uid: str
+    panel_id: int
+
+
+def alert_yaml(incident: Place, canary: Place, grounding: Place) -> str:
+    """Return the rules; each opens its panel."""
     return f"""{HEADER}apiVersion: 1
 groups:
   - orgId: 1
@@ -57,10 +63,10 @@ groups:
     folder: {FOLDER}
     interval: 1m
     rules:
-{_incident_rule(incident_panel)}{_canary_rule(canary_panel)}{_grounding_rule(grounding_panel)}"""
+{_incident_rule(incident)}{_canary_rule(canary)}{_grounding_rule(grounding)}"""
 
 
-def _incident_rule(panel_id: int) -> str:
+def _incident_rule(place: Place) -> str:
     return f"""      - uid: {INCIDENT_ALERT_UID}
         title: "headwatch: incident"
         # One alert for each incident that is not resolved and not silenced, where incident.route = "grafana" in headwatch.toml;
@@ -72,8 +78,8 @@ def _incident_rule(panel_id: int) -> str:
         noDataState: KeepLast
         execErrState: Error
         isPaused: false
-        dashboardUid: {DASHBOARD_UID}
-        panelId: {panel_id}
+        dashboardUid: {place.dashboard_uid}
+        panelId: {place.panel_id}
         labels:
           component: headwatch
         annotations:
@@ -88,7 +94,7 @@ def _incident_rule(panel_id: int) -> str:
 {_query(paging_incidents(), INCIDENT_RANGE_SECONDS)}{_threshold(0.5)}"""
 
 
-def _canary_rule(panel_id: int) -> str:
+def _canary_rule(place: Place) -> str:
     return f"""      - uid: {CANARY_ALERT_UID}
         title: "headwatch: canaries do not run"
         # A sidecar that sends canaries (canary.endpoint) has not completed a run for more than {CANARY_INTERVALS} intervals,
@@ -100,8 +106,8 @@ def _canary_rule(panel_id: int) -> str:
         noDataState: KeepLast
         execErrState: Error
         isPaused: false
-        dashboardUid: {DASHBOARD_UID}
-        panelId: {panel_id}
+        dashboardUid: {place.dashboard_uid}
+        panelId: {place.panel_id}
         labels:
           severity: warning
           component: headwatch
@@ -116,7 +122,7 @@ def _canary_rule(panel_id: int) -> str:
 {_query(canaries_behind(), CANARY_RANGE_SECONDS)}{_threshold(CANARY_INTERVALS)}"""
 
 
-def _grounding_rule(panel_id: int) -> str:
+def _grounding_rule(place: Place) -> str:
     return f"""      - uid: {ALERT_UID}
         title: "headwatch: grounding of a route fell"
         # Paused: with drift detection on, a fall of grounding opens an incident, and one cause is one page. Take the pause away
@@ -134,8 +140,8 @@ def _grounding_rule(panel_id: int) -> str:
         # An error of the store must not look like a model that stopped reading.
         execErrState: Error
         isPaused: true
-        dashboardUid: {DASHBOARD_UID}
-        panelId: {panel_id}
+        dashboardUid: {place.dashboard_uid}
+        panelId: {place.panel_id}
         labels:
           severity: warning
           component: headwatch

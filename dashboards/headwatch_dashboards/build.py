@@ -9,27 +9,32 @@ import json
 import sys
 from pathlib import Path
 
-from headwatch_dashboards.alerts import alert_yaml
-from headwatch_dashboards.dashboard import build_dashboard, panel_id
+from headwatch_dashboards.alerts import Place, alert_yaml
+from headwatch_dashboards.board import panel_id
+from headwatch_dashboards.boards import BOARDS, canaries, grounding, overview
 from headwatch_dashboards.panels.drift import CANARY_DEVIATION
 from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
 from headwatch_dashboards.panels.incidents import INCIDENTS
 from headwatch_dashboards.provisioning import datasource_yaml, provider_yaml
 
 DEFAULT_FOLDER = Path("dashboards/grafana")
-DASHBOARD_FILE = "dashboards/headwatch/grounding.json"
+DASHBOARDS = "dashboards/headwatch"
+"""Below it lies each dashboard, named after its slug."""
 
 
 def generated_files() -> dict[str, str]:
     """Return what is generated: path below the folder to text."""
-    dashboard = build_dashboard()
+    pointed = (
+        (overview.BOARD, INCIDENTS), (canaries.BOARD, CANARY_DEVIATION), (grounding.BOARD, GROUNDING_OVER_TIME),
+    )  # fmt: skip
     return {
-        DASHBOARD_FILE: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n",
+        **{
+            f"{DASHBOARDS}/{board.slug}.json": json.dumps(board.build(), indent=2, ensure_ascii=False) + "\n"
+            for board in BOARDS
+        },
         "dashboards/headwatch.yaml": provider_yaml(),
         "datasources/headwatch.yaml": datasource_yaml(),
-        "alerting/headwatch.yaml": alert_yaml(
-            *(panel_id(dashboard, title) for title in (INCIDENTS, CANARY_DEVIATION, GROUNDING_OVER_TIME))
-        ),
+        "alerting/headwatch.yaml": alert_yaml(*(Place(board.uid, panel_id(board.build(), title)) for board, title in pointed)),
     }
 
 

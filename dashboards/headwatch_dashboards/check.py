@@ -6,11 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from headwatch_dashboards.build import DASHBOARD_FILE, differences
-from headwatch_dashboards.lint import bound_problems, lint
+from headwatch_dashboards.boards import BOARDS
+from headwatch_dashboards.build import DASHBOARDS, differences
+from headwatch_dashboards.lint import bound_problems, link_problems, lint
 from headwatch_dashboards.macros import QueryRange
 from headwatch_dashboards.queries.alert import canaries_behind, grounding_drop, paging_incidents
-from headwatch_dashboards.query_check import connect, run_queries
+from headwatch_dashboards.query_check import connect, run_queries, run_rules
 from headwatch_dashboards.schema_check import schema_problems
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 def check_files(folder: Path) -> list[str]:
     """Return everything that is wrong with the files below *folder*; needs neither Grafana nor a store."""
     problems = differences(folder)
-    path = folder / DASHBOARD_FILE
-    if path.is_file():
+    dashboards = []
+    for path in _files(folder):
         try:
-            dashboard: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            return [*problems, f"{path}: not valid JSON: {error}"]
-        problems += check_dashboard(dashboard)
+            dashboards.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError) as error:
+            problems.append(f"{path}: not valid JSON: {error}")
+    for dashboard in dashboards:
+        problems += [f"{dashboard.get('uid')}: {problem}" for problem in check_dashboard(dashboard)]
+    problems += link_problems(dashboards)
     for sql in (paging_incidents(), canaries_behind(), grounding_drop()):
         problems += [f"alert rule: {problem}" for problem in bound_problems(sql)]
     return problems
@@ -40,15 +43,22 @@ def check_dashboard(dashboard: dict[str, Any]) -> list[str]:
 
 
 def check_store(folder: Path, url: str, hours: float) -> list[QueryReport]:
-    """Run every query of the dashboard below *folder* on the store at *url*, over the last *hours*.
+    """Run every query of the dashboards and the rules below *folder* on the store at *url*, over the last *hours*.
 
     Raises:
         StoreError: The store cannot be opened.
     """
-    dashboard: dict[str, Any] = json.loads((folder / DASHBOARD_FILE).read_text(encoding="utf-8"))
     now = int(time.time()) + 1
+    query_range = QueryRange(now - int(hours * 3600), now)
     client = connect(url)
     try:
-        return run_queries(dashboard, client, QueryRange(now - int(hours * 3600), now))
+        reports = []
+        for path in _files(folder):
+            reports += run_queries(json.loads(path.read_text(encoding="utf-8")), client, query_range)
+        return [*reports, *run_rules(client, query_range)]
     finally:
         client.close()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for board in BOARDS if (path := folder / DASHBOARDS / f"{board.slug}.json").is_file()]

@@ -5,6 +5,7 @@ Works on the dashboard as it is in a file, so that a hand-edited copy can be che
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TABLE = re.compile(r"\b(?:FROM|JOIN)\s+((?:headwatch|otel)_\w+)", re.IGNORECASE)
+_LINK = re.compile(r"/d/([\w-]+)(\?[^\"\\]*)?")
+_LINK_VARIABLE = re.compile(r"[?&]var-(\w+)=")
+_USED = re.compile(r"\$\{?((?!__)[a-zA-Z]\w*)")
 _GRID_COLUMNS = 24
 _SHORTEST_DESCRIPTION = 40
 """Characters.  Whoever can say what a number means and what it does not in fewer has not said it."""
@@ -32,10 +36,13 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def lint(dashboard: dict[str, Any]) -> list[str]:
     """Return every breach of the rules, as one line each that names the panel."""
-    problems = [*_duplicate_ids(dashboard), *_overlaps(dashboard)]
+    problems = [*_duplicate_ids(dashboard), *_overlaps(dashboard), *_variable_problems(dashboard)]
     for panel in panels(dashboard):
         where = f"panel {panel.get('id')} {panel.get('title', '')!r}"
         problems += [f"{where}: {problem}" for problem in _panel_problems(panel)]
+    for mark in dashboard.get("annotations", {}).get("list", []):
+        if mark.get("datasource", {}).get("type") == DATASOURCE_TYPE:
+            problems += [f"marks {mark.get('name')!r}: {problem}" for problem in _query_problems(mark.get("target", {}))]
     for variable in dashboard.get("templating", {}).get("list", []):
         query = variable.get("query")
         if isinstance(query, dict):
@@ -54,6 +61,39 @@ def bound_problems(sql: str) -> list[str]:
     return []
 
 
+def link_problems(dashboards: list[dict[str, Any]]) -> list[str]:
+    """Return which links between *dashboards* lead nowhere: to one that is not there, or with a variable that it has not."""
+    variables = {
+        dashboard.get("uid"): {variable.get("name") for variable in dashboard.get("templating", {}).get("list", [])}
+        for dashboard in dashboards
+    }
+    problems = [f"uid {uid!r} is given to several dashboards"
+                for uid, count in Counter(dashboard.get("uid") for dashboard in dashboards).items() if count > 1]  # fmt: skip
+    for dashboard in dashboards:
+        for panel in panels(dashboard):
+            where = f"{dashboard.get('uid')}: panel {panel.get('id')} {panel.get('title', '')!r}"
+            for uid, query in _LINK.findall(json.dumps(panel)):
+                if uid not in variables:
+                    problems.append(f"{where}: a link leads to {uid!r}, which is no dashboard of these")
+                    continue
+                problems += [f"{where}: a link sets {name!r}, which {uid!r} does not have"
+                             for name in _LINK_VARIABLE.findall(query) if name not in variables[uid]]  # fmt: skip
+    return problems
+
+
+def _variable_problems(dashboard: dict[str, Any]) -> Iterator[str]:
+    """Yield which variables queries use that the dashboard does not have, and which it has and no query uses."""
+    known = {variable.get("name") for variable in dashboard.get("templating", {}).get("list", [])}
+    used: set[str] = set()
+    for panel in panels(dashboard):
+        asked = {name for query in panel.get("targets", []) for name in _USED.findall(query.get("rawSql", ""))}
+        used |= asked
+        for name in sorted(asked - known):
+            yield f"panel {panel.get('id')} {panel.get('title', '')!r}: uses the variable {name!r}, which the dashboard has not"
+    for name in sorted(known - used):
+        yield f"variable {name!r}: no query uses it"
+
+
 def _panel_problems(panel: dict[str, Any]) -> Iterator[str]:
     kind = panel.get("type")
     if kind not in get_args(PanelKind):
@@ -70,11 +110,15 @@ def _panel_problems(panel: dict[str, Any]) -> Iterator[str]:
     if not panel.get("targets"):
         yield "has no query"
     for query in panel.get("targets", []):
-        yield from bound_problems(query.get("rawSql", ""))
-        if query.get("datasource") != {"type": DATASOURCE_TYPE, "uid": DATASOURCE_UID}:
-            yield f"data source {query.get('datasource')} is not {DATASOURCE_UID!r}"
-        if query.get("format") != (0 if query.get("queryType") == "timeseries" else 1):
-            yield f"format {query.get('format')!r} does not go with query type {query.get('queryType')!r}"
+        yield from _query_problems(query)
+
+
+def _query_problems(query: dict[str, Any]) -> Iterator[str]:
+    yield from bound_problems(query.get("rawSql", ""))
+    if query.get("datasource") != {"type": DATASOURCE_TYPE, "uid": DATASOURCE_UID}:
+        yield f"data source {query.get('datasource')} is not {DATASOURCE_UID!r}"
+    if query.get("format") != (0 if query.get("queryType") == "timeseries" else 1):
+        yield f"format {query.get('format')!r} does not go with query type {query.get('queryType')!r}"
 
 
 def _duplicate_ids(dashboard: dict[str, Any]) -> Iterator[str]:

@@ -15,7 +15,8 @@ DATASOURCE_PLUGIN_VERSION = "4.20.0"
 
 DATASOURCE_UID = "headwatch-store"
 """Pinned: dashboards and alert rules point to it, so it must not be left to Grafana."""
-DASHBOARD_UID = "headwatch-grounding"
+DASHBOARD_UID_PREFIX = "headwatch-"
+"""Of every dashboard; its file's name follows."""
 ALERT_UID = "headwatch-grounding-fell"
 INCIDENT_ALERT_UID = "headwatch-incident"
 CANARY_ALERT_UID = "headwatch-canaries-behind"
@@ -36,12 +37,16 @@ INCIDENTS = "headwatch_incidents"
 EVIDENCE = "headwatch_drift_evidence"
 CANARIES = "headwatch_canaries"
 DEPLOYS = "headwatch_deploys"
+BASELINES = "headwatch_baselines"
+FINGERPRINTS = "headwatch_fingerprints"
 GAUGES = "otel_metrics_gauge"
 SUMS = "otel_metrics_sum"
 
 ROUTE_VARIABLE = "route"
 MODEL_VARIABLE = "model"
 PHASE_VARIABLE = "phase"
+FEATURE_VARIABLE = "feature"
+INCIDENT_VARIABLE = "incident"
 
 UNNAMED_ROUTE = "unnamed"
 """Shown for requests whose client named no route."""
@@ -50,3 +55,8 @@ NO_SOURCE = "no source"
 
 RETRIEVAL_HEADS = "retrieval heads"
 ALL_HEADS = "all heads"
+
+
+def dashboard_uid(slug: str) -> str:
+    """Return the id in Grafana of the dashboard whose file is named *slug*."""
+    return DASHBOARD_UID_PREFIX + slug

@@ -1,4 +1,4 @@
-"""Run every query of a dashboard and of the alert rules on a store, and see that each returns rows.
+"""Run every query of the dashboards and of the alert rules on a store, and see that each returns rows.
 
 A query can be valid and still show nothing: a misspelt metric, an attribute that nobody writes, a column that a panel
 names and the query does not return.  Only real data tells.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwatch.errors import CommandError, StoreError
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import ALL, QueryRange, expand
-from headwatch_dashboards.names import MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
+from headwatch_dashboards.names import FEATURE_VARIABLE, MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
 from headwatch_dashboards.queries.alert import (
     CANARY_RANGE_SECONDS,
     INCIDENT_RANGE_SECONDS,
@@ -34,7 +34,8 @@ _RULES = (
     ("grounding", grounding_drop(), RANGE_SECONDS, ("route", "model")),
 )
 """Name, query, range and labels of each alert rule."""
-DEFAULT_VARIABLES = {ROUTE_VARIABLE: ALL, MODEL_VARIABLE: ALL, PHASE_VARIABLE: ("decode",)}
+DEFAULT_VARIABLES = {ROUTE_VARIABLE: ALL, MODEL_VARIABLE: ALL, PHASE_VARIABLE: ("decode",), FEATURE_VARIABLE: ("lookback",)}
+"""What is chosen where a dashboard is opened; of a variable that takes one value and asks for them, the first."""
 
 
 class Result(Protocol):
@@ -71,6 +72,8 @@ class QueryReport:
     rows: int
     seconds: float
     problem: str
+    first: object = None
+    """The first value of the first row."""
 
 
 def connect(url: str) -> Client:
@@ -100,26 +103,35 @@ def run_queries(
     query_range: QueryRange,
     variables: dict[str, tuple[str, ...]] | None = None,
 ) -> list[QueryReport]:
-    """Run the queries of variables, panels and the alert rules; return a report of each.
-
-    An alert rule has a range of its own, which ends where *query_range* ends.
-    """
-    chosen = {**DEFAULT_VARIABLES, **(variables or {})}
-    reports = [
-        _run(f"variable {variable['name']}", variable["query"]["rawSql"], client, query_range, {}, ())
-        for variable in dashboard.get("templating", {}).get("list", [])
-        if isinstance(variable.get("query"), dict)
-    ]
+    """Run the queries of variables, marks and panels; return a report of each."""
+    chosen, reports = {**DEFAULT_VARIABLES, **(variables or {})}, []
+    for variable in dashboard.get("templating", {}).get("list", []):
+        if not isinstance(variable.get("query"), dict):
+            continue
+        report = _run(f"variable {variable['name']}", variable["query"]["rawSql"], client, query_range, {}, ())
+        reports.append(report)
+        if not variable.get("multi") and report.first is not None:
+            chosen.setdefault(variable["name"], (str(report.first),))
+    reports += [
+        _run(f"marks {mark['name']}", mark["target"]["rawSql"], client, query_range, {}, ("time", "title", "text", "tags"))
+        for mark in dashboard.get("annotations", {}).get("list", []) if "rawSql" in mark["target"]
+    ]  # fmt: skip
     for panel in panels(dashboard):
         wanted = tuple(_columns_named(panel))
         reports += [
             _run(f"panel {panel['id']} {panel['title']!r}", query["rawSql"], client, query_range, chosen, wanted)
             for query in panel.get("targets", [])
         ]
-    for name, sql, seconds, labels in _RULES:
-        alert_range = QueryRange(query_range.to_seconds - seconds, query_range.to_seconds)
-        reports.append(_run(f"alert rule {name}", sql, client, alert_range, {}, ("time", *labels)))
-    return reports
+    return [replace(report, where=f"{dashboard['uid']}: {report.where}") for report in reports]
+
+
+def run_rules(client: Client, query_range: QueryRange) -> list[QueryReport]:
+    """Run the queries of the alert rules, each over its own range, which ends where *query_range* ends."""
+    return [
+        _run(f"alert rule {name}", sql, client, QueryRange(query_range.to_seconds - seconds, query_range.to_seconds), {},
+             ("time", *labels))
+        for name, sql, seconds, labels in _RULES
+    ]  # fmt: skip
 
 
 def _run(
@@ -139,7 +151,8 @@ def _run(
         problem = "returned no rows"
     elif missing:
         problem = f"names columns that the query does not return: {', '.join(missing)}"
-    return QueryReport(where, rows, time.perf_counter() - started, problem)
+    first = result.result_rows[0][0] if result.result_rows else None
+    return QueryReport(where, rows, time.perf_counter() - started, problem, first)
 
 
 def _columns_named(panel: dict[str, Any]) -> Iterator[str]:

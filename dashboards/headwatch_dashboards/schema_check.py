@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwatch.errors import CommandError
 from headwatch_dashboards.lint import panels
+from headwatch_dashboards.names import DATASOURCE_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ def schema_problems(dashboard: dict[str, Any]) -> list[str]:
     Raises:
         CommandError: jsonschema is not installed.
     """
-    problems = list(_problems("dashboard", {**dashboard, "panels": []}, "dashboard"))
+    problems = list(_problems("dashboard", {**dashboard, "panels": [], "annotations": _own_marks(dashboard)}, "dashboard"))
     # Each panel against the type that it claims to be: against either, a message would speak of the other one.
     rows = [panel for panel in dashboard.get("panels", []) if panel.get("type") == "row"]
     for row in rows:
@@ -54,6 +55,17 @@ def schema_problems(dashboard: dict[str, Any]) -> list[str]:
             if own:
                 problems += _problems(f"{kind}_custom", own, name)
     return problems
+
+
+def _own_marks(dashboard: dict[str, Any]) -> dict[str, Any]:
+    """Return the marks without the queries that a plugin reads: Grafana's type of a mark knows only its own (tags)."""
+    marks = dashboard.get("annotations", {})
+    listed = [
+        {key: value for key, value in mark.items() if key != "target"}
+        if mark.get("datasource", {}).get("type") == DATASOURCE_TYPE else mark
+        for mark in marks.get("list", [])
+    ]  # fmt: skip
+    return {**marks, "list": listed}
 
 
 def _problems(definition: str, value: Any, where: str) -> Iterator[str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headwatch.config import StoreConfig
-from headwatch.health import ExporterHealth, Health, WorkerHealth
+from headwatch.findings import BaselineInForce, FingerprintInForce
+from headwatch.health import ExporterHealth, Health, SpoolHealth, WorkerHealth
 from headwatch.model import REQUEST_FEATURES, Document, RequestContext, Span, StatusFrame, WorkerIdentity
 from headwatch.records import Delivery, RequestRecord, Stratum, WindowBatch
 from headwatch_exporters.clickhouse.exporter import ClickHouseExporter
 
-from ..unit.incidents import canary, canary_runs, deploy, event, evidence, found, incident, resolved, status
+from ..unit.incidents import canary, canary_runs, deploy, event, evidence, found, head, incident, resolved, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,14 +84,20 @@ def _findings(delivered: Delivery, minute: int) -> Delivery:
         evidence=tuple(evidence(name, **own, heads=(), log10_evidence=size)
                        for name, size in (("lookback", 0.1 * minute), ("entropy", 0.0))),
     )  # fmt: skip
-    runs = (canary(time_ns=now_ns), canary("tools", time_ns=now_ns, deviation=2e-6, failed=True)) if minute % 5 == 0 else ()
+    failed = canary("tools", time_ns=now_ns, deviation=2e-6, failed=True, earliest_layer=1, heads=(head(3), head(4)))
+    runs = (canary(time_ns=now_ns), failed) if minute % 5 == 0 else ()
+    first = minute == 0
+    baseline = BaselineInForce(now_ns, 1, "learned", now_ns, 1, 30, 30, "") if first else None
+    fingerprint = FingerprintInForce(now_ns, now_ns, MODEL, "main", "float32", "set", 5, True, "") if first else None
     began_ns = now_ns - minute * 60 * SECOND
     sent = canary_runs(now_ns, completed_ns=began_ns + min(minute, LAST_CANARY_MINUTE) * 60 * SECOND)
     delivered = found(delivered)
     delivered = replace(delivered, health=replace(delivered.health, canary=sent))
     return replace(
         delivered, drift=step, incidents=changed.get(minute, ()), canaries=runs,
-        deploys=(deploy(time_ns=now_ns),) if minute == 1 else (), page_route="grafana", precision={"retrieval": (1, 2)},
+        deploys=(deploy(time_ns=now_ns),) if minute == 1 else (),
+        baselines=(baseline,) if baseline else (), fingerprints=(fingerprint,) if fingerprint else (),
+        page_route="grafana", precision={"retrieval": (1, 2)},
     )  # fmt: skip
 
 
@@ -97,7 +105,9 @@ def _request(worker: WorkerIdentity, number: int, seconds: int, level: float, rn
     """Return a request; every tenth one has no documents."""
     measured = number % 10 != 9
     ratio = level + rng.gauss(0, 0.03)
-    documents = [Document(f"doc-{rank}", source=source) for rank, source in enumerate(SOURCES)] if measured else []
+    retrieved = datetime.fromtimestamp(seconds - 10 * 86_400, UTC).isoformat()
+    documents = [Document(f"doc-{rank}", source=source, retrieved_at=retrieved if rank else "")
+                 for rank, source in enumerate(SOURCES)] if measured else []  # fmt: skip
     context = RequestContext(
         request_id=f"chatcmpl-{number}", prompt_tokens=600, spans=[Span("user", 0, 600)], documents=documents,
         engine_id=f"chatcmpl-{number}-0a1b2c3d", route="qa", arm="" if number % 2 else "b", trace_id=f"{number:032x}",
@@ -143,5 +153,13 @@ def _health(worker: WorkerIdentity, minute: int, time_ns: int) -> Health:
     return Health(
         time_ns=time_ns, workers=(WorkerHealth(status, time_ns, 0.0, 60 * minute, minute),),
         ingest={"frames": 60 * minute, "head_summaries": 1000 * minute},
-        exporters={"clickhouse": exporter, "prometheus": exporter},
+        exporters={"clickhouse": replace(exporter, spool=_spool(time_ns)), "prometheus": exporter},
     )
+
+
+def _spool(time_ns: int) -> SpoolHealth:
+    return SpoolHealth(
+        up=True, last_error="", disk_bytes=1 << 20, max_bytes=1 << 24, records=2, oldest_ns=time_ns - 3 * SECOND,
+        sent_records=9, sent_batches=50, sent_rows=1000, send_errors=0, errors={}, dropped_batches={}, dropped_rows={},
+        aside_batches=0, last_duration_seconds=0.02,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from headwatch.cli import dashboards as command
 from headwatch.errors import CommandError, StoreError
+from headwatch_dashboards.boards import BOARDS
 
 from .dashboard_rows import filled_store
 
@@ -25,7 +26,8 @@ def run(*arguments):
 def test_build_then_check_is_in_order(tmp_path, capsys):
     """What is written passes; each written path is printed."""
     assert run("build", "--out", tmp_path) == 0
-    assert "grounding.json" in capsys.readouterr().out
+    written = capsys.readouterr().out
+    assert all(f"{board.slug}.json" in written for board in BOARDS)
     assert run("check", "--out", tmp_path) == 0
     assert capsys.readouterr().out == "dashboards: in order\n"
 

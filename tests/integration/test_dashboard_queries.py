@@ -1,4 +1,4 @@
-"""Every query of the dashboard, and of the alert rule, on a real store."""
+"""Every query of the dashboards, and of the alert rules, on a real store."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from headwatch_dashboards.dashboard import build_dashboard
+from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import QueryRange, expand
 from headwatch_dashboards.queries import alert, drift, grounding, heads, health, incidents
-from headwatch_dashboards.query_check import DEFAULT_VARIABLES, connect, run_queries
+from headwatch_dashboards.query_check import DEFAULT_VARIABLES, connect, run_queries, run_rules
 
 from .dashboard_rows import HEADS, LAYERS, MINUTES, REQUESTS_A_MINUTE, filled_store
 
@@ -29,8 +29,8 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def dashboard():
-    return json.loads(json.dumps(build_dashboard()))
+def dashboards():
+    return [json.loads(json.dumps(board.build())) for board in BOARDS]
 
 
 def rows(store, sql, query_range=RANGE, **variables):
@@ -38,52 +38,59 @@ def rows(store, sql, query_range=RANGE, **variables):
     return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
 
-def titled(dashboard, title):
-    return next(panel for panel in panels(dashboard) if panel["title"] == title)
+def titled(dashboards, title):
+    return next(panel for dashboard in dashboards for panel in panels(dashboard) if panel["title"] == title)
 
 
-def problems(dashboard, store, **options):
-    return [f"{report.where}: {report.problem}" for report in run_queries(dashboard, store, RANGE, **options) if report.problem]
+def problems(dashboards, store, **options):
+    return [
+        f"{report.where}: {report.problem}"
+        for dashboard in dashboards for report in run_queries(dashboard, store, RANGE, **options) if report.problem
+    ]  # fmt: skip
 
 
-def test_every_query_returns_rows(dashboard, store):
-    """On a store with half an hour of traffic no panel, no variable and no rule stays empty."""
-    reports = run_queries(dashboard, store, RANGE)
-    assert [report for report in reports if report.problem] == []
-    assert len(reports) == len(list(panels(dashboard))) + 5  # two variables that query, and three alert rules
+def test_every_query_returns_rows(dashboards, store):
+    """On a store with half an hour of traffic no panel, no variable, no marks and no rule stays empty."""
+    reports = [report for dashboard in dashboards for report in run_queries(dashboard, store, RANGE)]
+    rules = run_rules(store, RANGE)
+    assert [report for report in (*reports, *rules) if report.problem] == []
+    asked = sum(variable["type"] == "query" for dashboard in dashboards for variable in dashboard["templating"]["list"])
+    assert len(reports) == sum(len(list(panels(dashboard))) + 1 for dashboard in dashboards) + asked
+    assert len(rules) == 3
 
 
-def test_choosing_route_model_and_phase_narrows(dashboard, store):
+def test_choosing_route_model_and_phase_narrows(dashboards, store):
     """A chosen route and model still give rows in every panel; a route that does not exist empties those about requests."""
-    assert problems(dashboard, store, variables={"route": ("qa", "it's"), "model": ("tiny",), "phase": ("decode",)}) == []
-    empty = problems(dashboard, store, variables={"route": ("nowhere",)})
+    assert problems(dashboards, store, variables={"route": ("qa", "it's"), "model": ("tiny",), "phase": ("decode",)}) == []
+    empty = problems(dashboards, store, variables={"route": ("nowhere",)})
     assert any("Grounding ratio by route" in problem for problem in empty)
     assert not any("Query rows" in problem for problem in empty)
 
 
-def test_a_column_that_does_not_exist_is_found(dashboard, store):
+def test_a_column_that_does_not_exist_is_found(dashboards, store):
     """A misspelt column is reported with its panel."""
-    query = titled(dashboard, "Grounding ratio by route")["targets"][0]
+    query = titled(dashboards, "Grounding ratio by route")["targets"][0]
     query["rawSql"] = query["rawSql"].replace("r.grounding_ratio]", "r.grounding_ration]")
-    (problem,) = problems(dashboard, store)
+    (problem,) = problems(dashboards, store)
     assert "Grounding ratio by route" in problem
     assert "refused by the store" in problem
     assert "grounding_ration" in problem
 
 
-def test_a_metric_that_nobody_writes_is_found(dashboard, store):
+def test_a_metric_that_nobody_writes_is_found(dashboards, store):
     """A query that is valid and can never return anything is reported."""
-    query = titled(dashboard, "Overhead of capture")["targets"][0]
+    query = titled(dashboards, "Overhead of capture")["targets"][0]
     query["rawSql"] = query["rawSql"].replace("capture.overhead", "capture.overheat")
-    assert problems(dashboard, store) == ["panel 30 'Overhead of capture': returned no rows"]
+    number = titled(dashboards, "Overhead of capture")["id"]
+    assert problems(dashboards, store) == [f"headwatch-health: panel {number} 'Overhead of capture': returned no rows"]
 
 
-def test_settings_for_a_column_that_the_query_does_not_return_are_found(dashboard, store):
+def test_settings_for_a_column_that_the_query_does_not_return_are_found(dashboards, store):
     """A panel that names a column which its query does not have would silently lose its settings."""
-    titled(dashboard, "Exporters")["fieldConfig"]["overrides"][0]["matcher"]["options"] = "healthy"
-    titled(dashboard, "Document share by source")["options"]["xField"] = "origin"
-    titled(dashboard, "Grounding by layer and head")["transformations"][0]["options"]["rowField"] = "depth"
-    found = problems(dashboard, store)
+    titled(dashboards, "Exporters")["fieldConfig"]["overrides"][0]["matcher"]["options"] = "healthy"
+    titled(dashboards, "Document share by source")["options"]["xField"] = "origin"
+    titled(dashboards, "Grounding by layer and head")["transformations"][0]["options"]["rowField"] = "depth"
+    found = problems(dashboards, store)
     assert [column for problem in found for column in ("healthy", "origin", "depth") if column in problem] == [
         "origin", "depth", "healthy",
     ]
@@ -243,15 +250,83 @@ def test_alert_is_silent_on_few_requests(store):
     assert alert_values(store, NOW - 600 - 17 * 60)["qa"] == 0
 
 
-def test_an_empty_store_gives_no_false_figures(store, dashboard):
-    """Outside of all traffic panels are empty, not 0, and the rule still has its row."""
+def test_an_empty_range_gives_no_false_figures(store, dashboards):
+    """Outside of all traffic panels are empty, not 0, and each rule still has its row."""
     past = QueryRange(NOW - 90_000, NOW - 80_000)
-    reports = run_queries(dashboard, store, past)
-    empty = {report.where for report in reports if report.problem == "returned no rows"}
-    kept = {report.where for report in reports if not report.problem}
-    live = {  # what is open is shown whatever the range is
-        "panel 9 'Incidents'", "panel 14 'Heads that incidents name'", "panel 17 'Requests that incidents name'",
+    reports = [report for dashboard in dashboards for report in run_queries(dashboard, store, past)]
+    assert {report.problem for report in reports} == {"", "returned no rows"}
+    kept = {
+        (report.where.partition(":")[0], report.where.partition("'")[2].rstrip("'")) for report in reports if not report.problem
     }  # fmt: skip
-    assert kept == {"panel 29 'Errors by reason'", "alert rule incident", "alert rule canaries", "alert rule grounding", *live}
-    assert len(empty) == len(reports) - 7
+    of_one = ("Verdict", "What happened", "Why this class", "Evidence at the opening", "Heads", "Documents", "Requests", "")
+    assert kept == {
+        ("headwatch-overview", "Incidents"), ("headwatch-overview", "Incidents not resolved"),
+        ("headwatch-heads", "Heads that incidents name"), *(("headwatch-incident", title) for title in of_one),
+        ("headwatch-health", "Errors by reason"),
+    }, "what is open is shown whatever the range is"  # fmt: skip
+    assert [report.problem for report in run_rules(store, past)] == ["", "", ""]
     assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}
+
+
+def test_shares_by_rank_and_by_age_stand_beside_an_equal_split(store):
+    """Ranks are counted from 1; documents whose client gives no retrieved_at have no age."""
+    by_rank = rows(store, grounding.share_by_rank())
+    assert [(row["rank"], row["share of a document"]) for row in by_rank] == [
+        ("1", pytest.approx(0.5)), ("2", pytest.approx(0.3)), ("3", pytest.approx(0.2)),
+    ]  # fmt: skip
+    (age,) = rows(store, grounding.share_by_age())
+    assert (age["age"], age["share of a document"]) == ("7 to 30 days", pytest.approx(0.25))
+    assert [row["equal split"] for row in (*by_rank, age)] == pytest.approx([1 / 3] * 4)
+
+
+def test_preference_is_a_share_over_an_equal_split(store):
+    found = {row["source"]: row["preference"] for row in rows(store, grounding.share_by_source_over_time())}
+    assert found == {"wiki": pytest.approx(1.5), "handbook": pytest.approx(0.9), "no source": pytest.approx(0.6)}
+
+
+def test_routes_are_compared_with_themselves(store):
+    """The range begins half an hour before the traffic, so the earlier half has none; one that spans it sees the fall."""
+    (whole,) = rows(store, grounding.by_route())
+    assert (whole["route"], whole["requests"], whole["absent"]) == ("qa", MINUTES * REQUESTS_A_MINUTE, pytest.approx(0.1))
+    (spanning,) = rows(store, grounding.by_route(), QueryRange(NOW - 1200, NOW))
+    assert spanning["earlier"] == pytest.approx(0.8, abs=0.02)
+    assert spanning["change"] == pytest.approx(-0.3, abs=0.02)
+
+
+def test_maps_of_both_halves_have_all_heads_and_other_windows(store):
+    before, after = (rows(store, heads.feature_of_heads(side)) for side in ("<", ">="))
+    assert len(before) == len(after) == LAYERS * HEADS
+    assert [cell["mean"] for cell in before] == pytest.approx([cell["mean"] for cell in after], rel=3.4e-4)
+    assert rows(store, heads.feature_of_heads("<"), feature=("entropy",)) == []
+
+
+def test_one_incident_has_everything_that_it_was_opened_on(store):
+    """What the page leads to: words, reasons, evidence, heads, documents and requests of that incident alone."""
+    one = {"incident": ("hw-0000000001",)}
+    (verdict,) = rows(store, incidents.verdict(), **one)
+    assert (verdict["state"], verdict["class"], verdict["else it would be"]) == ("open", "retrieval", "model")
+    story = {row["what"]: row["answer"] for row in rows(store, incidents.story(), **one)}
+    assert story["what happened"] == "Documents of route support are given and not read."
+    assert (story["told"], story["ruling"], story["taken or closed by"]) == ("grafana", "none yet", "nobody yet")
+    assert rows(store, incidents.reasons(), **one) == [{"reason": "document_mass fell"}]
+    names = [row["name"] for row in rows(store, incidents.evidence_at_opening(), **one)]
+    assert sorted(names) == ["document_mass", "lookback"]
+    assert [(row["layer"], row["head"]) for row in rows(store, incidents.heads(), **one)] == [(0, 0), (0, 1)]
+    (document,) = rows(store, incidents.documents(), **one)
+    assert (document["document"], document["share before"], document["share after"]) == ("doc-1", 0.5, 0.1)
+    assert [row["request"] for row in rows(store, incidents.requests(), **one)] == ["chatcmpl-1"]
+    assert rows(store, incidents.story(), incident=("hw-none",)) == []
+
+
+def test_the_live_count_leaves_out_what_is_silenced(store):
+    assert rows(store, incidents.live()) == [{"critical": 1, "warning": 0, "info": 0, "silenced": 1}]
+
+
+def test_deviation_by_layer_is_of_named_heads(store):
+    """The failed prompt names heads of layer 1; the one that passed names none."""
+    assert rows(store, drift.canary_layers()) == [{"prompt": "tools", "layer": "L1", "deviation": pytest.approx(0.2)}]
+
+
+def test_the_spool_is_shown_as_a_share_of_its_room(store):
+    assert {row["full"] for row in rows(store, health.spool_over_time())} == {1 / 16}
+    assert rows(store, health.spool_now()) == [{"deliveries waiting": 2, "oldest waits": 3}]

@@ -13,9 +13,9 @@ import pytest
 
 from headwatch.config import ClickHouseConfig, Config, DriftConfig, HttpConfig, StoreConfig, WireConfig
 from headwatch.pipeline import Sidecar
-from headwatch_dashboards.dashboard import build_dashboard
+from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.macros import QueryRange
-from headwatch_dashboards.query_check import run_queries
+from headwatch_dashboards.query_check import run_queries, run_rules
 from headwatch_exporters.clickhouse.reading.queries import StoreReader
 
 from ..programs import free_port
@@ -75,10 +75,12 @@ def test_every_query_of_the_dashboards_and_alerts_runs_through_the_endpoint(tmp_
     filled_store(tmp_path / "store", now)
     with serving_store(tmp_path) as served:
         client = clickhouse_connect.get_client(host="127.0.0.1", port=served.port, proxy_path="clickhouse")
-        reports = run_queries(json.loads(json.dumps(build_dashboard())), client, QueryRange(now - 3600, now + 1))
+        asked = QueryRange(now - 3600, now + 1)
+        reports = [report for board in BOARDS for report in run_queries(json.loads(json.dumps(board.build())), client, asked)]
+        reports += run_rules(client, asked)
         client.close()
         assert [report for report in reports if report.problem] == []
-        assert len(reports) > 30
+        assert len(reports) > 60
 
 
 def test_what_the_product_itself_asks_is_allowed_through_the_endpoint(tmp_path: Path):

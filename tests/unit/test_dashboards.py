@@ -13,9 +13,9 @@ import yaml
 from headwatch.config import IncidentConfig
 from headwatch.metrics import BY_NAME
 from headwatch_dashboards import build, names
+from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.check import check_dashboard, check_files
-from headwatch_dashboards.dashboard import build_dashboard
-from headwatch_dashboards.lint import panels
+from headwatch_dashboards.lint import link_problems, panels
 from headwatch_dashboards.macros import QueryRange, expand
 from headwatch_dashboards.queries.alert import (
     CANARY_INTERVALS,
@@ -32,8 +32,13 @@ COMMITTED = ROOT / "dashboards" / "grafana"
 
 
 @pytest.fixture
-def dashboard():
-    return json.loads(json.dumps(build_dashboard()))
+def dashboards():
+    return {board.slug: json.loads(json.dumps(board.build())) for board in BOARDS}
+
+
+@pytest.fixture
+def dashboard(dashboards):
+    return dashboards["grounding"]
 
 
 @pytest.fixture(scope="module")
@@ -89,21 +94,34 @@ def test_a_changed_or_missing_file_is_reported(tmp_path):
     assert any(str(missing) in problem and "missing" in problem for problem in problems)
 
 
-@pytest.mark.parametrize("wanted", [
-    "Requests sampled", "Could grounding be measured?", "Capture", "Grounding ratio by route", "Grounding by layer and head",
-    "Document share by source", "Heads that fell most", "Query rows", "Frames lost", "Errors by reason",
-    "Overhead of capture", "Exporter lag", "Incidents", "Detection", "Clock", "Evidence by place", "Canary deviation",
-    "Heads that incidents name", "Requests that incidents name", "Pages and rulings", "Releases",
-])
-def test_the_panels_an_operator_needs_are_there(dashboard, wanted):
-    """Each question of the on-call engineer has its panel."""
-    assert titled(dashboard, wanted)
+WANTED = {
+    "overview": {"Incidents not resolved", "Detection", "Capture", "Newest report", "Incidents", "Routes", "Releases",
+                 "Pages and rulings"},
+    "grounding": {"Could grounding be measured?", "Grounding ratio by route", "Requests by grounding state",
+                  "Document share by source", "Document share by rank", "Document share by age", "Preference by source",
+                  "Least grounded requests"},
+    "heads": {"Heads that fell most", "Heads that incidents name", "Feature by layer and head: earlier half",
+              "Feature by layer and head: later half", "Feature by layer over time", "Grounding by layer and head"},
+    "drift": {"Clock", "Evidence by place", "Effect sizes", "Strata", "Baselines in force"},
+    "canaries": {"Canary deviation", "Canary deviation by layer", "Canary runs", "Releases", "Fingerprints in force"},
+    "incident": {"Verdict", "What happened", "Why this class", "Evidence at the opening", "Evidence over the range", "Heads",
+                 "Documents", "Requests"},
+    "health": {"Overhead of capture", "Stride of the budget", "Query rows", "Frames lost", "Thinning of ingest",
+               "Errors by reason", "Refused layers", "Spool", "Spool: share of its room", "Exporters", "Exporter lag"},
+}
 
 
-def test_every_metric_named_in_a_query_exists(dashboard):
+def test_the_panels_an_operator_needs_are_there(dashboards):
+    """Each question of the on-call engineer has its panel, on the dashboard of its kind."""
+    assert list(dashboards) == list(WANTED)
+    for slug, wanted in WANTED.items():
+        assert wanted <= {panel["title"] for panel in panels(dashboards[slug])}
+
+
+def test_every_metric_named_in_a_query_exists(dashboards):
     """No query asks for a metric or an attribute that nothing exports."""
     attributes = {attribute for metric in BY_NAME.values() for attribute in metric.attributes}
-    for panel in panels(dashboard):
+    for panel in (panel for dashboard in dashboards.values() for panel in panels(dashboard)):
         for query in panel["targets"]:
             listed = re.findall(r"MetricName (?:IN \(([^)]*)\)|= '([^']+)')", query["rawSql"])
             used = {name for group in listed for part in group for name in re.findall(r"headwatch\.[\w.]+", part)}
@@ -111,16 +129,36 @@ def test_every_metric_named_in_a_query_exists(dashboard):
             assert set(re.findall(r"m\.Attributes\['([^']+)'\]", query["rawSql"])) <= attributes, panel["title"]
 
 
-def test_variables_choose_route_model_and_phase(dashboard):
-    """Route and model start at All and follow the time range; phase starts at decode."""
-    route, model, phase = dashboard["templating"]["list"]
-    assert (route["name"], model["name"], phase["name"]) == ("route", "model", "phase")
+def test_variables_choose_route_model_phase_and_feature(dashboards):
+    """Route and model start at All and follow the time range; phase starts at decode, the feature at lookback."""
+    route, model, phase, feature = dashboards["heads"]["templating"]["list"]
+    assert [variable["name"] for variable in (route, model, phase, feature)] == ["route", "model", "phase", "feature"]
     for variable in (route, model):
         assert variable["multi"]
         assert variable["includeAll"]
         assert variable["current"]["value"] == ["$__all"]
         assert variable["refresh"] == 2
-    assert phase["current"]["value"] == "decode"
+    assert (phase["current"]["value"], feature["current"]["value"]) == ("decode", "lookback")
+
+
+def test_links_between_dashboards_lead_somewhere(dashboards):
+    """An incident in a table leads to its dashboard; a link to nowhere, or with a variable that is not there, is found."""
+    assert link_problems(list(dashboards.values())) == []
+    linked = json.dumps(titled(dashboards["overview"], "Incidents"))
+    assert "/d/headwatch-incident?${__url_time_range}&var-incident=${__value.raw}" in linked
+    for wrong, expected in (("/d/headwatch-incidents?", "no dashboard of these"), ("/d/headwatch-incident?var-id=1&", "'id'")):
+        broken = json.loads(json.dumps(dashboards["overview"]).replace("/d/headwatch-incident?", wrong))
+        assert any(expected in problem for problem in link_problems([broken, dashboards["incident"], dashboards["grounding"]]))
+    twice = copy.deepcopy(dashboards["heads"])
+    assert any("several dashboards" in problem for problem in link_problems([twice, *dashboards.values()]))
+
+
+def test_a_variable_that_is_missing_or_unused_is_found(dashboard):
+    variables = dashboard["templating"]["list"]
+    variables.append({**variables[0], "name": "tenant"})
+    assert "variable 'tenant': no query uses it" in check_dashboard(dashboard)
+    del variables[0]
+    assert any("uses the variable 'route'" in problem for problem in check_dashboard(dashboard))
 
 
 def plant(dashboard, title, change):
@@ -182,9 +220,9 @@ def test_a_planted_error_is_found(dashboard, error):
     assert any(expected in problem for problem in problems), problems
 
 
-def test_an_override_for_a_setting_that_does_not_exist_is_found(dashboard):
+def test_an_override_for_a_setting_that_does_not_exist_is_found(dashboards):
     """Overrides are held against Grafana's types as well."""
-    problems = plant(dashboard, "Exporters", lambda panel: panel["fieldConfig"]["overrides"][0]["properties"].append(
+    problems = plant(dashboards["health"], "Exporters", lambda panel: panel["fieldConfig"]["overrides"][0]["properties"].append(
         {"id": "custom.widht", "value": 3}))
     assert any("widht" in problem for problem in problems), problems
 
@@ -239,7 +277,7 @@ def test_one_cause_is_one_page(rule, incident_rule):
     assert (rule["isPaused"], incident_rule["isPaused"]) == (True, False)
 
 
-def test_incident_rule_has_a_series_for_each_incident_and_leads_to_its_runbook(incident_rule, dashboard):
+def test_incident_rule_has_a_series_for_each_incident_and_leads_to_its_runbook(incident_rule, dashboards):
     """Class and severity are labels of the series; nothing has to be read twice before it fires."""
     query, _, threshold = incident_rule["data"]
     assert query["model"]["rawSql"] == paging_incidents()
@@ -247,18 +285,20 @@ def test_incident_rule_has_a_series_for_each_incident_and_leads_to_its_runbook(i
     (condition,) = threshold["model"]["conditions"]
     assert condition["evaluator"] == {"type": "gt", "params": [0.5]}
     assert incident_rule["for"] == "0s"
-    assert titled(dashboard, "Incidents")["id"] == incident_rule["panelId"]
+    assert titled(dashboards["overview"], "Incidents")["id"] == incident_rule["panelId"]
+    assert incident_rule["dashboardUid"] == dashboards["overview"]["uid"]
     assert incident_rule["annotations"]["runbook_url"] == f"{IncidentConfig().runbook_url}/{{{{ $labels.class }}}}.md"
     assert set(incident_rule["labels"]) == {"component"}
 
 
-def test_canary_rule_waits_for_three_intervals_and_leads_to_the_panel_and_a_runbook_that_is_there(canary_rule, dashboard):
+def test_canary_rule_waits_for_three_intervals_and_leads_to_the_panel_and_a_runbook_that_is_there(canary_rule, dashboards):
     query, _, threshold = canary_rule["data"]
     assert query["model"]["rawSql"] == canaries_behind()
     assert query["relativeTimeRange"] == {"from": CANARY_RANGE_SECONDS, "to": 0}
     (condition,) = threshold["model"]["conditions"]
     assert condition["evaluator"] == {"type": "gt", "params": [CANARY_INTERVALS]}
-    assert titled(dashboard, "Canary deviation")["id"] == canary_rule["panelId"]
+    assert titled(dashboards["canaries"], "Canary deviation")["id"] == canary_rule["panelId"]
+    assert canary_rule["dashboardUid"] == dashboards["canaries"]["uid"]
     assert canary_rule["annotations"]["runbook_url"] == f"{IncidentConfig().runbook_url}/telemetry.md"
     assert "canaries do not run" in (ROOT / "docs/runbooks/telemetry.md").read_text(encoding="utf-8")
     named = set(re.findall(r"headwatch_[a-z_]+", canary_rule["annotations"]["description"]))
@@ -267,5 +307,6 @@ def test_canary_rule_waits_for_three_intervals_and_leads_to_the_panel_and_a_runb
 
 
 def test_marks_of_incidents_are_found_by_the_tag_that_the_sidecar_gives_them(dashboard):
-    (marks,) = dashboard["annotations"]["list"]
+    marks, releases = dashboard["annotations"]["list"]
     assert marks["target"]["tags"] == [TAG]
+    assert "headwatch_deploys" in releases["target"]["rawSql"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwatch_dashboards.grafana import (
     lines,
@@ -13,7 +13,7 @@ from headwatch_dashboards.grafana import (
     table_options,
     timeseries_options,
 )
-from headwatch_dashboards.names import ALL_HEADS, DASHBOARD_UID, RETRIEVAL_HEADS
+from headwatch_dashboards.names import ALL_HEADS, RETRIEVAL_HEADS, dashboard_uid
 from headwatch_dashboards.queries import grounding
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def grounding_over_time() -> Json:
     """Return the ratio by route, arm and set of heads."""
     only_this_route: Json = {
         "title": "Only this route",
-        "url": f"/d/{DASHBOARD_UID}?${{__url_time_range}}&var-route=${{__field.labels.route}}",
+        "url": f"/d/{dashboard_uid('grounding')}?${{__url_time_range}}&var-route=${{__field.labels.route}}",
         "targetBlank": False,
     }
     return panel(
@@ -89,11 +89,63 @@ def document_share() -> Json:
         "source is preferred. Below: it is retrieved and passed over. Position in the prompt and length of a document move "
         "this too. The 20 sources with the largest share.",
         grounding.document_share(),
-        unit="percentunit",
+        **_bars("source", upright=False),
+    )
+
+
+def share_by_rank() -> Json:
+    """Return the share of a document by its place among those of its request."""
+    return panel(
+        "barchart",
+        "Document share by rank",
+        "For each place in the order in which clients name their documents (usually that of the retriever's score), the mean "
+        "share that the document there drew, beside an equal split. A share that falls with rank is healthy where the "
+        "retriever ranks well. One that is high at both ends and low between them is position, not relevance: the model is "
+        "lost in the middle. It does not tell the two apart by itself; shuffling documents on an arm does.",
+        grounding.share_by_rank(),
+        **_bars("rank", upright=True),
+    )
+
+
+def share_by_age() -> Json:
+    """Return the share of a document by its age."""
+    return panel(
+        "barchart",
+        "Document share by age",
+        "For each age of a document, counted from its retrieved_at to the request, the mean share that it drew, beside an "
+        "equal split. Documents of which clients give no retrieved_at are left out. Old documents above their split: answers "
+        "rest on them, which is right for a manual and wrong for a price list. It is as good as the clock of whoever wrote "
+        "retrieved_at.",
+        grounding.share_by_age(),
+        **{**_bars("age", upright=True), "no_value": "no document with a retrieved_at in this range"},
+    )
+
+
+def preference_over_time() -> Json:
+    """Return how much more than an equal split each source draws, over time."""
+    return panel(
+        "timeseries",
+        "Preference by source",
+        "What a document of each source draws over what it would draw if all documents of its request were read alike: 1 is "
+        "no preference. A source that falls while the others rise is retrieved and passed over; all of them at 1 means that "
+        "the model no longer tells documents apart. It says nothing of how often a source is retrieved.",
+        grounding.share_by_source_over_time(),
+        unit="none",
         no_value="no document was found in a prompt in this range",
-        options={
-            "orientation": "horizontal",
-            "xField": "source",
+        options=timeseries_options(legend_calcs=("mean", "lastNotNull")),
+        defaults={"decimals": 2, "min": 0, "displayName": "${__field.labels.source}"},
+        custom=lines(),
+    )
+
+
+def _bars(name: str, *, upright: bool) -> dict[str, Any]:
+    """Return what panels of shares beside an equal split have in common; *name* is the column that names the bars."""
+    return {
+        "unit": "percentunit",
+        "no_value": "no document was found in a prompt in this range",
+        "options": {
+            "orientation": "vertical" if upright else "horizontal",
+            "xField": name,
             "showValue": "auto",
             "stacking": "none",
             "groupWidth": 0.7,
@@ -105,12 +157,10 @@ def document_share() -> Json:
             "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "none"},
         },
-        defaults={"min": 0, "decimals": 1},
-        custom={"fillOpacity": 80, "lineWidth": 0},
-        overrides=[
-            override("equal split", {"color": {"mode": "fixed", "fixedColor": "gray"}}),
-        ],
-    )
+        "defaults": {"min": 0, "decimals": 1},
+        "custom": {"fillOpacity": 80, "lineWidth": 0},
+        "overrides": [override("equal split", {"color": {"mode": "fixed", "fixedColor": "gray"}})],
+    }
 
 
 def least_grounded_requests() -> Json:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headwatch.health import SPOOL_FULL, SPOOL_LATE_SECONDS
 from headwatch_dashboards.grafana import (
     lines,
     override,
     override_matching,
     panel,
     stacked_bars,
+    stat_options,
     table_options,
     thresholds,
     timeseries_options,
@@ -101,6 +103,77 @@ def overhead_over_time() -> Json:
         },
         custom={**lines(), "thresholdsStyle": {"mode": "line"}},
     )
+
+
+def strides() -> Json:
+    """Return what the budget leaves out."""
+    return panel(
+        "timeseries",
+        "Stride of the budget",
+        "The budget (capture.budget_share) keeps one of so many wanted rows in each worker, and gives it their weight; 1 is "
+        "all of them. A spike of load raises it instead of slowing tokens. Means stay unbiased and get noisier: at a high "
+        "stride detection believes a window less, and takes longer to find a change.",
+        health.strides(),
+        unit="none",
+        no_value="no worker reported in this range",
+        options=timeseries_options(legend_calcs=("max", "lastNotNull")),
+        defaults={"displayName": "${__field.labels.worker}", "min": 1, "decimals": 1},
+        custom=lines(),
+    )
+
+
+def thinning() -> Json:
+    """Return what ingest leaves out."""
+    return panel(
+        "timeseries",
+        "Thinning of ingest",
+        "The sidecar keeps one request in so many at the moment, because more arrives than its core can aggregate; 1 is all of "
+        "them. Kept requests stand for the others, so figures stay unbiased. If it lasts, give the sidecar a core of its own "
+        "or lower the sampling rate (docs/ingest.md). vLLM never waits for it.",
+        health.thinning(),
+        unit="none",
+        no_value="no sidecar reported in this range",
+        options=timeseries_options(legend_calcs=("max",)),
+        defaults={"displayName": "${__field.labels.sidecar}", "min": 1, "decimals": 0},
+        custom=lines(),
+    )
+
+
+def spool_now() -> Json:
+    """Return what waits for the store."""
+    return panel(
+        "stat",
+        "Spool",
+        "Deliveries that lie in the spool on disk and are not in the store yet, over all sidecars, and how long the oldest of "
+        "them waits. A few seconds are normal. Minutes mean that the store is away or slow; nothing is lost while there is "
+        "room (see the spool's share of it below), and what waits arrives once.",
+        health.spool_now(),
+        unit="short",
+        no_value="no spool reported in this range",
+        defaults={"decimals": 0, "thresholds": thresholds("text"), "color": {"mode": "thresholds"}},
+        options=stat_options(text_mode="value_and_name"),
+        overrides=[override("oldest waits", {"unit": "s", "thresholds": thresholds("text", (SPOOL_LATE_SECONDS, "red"))})],
+    )
+
+
+def spool_over_time() -> Json:
+    """Return how full the spool is."""
+    return panel(
+        "timeseries",
+        "Spool: share of its room",
+        "What the spool of each sidecar takes on disk, over what it may take (spool.max_bytes). At 1 the oldest deliveries "
+        "make room and are counted as dropped. Above the line the sidecar says that it is not ready (/readyz), while there is "
+        "still time to see to the store.",
+        health.spool_over_time(),
+        unit="percentunit",
+        no_value="no spool reported in this range",
+        options=timeseries_options(legend_calcs=("max", "lastNotNull")),
+        defaults={
+            "displayName": "${__field.labels.sidecar}", "min": 0, "max": 1,
+            "thresholds": thresholds("transparent", (SPOOL_FULL, "red")),
+        },
+        custom={**lines(), "thresholdsStyle": {"mode": "line"}},
+    )  # fmt: skip
 
 
 def exporter_queue_over_time() -> Json:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwatch_dashboards.grafana import override, panel, stat_options, thresholds, value_names
+from headwatch_dashboards.grafana import override, panel, stat_options, table_options, thresholds, value_names
+from headwatch_dashboards.names import dashboard_uid
 from headwatch_dashboards.queries import grounding, health
+from headwatch_dashboards.queries import incidents as incident_queries
 
 if TYPE_CHECKING:
     from headwatch_dashboards.grafana import Json
@@ -63,6 +65,56 @@ def mean_grounding() -> Json:
         no_value="no measured request in this range",
         defaults={"decimals": 3, "min": 0, "max": 1, **_NEUTRAL},
         options=stat_options(text_mode="value_and_name"),
+    )
+
+
+def routes() -> Json:
+    """Return the routes, the one that fell most first."""
+    only: Json = {
+        "title": "Grounding of this route",
+        "url": f"/d/{dashboard_uid('grounding')}?${{__url_time_range}}&var-route=${{__value.raw}}",
+        "targetBlank": False,
+    }
+    return panel(
+        "table",
+        "Routes",
+        "Each route: sampled requests, the mean grounding ratio (retrieval heads where there is a map) in the earlier and in "
+        "the later half of the range, and the shares whose grounding could not be measured. The route that fell most stands "
+        "first; there is always one, and this list tests nothing: what is a change and what is noise stands under "
+        "Incidents. A rising share of absent means that retrieval returns nothing.",
+        grounding.by_route(),
+        unit="none",
+        no_value="no sampled request in this range",
+        options=table_options(),
+        overrides=[
+            override("route", {"links": [only]}),
+            override("requests", {"unit": "short", "decimals": 0, "custom.width": 90}),
+            override("earlier", {"decimals": 3, "custom.width": 90}),
+            override("later", {"decimals": 3, "custom.width": 90}),
+            override("change", {"decimals": 3, "custom.width": 90}),
+            override("absent", {"unit": "percentunit", "decimals": 1, "custom.width": 90}),
+            override("unresolved", {"unit": "percentunit", "decimals": 1, "custom.width": 100}),
+        ],
+    )  # fmt: skip
+
+
+def live_incidents() -> Json:
+    """Return how many incidents are open, by severity."""
+    return panel(
+        "stat",
+        "Incidents not resolved",
+        "Incidents that are open or acknowledged, by severity, whenever they opened. Silenced ones are counted apart: they "
+        "woke nobody. None does not mean that all is well: detection must be watching (see Detection) and capture must be "
+        "up. Critical pages; a warning waits for the morning; info is told and never pages.",
+        incident_queries.live(),
+        unit="short",
+        no_value="none",
+        defaults={"decimals": 0, "thresholds": thresholds("text"), "color": {"mode": "thresholds"}},
+        options=stat_options(text_mode="value_and_name"),
+        overrides=[
+            override("critical", {"thresholds": thresholds("text", (1, "red"))}),
+            override("warning", {"thresholds": thresholds("text", (1, "orange"))}),
+        ],
     )
 
 

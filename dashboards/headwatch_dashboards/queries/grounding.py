@@ -98,6 +98,89 @@ ORDER BY `share of a document` DESC
 LIMIT 20"""
 
 
+def share_by_rank() -> str:
+    """Return for each place in the client's order the mean share of the document there, beside an equal split."""
+    return _share_by("d.rank", "toString(by + 1)", "rank", "by")
+
+
+def share_by_age() -> str:
+    """Return for each age of a document at its request the mean share that it drew, beside an equal split."""
+    days = "dateDiff('day', parseDateTime64BestEffortOrNull(d.retrieved_at), d.time)"
+    named_ages = ", ".join(f"'{name}'" for name, _ in _AGES)
+    bounds = ", ".join(str(bound) for _, bound in _AGES)
+    return _share_by(f"arrayFirstIndex(bound -> {days} < bound, [{bounds}])", f"[{named_ages}][by]", "age", "by",
+                     also=f"isNotNull({days})")
+
+
+_AGES = (("under a day", 1), ("1 to 7 days", 7), ("7 to 30 days", 30), ("30 to 180 days", 180), ("older", 1 << 30))
+"""Names of ages of documents, and the days below which each lies."""
+
+
+def _share_by(key: str, shown: str, name: str, order: str, *, also: str = "1") -> str:
+    """Return the mean share of documents by *key* (``by`` in *shown* and *order*), of documents for which *also* holds."""
+    return f"""SELECT
+  {shown} AS {name},
+  avgWeighted(assumeNotNull(share), weight) AS `share of a document`,
+  avgWeighted(1 / siblings, weight) AS `equal split`
+FROM (
+  SELECT
+    {key} AS by,
+    {also} AS counts,
+    d.share AS share,
+    d.weight AS weight,
+    count(d.share) OVER (PARTITION BY d.engine_id, d.request_id) AS siblings
+  FROM {DOCUMENTS} AS d
+  WHERE {evidence("d")}
+)
+WHERE share IS NOT NULL AND counts
+GROUP BY by
+ORDER BY {order}
+LIMIT 20"""
+
+
+def share_by_source_over_time() -> str:
+    """Return the mean share of a document of each source, over that of an equal split: 1 is no preference."""
+    return f"""SELECT
+  $__timeInterval(ended) AS time,
+  source,
+  sum(share * weight) / sum(weight / siblings) AS preference
+FROM (
+  SELECT
+    d.time AS ended,
+    {named("d.source", NO_SOURCE)} AS source,
+    d.share AS share,
+    d.weight AS weight,
+    count(d.share) OVER (PARTITION BY d.engine_id, d.request_id) AS siblings
+  FROM {DOCUMENTS} AS d
+  WHERE {evidence("d")}
+)
+WHERE share IS NOT NULL
+GROUP BY time, source
+ORDER BY time, source"""
+
+
+def by_route() -> str:
+    """Return each route: its requests, its grounding in the later and the earlier half of the range, what is absent."""
+    middle = "$__fromTime + INTERVAL intDiv(dateDiff('second', $__fromTime, $__toTime), 2) SECOND"
+    ratio = "coalesce(r.grounding_ratio_retrieval_heads, r.grounding_ratio)"
+    def mean(side: str) -> str:
+        return f"avgWeightedIf(assumeNotNull({ratio}), r.weight, {ratio} IS NOT NULL AND r.time {side} {middle})"
+
+    return f"""SELECT
+  {named("r.route", UNNAMED_ROUTE)} AS route,
+  count() AS requests,
+  {mean("<")} AS earlier,
+  {mean(">=")} AS later,
+  later - earlier AS change,
+  sumIf(r.weight, r.state = 'absent') / sum(r.weight) AS absent,
+  sumIf(r.weight, r.state = 'unresolved') / sum(r.weight) AS unresolved
+FROM {REQUESTS} AS r
+WHERE {evidence("r")}
+GROUP BY route
+ORDER BY change, route
+LIMIT 50"""
+
+
 def least_grounded_requests() -> str:
     """Return the measured requests with the lowest ratio."""
     return f"""SELECT

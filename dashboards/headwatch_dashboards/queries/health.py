@@ -115,6 +115,55 @@ GROUP BY time, worker
 ORDER BY time, worker"""
 
 
+def _gauge_over_time(name: str, label: str, shown: str, value: str) -> str:
+    return f"""SELECT
+  $__timeInterval(m.TimeUnix) AS time,
+  {label} AS {shown},
+  max(m.Value) AS {value}
+FROM {GAUGES} AS m
+WHERE {metrics(name)}
+GROUP BY time, {shown}
+ORDER BY time, {shown}"""
+
+
+def strides() -> str:
+    """Return of how many wanted rows the budget keeps one, for each worker."""
+    return _gauge_over_time("capture.stride", WORKER, "worker", "stride")
+
+
+def thinning() -> str:
+    """Return of how many requests ingest keeps one, for each sidecar."""
+    return _gauge_over_time("ingest.thinning", "toString(m.ResourceAttributes['service.instance.id'])", "sidecar", "thinning")
+
+
+def spool_over_time() -> str:
+    """Return the share of its room that the spool takes, for each sidecar."""
+    used, limit = metric("spool.bytes").name, metric("spool.limit").name
+    return f"""SELECT
+  $__timeInterval(m.TimeUnix) AS time,
+  toString(m.ResourceAttributes['service.instance.id']) AS sidecar,
+  maxIf(m.Value, m.MetricName = '{used}') / maxIf(m.Value, m.MetricName = '{limit}') AS full
+FROM {GAUGES} AS m
+WHERE {metrics("spool.bytes", "spool.limit")}
+GROUP BY time, sidecar
+ORDER BY time, sidecar"""
+
+
+def spool_now() -> str:
+    """Return what waits in all spools, and for how long at most; no row where none reported."""
+    def last(name: str) -> str:
+        return f"argMaxIf(m.Value, m.TimeUnix, m.MetricName = '{metric(name).name}')"
+
+    return f"""SELECT sum(waiting) AS `deliveries waiting`, max(age) AS `oldest waits`
+FROM (
+  SELECT {last("spool.records")} AS waiting, {last("spool.age")} AS age
+  FROM {GAUGES} AS m
+  WHERE {metrics("spool.records", "spool.age")}
+  GROUP BY m.ResourceAttributes['service.instance.id']
+)
+HAVING count() > 0"""
+
+
 def exporter_queue_over_time() -> str:
     """Return how many batches waited for each exporter, the most in each interval."""
     return f"""SELECT

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{build,check}")
-    build = actions.add_parser("build", help="write the dashboards, data source and alert rule for Grafana")
+    build = actions.add_parser("build", help="write the dashboards, data source and alert rules for Grafana")
     check = actions.add_parser("check", help="check the written files; with --store also every query")
     for action in (build, check):
         action.add_argument("--out", type=Path, default=Path("dashboards/grafana"), metavar="DIR",
@@ -55,10 +55,10 @@ def _build(namespace: argparse.Namespace) -> int:
 def _check(namespace: argparse.Namespace) -> int:
     from headwatch.cli.output import print_json
     from headwatch.errors import CommandError
-    from headwatch_dashboards.build import DASHBOARD_FILE
+    from headwatch_dashboards.build import DASHBOARDS
     from headwatch_dashboards.check import check_files, check_store
 
-    if not (namespace.out / DASHBOARD_FILE).is_file():
+    if not (namespace.out / DASHBOARDS).is_dir():
         raise CommandError(f"--out {namespace.out}: no dashboard there; `headwatch dashboards build` writes it")
     problems = check_files(namespace.out)
     reports: list[QueryReport] = []
