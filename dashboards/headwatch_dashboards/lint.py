@@ -10,7 +10,11 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
+from headwatch.errors import CommandError
+from headwatch.metrics import BY_NAME
+from headwatch_dashboards.colours import colour_problems
 from headwatch_dashboards.grafana import PanelKind
+from headwatch_dashboards.macros import ALL, QueryRange, expand
 from headwatch_dashboards.names import DATASOURCE_TYPE, DATASOURCE_UID
 
 if TYPE_CHECKING:
@@ -20,7 +24,11 @@ _TABLE = re.compile(r"\b(?:FROM|JOIN)\s+((?:headwatch|otel)_\w+)", re.IGNORECASE
 _LINK = re.compile(r"/d/([\w-]+)(\?[^\"\\]*)?")
 _LINK_VARIABLE = re.compile(r"[?&]var-(\w+)=")
 _USED = re.compile(r"\$\{?((?!__)[a-zA-Z]\w*)")
+_METRIC = re.compile(r"(?<!Attributes\[)'(headwatch\.[\w.]+)'")
+_ATTRIBUTE = re.compile(r"(?<!Resource)Attributes\['([^']+)'\]")
 _GRID_COLUMNS = 24
+UNITS = ("none", "short", "percentunit", "s", "bytes", "dateTimeAsIso")
+"""Grafana's names (@grafana/data, valueFormats): one that it does not know is shown as text behind the number."""
 _SHORTEST_DESCRIPTION = 40
 """Characters.  Whoever can say what a number means and what it does not in fewer has not said it."""
 
@@ -37,9 +45,13 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def lint(dashboard: dict[str, Any]) -> list[str]:
     """Return every breach of the rules, as one line each that names the panel."""
     problems = [*_duplicate_ids(dashboard), *_overlaps(dashboard), *_variable_problems(dashboard)]
+    known = {variable.get("name"): ("value",) for variable in dashboard.get("templating", {}).get("list", [])}
     for panel in panels(dashboard):
         where = f"panel {panel.get('id')} {panel.get('title', '')!r}"
-        problems += [f"{where}: {problem}" for problem in _panel_problems(panel)]
+        found = [*_panel_problems(panel), *colour_problems(panel)]
+        for query in panel.get("targets", []):
+            found += text_problems(query.get("rawSql", ""), known)
+        problems += [f"{where}: {problem}" for problem in found]
     for mark in dashboard.get("annotations", {}).get("list", []):
         if mark.get("datasource", {}).get("type") == DATASOURCE_TYPE:
             problems += [f"marks {mark.get('name')!r}: {problem}" for problem in _query_problems(mark.get("target", {}))]
@@ -94,6 +106,23 @@ def _variable_problems(dashboard: dict[str, Any]) -> Iterator[str]:
         yield f"variable {name!r}: no query uses it"
 
 
+def text_problems(sql: str, variables: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return what is wrong with the text of a query: macros, variables that are not quoted, metrics that nobody exports."""
+    attributes = {attribute for metric in BY_NAME.values() for attribute in metric.attributes}
+    problems = [f"asks for {name!r}, which nobody exports" for name in _METRIC.findall(sql) if name not in BY_NAME]
+    unknown = [name for name in _ATTRIBUTE.findall(sql) if name not in attributes]
+    problems += [f"asks for the attribute {name!r}, which no metric has" for name in unknown]
+    for values in (variables, dict.fromkeys(variables, ALL)):
+        try:
+            expand(sql, QueryRange(0, 3600), values)
+        except CommandError as error:
+            word = str(error)
+            if "'All' is chosen" not in word and not word.startswith("unknown variable"):  # said of the dashboard
+                problems.append(word)
+                break
+    return problems
+
+
 def _panel_problems(panel: dict[str, Any]) -> Iterator[str]:
     kind = panel.get("type")
     if kind not in get_args(PanelKind):
@@ -105,6 +134,11 @@ def _panel_problems(panel: dict[str, Any]) -> Iterator[str]:
     defaults = panel.get("fieldConfig", {}).get("defaults", {})
     if not defaults.get("unit"):
         yield "has no unit"
+    overrides = panel.get("fieldConfig", {}).get("overrides", [])
+    units = [item.get("value") for override in overrides for item in override.get("properties", []) if item.get("id") == "unit"]
+    for unit in filter(None, (defaults.get("unit"), *units)):
+        if unit not in UNITS:
+            yield f"unit {unit!r} is none that these dashboards know: {', '.join(UNITS)}"
     if not defaults.get("noValue"):
         yield "has no text (noValue) for when there is nothing to show"
     if not panel.get("targets"):

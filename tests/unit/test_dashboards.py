@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from headwatch.config import IncidentConfig
 from headwatch.metrics import BY_NAME
 from headwatch_dashboards import build, names
 from headwatch_dashboards.boards import BOARDS
-from headwatch_dashboards.check import check_dashboard, check_files
+from headwatch_dashboards.check import check_files
 from headwatch_dashboards.lint import link_problems, panels
 from headwatch_dashboards.macros import QueryRange, expand
 from headwatch_dashboards.queries.alert import (
@@ -118,17 +117,6 @@ def test_the_panels_an_operator_needs_are_there(dashboards):
         assert wanted <= {panel["title"] for panel in panels(dashboards[slug])}
 
 
-def test_every_metric_named_in_a_query_exists(dashboards):
-    """No query asks for a metric or an attribute that nothing exports."""
-    attributes = {attribute for metric in BY_NAME.values() for attribute in metric.attributes}
-    for panel in (panel for dashboard in dashboards.values() for panel in panels(dashboard)):
-        for query in panel["targets"]:
-            listed = re.findall(r"MetricName (?:IN \(([^)]*)\)|= '([^']+)')", query["rawSql"])
-            used = {name for group in listed for part in group for name in re.findall(r"headwatch\.[\w.]+", part)}
-            assert used <= set(BY_NAME), panel["title"]
-            assert set(re.findall(r"m\.Attributes\['([^']+)'\]", query["rawSql"])) <= attributes, panel["title"]
-
-
 def test_variables_choose_route_model_phase_and_feature(dashboards):
     """Route and model start at All and follow the time range; phase starts at decode, the feature at lookback."""
     route, model, phase, feature = dashboards["heads"]["templating"]["list"]
@@ -141,90 +129,10 @@ def test_variables_choose_route_model_phase_and_feature(dashboards):
     assert (phase["current"]["value"], feature["current"]["value"]) == ("decode", "lookback")
 
 
-def test_links_between_dashboards_lead_somewhere(dashboards):
-    """An incident in a table leads to its dashboard; a link to nowhere, or with a variable that is not there, is found."""
+def test_an_incident_in_a_table_leads_to_its_dashboard(dashboards):
     assert link_problems(list(dashboards.values())) == []
     linked = json.dumps(titled(dashboards["overview"], "Incidents"))
     assert "/d/headwatch-incident?${__url_time_range}&var-incident=${__value.raw}" in linked
-    for wrong, expected in (("/d/headwatch-incidents?", "no dashboard of these"), ("/d/headwatch-incident?var-id=1&", "'id'")):
-        broken = json.loads(json.dumps(dashboards["overview"]).replace("/d/headwatch-incident?", wrong))
-        assert any(expected in problem for problem in link_problems([broken, dashboards["incident"], dashboards["grounding"]]))
-    twice = copy.deepcopy(dashboards["heads"])
-    assert any("several dashboards" in problem for problem in link_problems([twice, *dashboards.values()]))
-
-
-def test_a_variable_that_is_missing_or_unused_is_found(dashboard):
-    variables = dashboard["templating"]["list"]
-    variables.append({**variables[0], "name": "tenant"})
-    assert "variable 'tenant': no query uses it" in check_dashboard(dashboard)
-    del variables[0]
-    assert any("uses the variable 'route'" in problem for problem in check_dashboard(dashboard))
-
-
-def plant(dashboard, title, change):
-    broken = copy.deepcopy(dashboard)
-    change(titled(broken, title))
-    return check_dashboard(broken)
-
-
-def _drop(*path):
-    def change(panel):
-        place = panel
-        for key in path[:-1]:
-            place = place[key]
-        del place[path[-1]]
-    return change
-
-
-def _set(value, *path):
-    def change(panel):
-        place = panel
-        for key in path[:-1]:
-            place = place[key]
-        place[path[-1]] = value
-    return change
-
-
-PLANTED = {
-    "missing unit": (_drop("fieldConfig", "defaults", "unit"), "has no unit"),
-    "missing description": (_drop("description"), "has no description"),
-    "description that says nothing": (_set("The ratio.", "description"), "has no description"),
-    "no text for an empty panel": (_drop("fieldConfig", "defaults", "noValue"), "noValue"),
-    "unbounded time": (
-        lambda panel: panel["targets"][0].update(rawSql=panel["targets"][0]["rawSql"].replace("$__timeFilter", "1 = 1 OR (")),
-        "not bounded in time",
-    ),
-    "second query unbounded": (
-        lambda panel: panel["targets"].append(panel["targets"][0] | {"rawSql": "SELECT 1 FROM otel_metrics_sum"}),
-        "not bounded in time",
-    ),
-    "bad panel type": (_set("layerheadmap", "type"), "type 'layerheadmap' is none"),
-    "duplicate id": (_set(2, "id"), "id 2 is given to 2 panels"),
-    "overlap": (_set({"x": 0, "y": 0, "w": 4, "h": 4}, "gridPos"), "lies over"),
-    "key that Grafana does not know": (_set("x", "descripton"), "descripton"),
-    "option that the panel type does not know": (_set(True, "options", "showLegendd"), "showLegendd"),
-    "field that the panel type does not know": (_set(3, "fieldConfig", "defaults", "custom", "lineWeight"), "lineWeight"),
-    "value of the wrong type": (_set("3", "fieldConfig", "defaults", "decimals"), "'3'"),
-    "unknown draw style": (_set("dots", "fieldConfig", "defaults", "custom", "drawStyle"), "drawStyle"),
-    "wrong data source": (_set({"type": "prometheus", "uid": "x"}, "targets", 0, "datasource"), "data source"),
-    "format of the other kind": (_set(1, "targets", 0, "format"), "format 1"),
-}
-
-
-@pytest.mark.parametrize("error", PLANTED)
-def test_a_planted_error_is_found(dashboard, error):
-    """Each kind of mistake in a panel is found and described; the panel without it passes."""
-    change, expected = PLANTED[error]
-    assert check_dashboard(dashboard) == []
-    problems = plant(dashboard, "Grounding ratio by route", change)
-    assert any(expected in problem for problem in problems), problems
-
-
-def test_an_override_for_a_setting_that_does_not_exist_is_found(dashboards):
-    """Overrides are held against Grafana's types as well."""
-    problems = plant(dashboards["health"], "Exporters", lambda panel: panel["fieldConfig"]["overrides"][0]["properties"].append(
-        {"id": "custom.widht", "value": 3}))
-    assert any("widht" in problem for problem in problems), problems
 
 
 def test_data_source_is_the_one_that_dashboard_and_rule_point_to(dashboard, rule):
