@@ -76,7 +76,7 @@ fix: install  ## let ruff mend what it can
 bench: install  ## how much ingest takes on one core of this machine
 	$(BIN)/headwatch bench ingest --quick
 
-dashboards: install  ## generate dashboards/grafana from code
+dashboards: install  ## generate dashboards/grafana and dashboards/prometheus from code
 	$(BIN)/headwatch dashboards build
 
 clean:  ## remove what was built; the model cache stays

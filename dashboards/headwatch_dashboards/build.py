@@ -1,6 +1,7 @@
 """Write the generated files.  ``python -m headwatch_dashboards.build [FOLDER]``; the same input gives the same bytes.
 
-The folder has the layout of Grafana's provisioning folder, so that it can be copied or mounted as it is.
+``grafana/`` below it has the layout of Grafana's provisioning folder, ``prometheus/`` has files of rules, so that both can be
+copied or mounted as they are.
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from headwatch_dashboards.boards import BOARDS, canaries, grounding, overview
 from headwatch_dashboards.panels.drift import CANARY_DEVIATION
 from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
 from headwatch_dashboards.panels.incidents import INCIDENTS
+from headwatch_dashboards.prometheus import (
+    GRAFANA_URL,
+    alertmanager_yaml,
+    drift_rules,
+    grounding_rules,
+    health_rules,
+    rules_yaml,
+)
 from headwatch_dashboards.provisioning import datasource_yaml, provider_yaml
 
-DEFAULT_FOLDER = Path("dashboards/grafana")
-DASHBOARDS = "dashboards/headwatch"
+DEFAULT_FOLDER = Path("dashboards")
+DASHBOARDS = "grafana/dashboards/headwatch"
 """Below it lies each dashboard, named after its slug."""
 
 
-def generated_files() -> dict[str, str]:
-    """Return what is generated: path below the folder to text."""
+def generated_files(grafana_url: str = GRAFANA_URL) -> dict[str, str]:
+    """Return what is generated: path below the folder to text.  Links from Prometheus lead to *grafana_url*."""
     pointed = (
         (overview.BOARD, INCIDENTS), (canaries.BOARD, CANARY_DEVIATION), (grounding.BOARD, GROUNDING_OVER_TIME),
     )  # fmt: skip
@@ -32,16 +41,21 @@ def generated_files() -> dict[str, str]:
             f"{DASHBOARDS}/{board.slug}.json": json.dumps(board.build(), indent=2, ensure_ascii=False) + "\n"
             for board in BOARDS
         },
-        "dashboards/headwatch.yaml": provider_yaml(),
-        "datasources/headwatch.yaml": datasource_yaml(),
-        "alerting/headwatch.yaml": alert_yaml(*(Place(board.uid, panel_id(board.build(), title)) for board, title in pointed)),
+        "grafana/dashboards/headwatch.yaml": provider_yaml(),
+        "grafana/datasources/headwatch.yaml": datasource_yaml(),
+        "grafana/alerting/headwatch.yaml": alert_yaml(
+            *(Place(board.uid, panel_id(board.build(), title)) for board, title in pointed)
+        ),
+        "prometheus/headwatch.rules.yaml": rules_yaml("headwatch", (*drift_rules(), *health_rules()), grafana_url),
+        "prometheus/headwatch-without-drift.rules.yaml": rules_yaml("headwatch-without-drift", grounding_rules(), grafana_url),
+        "prometheus/alertmanager.example.yaml": alertmanager_yaml(),
     }
 
 
-def write(folder: Path) -> list[Path]:
+def write(folder: Path, grafana_url: str = GRAFANA_URL) -> list[Path]:
     """Write the generated files below *folder* and return their paths."""
     written = []
-    for name, text in generated_files().items():
+    for name, text in generated_files(grafana_url).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

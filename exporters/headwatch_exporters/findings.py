@@ -16,6 +16,8 @@ from headwatch.metrics import (
     ATTR_CLASS,
     ATTR_EVIDENCE,
     ATTR_EVIDENCE_KIND,
+    ATTR_INCIDENT,
+    ATTR_INCIDENT_HEADS,
     ATTR_MODEL,
     ATTR_PAGER,
     ATTR_REASON,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_EVIDENCE = 100
 MAX_CANARIES = 50
+MAX_PAGING, PAGED_HEADS = 20, 5
+"""Incidents that page by Prometheus' rule, and the heads that each names there."""
 STATES: tuple[str, ...] = ("off", "warming_up", "watching", "shadow")
 SEVERITIES: tuple[str, ...] = get_args(Severity)
 _EVIDENCE = (ATTR_MODEL, ATTR_ROUTE, ATTR_STRATUM, ATTR_EVIDENCE, ATTR_EVIDENCE_KIND)
@@ -105,12 +109,31 @@ def _incidents(delivery: Delivery) -> Iterator[Value]:
     counts: Counter[tuple[str, str]] = Counter(
         (incident.verdict.drift_class, incident.severity) for incident in delivery.open_incidents if not incident.silenced
     )
+    if delivery.page_route == "prometheus":
+        yield from _paging(delivery)
     for drift_class in CLASSES:
         for severity in SEVERITIES:
             yield "incident.open", {ATTR_CLASS: drift_class, ATTR_SEVERITY: severity}, counts[drift_class, severity]
     for name, (true, ruled) in delivery.precision.items():
         if ruled:
             yield "incident.precision", {ATTR_CLASS: name}, true / ruled
+
+
+def _paging(delivery: Delivery) -> Iterator[Value]:
+    """Yield the incidents that a rule of Prometheus is to page for, by the names that its page has."""
+    told = [incident for incident in delivery.open_incidents
+            if incident.paged and not incident.silenced and incident.verdict.drift_class != "traffic"]  # fmt: skip
+    for incident in sorted(told, key=lambda incident: incident.opened_ns)[-MAX_PAGING:]:
+        found = (head for evidence in incident.event.evidence for head in evidence.heads)
+        heads = dict.fromkeys(f"L{head.layer}.H{head.head}" for head in sorted(found, key=lambda head: -head.log10_evidence))
+        yield "incident.paging", {
+            ATTR_INCIDENT: incident.id,
+            ATTR_CLASS: incident.verdict.drift_class,
+            ATTR_SEVERITY: incident.severity,
+            ATTR_MODEL: incident.event.model,
+            ATTR_ROUTE: incident.event.route,
+            ATTR_INCIDENT_HEADS: " ".join(list(heads)[:PAGED_HEADS]),
+        }, 1  # fmt: skip
 
 
 def _pagers(pagers: dict[str, PagerHealth]) -> Iterator[Value]:

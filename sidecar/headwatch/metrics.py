@@ -39,6 +39,9 @@ ATTR_CANARY = "headwatch.canary"
 """Name of a fixed prompt."""
 ATTR_CLASS = "headwatch.incident.class"
 ATTR_SEVERITY = "headwatch.incident.severity"
+ATTR_INCIDENT = "headwatch.incident.id"
+ATTR_INCIDENT_HEADS = "headwatch.incident.heads"
+"""The heads that an incident names, ``L3.H4`` for the head 4 of layer 3, most evidence first."""
 ATTR_PAGER = "headwatch.pager"
 ATTR_ROLE = "headwatch.pager.role"
 """``page`` or ``mirror``."""
@@ -183,6 +186,10 @@ METRICS: tuple[Metric, ...] = (
            "How often a run is due: canaries are behind by what headwatch.canary.run_age is above it."),
     Metric("headwatch.incident.open", "gauge", "{incident}",
            "Incidents that are open or acknowledged, and not silenced.", (ATTR_CLASS, ATTR_SEVERITY)),
+    Metric("headwatch.incident.paging", "gauge", "1",
+           "1 for each incident that is to page by Prometheus' own rule (incident.route is prometheus): told of, not resolved, "
+           "not silenced; the latest 20.",
+           (ATTR_INCIDENT, ATTR_CLASS, ATTR_SEVERITY, ATTR_MODEL, ATTR_ROUTE, ATTR_INCIDENT_HEADS)),
     Metric("headwatch.incident.pages", "sum", "{page}",
            "Incidents that the paging route was told of: opened, or reopened.", (ATTR_CLASS,)),
     Metric("headwatch.incident.precision", "gauge", "1",

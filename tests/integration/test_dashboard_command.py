@@ -36,7 +36,7 @@ def test_check_names_a_changed_file(tmp_path, capsys):
     """A file that is not what the code generates is named on stderr, and the exit code is 1."""
     run("build", "--out", tmp_path)
     capsys.readouterr()
-    rule = tmp_path / "alerting" / "headwatch.yaml"
+    rule = tmp_path / "grafana" / "alerting" / "headwatch.yaml"
     rule.write_text(rule.read_text() + "# mine\n")
     assert run("check", "--out", tmp_path) == 1
     assert str(rule) in capsys.readouterr().err

@@ -27,7 +27,7 @@ from headwatch_dashboards.queries.alert import (
 from headwatch_exporters.paging.grafana import TAG
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "dashboards" / "grafana"
+COMMITTED = ROOT / "dashboards"
 
 
 @pytest.fixture
@@ -42,21 +42,21 @@ def dashboard(dashboards):
 
 @pytest.fixture(scope="module")
 def rule():
-    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((COMMITTED / "grafana" / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
     (group,) = document["groups"]
     return next(one for one in group["rules"] if one["uid"] == names.ALERT_UID)
 
 
 @pytest.fixture(scope="module")
 def incident_rule():
-    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((COMMITTED / "grafana" / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
     (group,) = document["groups"]
     return next(one for one in group["rules"] if one["uid"] == names.INCIDENT_ALERT_UID)
 
 
 @pytest.fixture(scope="module")
 def canary_rule():
-    document = yaml.safe_load((COMMITTED / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((COMMITTED / "grafana" / "alerting" / "headwatch.yaml").read_text(encoding="utf-8"))
     (group,) = document["groups"]
     return next(one for one in group["rules"] if one["uid"] == names.CANARY_ALERT_UID)
 
@@ -84,7 +84,7 @@ def test_generating_twice_gives_the_same_bytes(tmp_path):
 def test_a_changed_or_missing_file_is_reported(tmp_path):
     """A file edited by hand, and one that is not there, are each named with what to do."""
     build.write(tmp_path)
-    edited, missing = tmp_path / "alerting/headwatch.yaml", tmp_path / "datasources/headwatch.yaml"
+    edited, missing = tmp_path / "grafana/alerting/headwatch.yaml", tmp_path / "grafana/datasources/headwatch.yaml"
     edited.write_text(edited.read_text().replace("for: 5m", "for: 1s"))
     missing.unlink()
     problems = check_files(tmp_path)
@@ -137,7 +137,7 @@ def test_an_incident_in_a_table_leads_to_its_dashboard(dashboards):
 
 def test_data_source_is_the_one_that_dashboard_and_rule_point_to(dashboard, rule):
     """The uid is pinned, and points to the sidecar's own port on loopback."""
-    document = yaml.safe_load((COMMITTED / "datasources" / "headwatch.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((COMMITTED / "grafana" / "datasources" / "headwatch.yaml").read_text(encoding="utf-8"))
     (source,) = document["datasources"]
     assert source["uid"] == names.DATASOURCE_UID
     assert source["type"] == "grafana-clickhouse-datasource"
@@ -149,7 +149,7 @@ def test_data_source_is_the_one_that_dashboard_and_rule_point_to(dashboard, rule
 
 def test_commented_alternative_for_a_server_is_valid_when_uncommented():
     """An operator who takes the commented lines gets a file that Grafana reads, with the password from the environment."""
-    text = (COMMITTED / "datasources" / "headwatch.yaml").read_text(encoding="utf-8")
+    text = (COMMITTED / "grafana" / "datasources" / "headwatch.yaml").read_text(encoding="utf-8")
     lines = text.splitlines()
     start = lines.index("    # jsonData:")
     alternative = yaml.safe_load("\n".join(line.replace("    # ", "", 1) for line in lines[start:]))

@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.sdk.metrics.export import Gauge, Sum
 
 from headwatch.health import CANARY_REASONS
-from headwatch_exporters.findings import MAX_CANARIES, MAX_EVIDENCE, Findings
+from headwatch_exporters.findings import MAX_CANARIES, MAX_EVIDENCE, MAX_PAGING, Findings
 from headwatch_exporters.otlp_data import metrics_data
 from headwatch_exporters.totals import Totals
 
@@ -34,6 +34,21 @@ def test_silenced_incidents_are_not_counted_as_open_and_every_class_is_there():
     counts = {series[1:]: value for series, value in shown.items() if series[0] == "incident.open"}
     assert len(counts) == 15
     assert {series for series, value in counts.items() if value} == {("retrieval", "critical")}
+
+
+def test_where_prometheus_pages_each_incident_that_is_told_of_is_a_series_with_its_names():
+    """What is silenced, was told to nobody or is of class traffic is none; the latest stay where there are too many."""
+    own = {"page_route": "prometheus"}
+    told = incident(1)
+    quiet = (incident(2, silenced=True), incident(3, paged=False), incident(4, verdict=verdict(drift_class="traffic")))
+    shown = values(found(EMPTY, open_incidents=(told, *quiet), **own))
+    paging = {series[1:] for series in shown if series[0] == "incident.paging"}
+    assert paging == {("hw-0000000001", "retrieval", "critical", "smol", "support", "L0.H0 L0.H1")}
+    assert not any(series[0] == "incident.paging" for series in values(found(EMPTY, open_incidents=(told,))))
+    many = tuple(incident(number, opened_ns=number) for number in range(3 * MAX_PAGING))
+    shown = values(found(EMPTY, open_incidents=many, **own))
+    kept = {series[1] for series in shown if series[0] == "incident.paging"}
+    assert kept == {incident(number).id for number in range(2 * MAX_PAGING, 3 * MAX_PAGING)}
 
 
 def test_precision_is_absent_until_somebody_ruled():

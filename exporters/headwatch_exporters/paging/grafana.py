@@ -87,22 +87,6 @@ class GrafanaSender:
         return f"GrafanaSender(url={mask_url(self._url)!r})"
 
 
-class GrafanaRule:
-    """Stands for Grafana where it pages by its own rule and no annotations are wanted: there is nothing to send."""
-
-    name = "grafana"
-    refresh_seconds = 0.0
-
-    def send(self, page: Page) -> None:
-        """Do nothing: the rule reads the incident from the store."""
-
-    def refresh(self, pages: Sequence[Page]) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def text(page: Page) -> str:
     """Return the text of the annotation: Grafana shows it as HTML, so what others wrote is escaped."""
     told = description(page.incident)[:MAX_TEXT_CHARACTERS].splitlines()

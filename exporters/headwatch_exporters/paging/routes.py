@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from headwatch.errors import ConfigError
 from headwatch.secret_file import read_secret
 from headwatch_exporters.paging.alertmanager import AlertmanagerSender
-from headwatch_exporters.paging.grafana import GrafanaRule, GrafanaSender
+from headwatch_exporters.paging.grafana import GrafanaSender
+from headwatch_exporters.paging.own_rule import OwnRule
 from headwatch_exporters.paging.webhook import WebhookSender
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def senders(config: IncidentConfig) -> tuple[Sender | None, tuple[Sender, ...]]:
     if config.grafana_url:
         made["grafana"] = GrafanaSender(config.grafana_url, _secret("grafana_token_file", config.grafana_token_file))
     elif config.route == "grafana":
-        made["grafana"] = GrafanaRule()
+        made["grafana"] = OwnRule("grafana")
+    if config.route == "prometheus":
+        made["prometheus"] = OwnRule("prometheus")
     if config.route == "none":
         return None, tuple(made.values())
     if config.route not in made:

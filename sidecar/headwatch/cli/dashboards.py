@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{build,check}")
-    build = actions.add_parser("build", help="write the dashboards, data source and alert rules for Grafana")
+    build = actions.add_parser("build", help="write dashboards and alert rules for Grafana, and rules for Prometheus")
     check = actions.add_parser("check", help="check the written files; with --store also every query")
     for action in (build, check):
-        action.add_argument("--out", type=Path, default=Path("dashboards/grafana"), metavar="DIR",
-                            help="folder of the files (default: dashboards/grafana)")
+        action.add_argument("--out", type=Path, default=Path("dashboards"), metavar="DIR",
+                            help="folder of the files, with grafana/ and prometheus/ below it (default: dashboards)")
         action.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    build.add_argument("--grafana-url", default="http://localhost:3000", metavar="URL",
+                       help="where links of Prometheus' alerts lead (default: http://localhost:3000)")
     check.add_argument("--store", metavar="URL", help="run every query on this store and require rows: chdb:///path of a "
                                                       "sidecar that has stopped, or http://user:password@host:8123/database")
     check.add_argument("--hours", type=float, default=24.0, help="length of the time range, up to now (default: 24)")
@@ -42,7 +44,7 @@ def _build(namespace: argparse.Namespace) -> int:
     from headwatch_dashboards.build import write
 
     try:
-        written = write(namespace.out)
+        written = write(namespace.out, namespace.grafana_url)
     except OSError as error:
         raise CommandError(f"--out {namespace.out}: cannot be written: {error.strerror}") from error
     if namespace.json:

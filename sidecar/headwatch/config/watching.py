@@ -67,8 +67,8 @@ class CanaryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class IncidentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a person is told."""
 
-    route: Literal["none", "webhook", "alertmanager", "grafana"] = "none"
-    """The one route that pages; the others mirror it where they are configured."""
+    route: Literal["none", "webhook", "alertmanager", "grafana", "prometheus"] = "none"
+    """The one route that pages; the others mirror it where they are configured.  Prometheus pages by its own rule."""
     webhook_url: str = ""
     webhook_secret_file: str = ""
     """File (0600) with the secret of the webhook's HMAC."""

@@ -58,9 +58,17 @@ def test_a_route_without_an_address_is_refused_at_the_start(route: str):
         senders(IncidentConfig(route=route))
 
 
-def test_grafana_pages_by_its_rule_also_where_no_annotations_are_wanted():
-    paging, mirrors = senders(IncidentConfig(route="grafana"))
-    assert (paging is not None and paging.name, mirrors) == ("grafana", ())
+@pytest.mark.parametrize("route", ["grafana", "prometheus"])
+def test_grafana_and_prometheus_page_by_rules_of_their_own(route: str):
+    """Also where no annotations are wanted; nothing is sent."""
+    paging, mirrors = senders(IncidentConfig(route=route))
+    assert (paging is not None and paging.name, mirrors) == (route, ())
+
+
+def test_where_prometheus_pages_the_others_mirror_it(token: str):
+    paging, mirrors = senders(IncidentConfig(route="prometheus", grafana_token_file=token, **ALL))
+    assert paging is not None
+    assert (paging.name, {mirror.name for mirror in mirrors}) == ("prometheus", {"webhook", "alertmanager", "grafana"})
 
 
 def test_annotations_without_a_token_are_refused_at_the_start():
