@@ -12,10 +12,7 @@ from pathlib import Path
 
 from headwatch_dashboards.alerts import Place, alert_yaml
 from headwatch_dashboards.board import panel_id
-from headwatch_dashboards.boards import BOARDS, canaries, grounding, overview
-from headwatch_dashboards.panels.drift import CANARY_DEVIATION
-from headwatch_dashboards.panels.grounding import GROUNDING_OVER_TIME
-from headwatch_dashboards.panels.incidents import INCIDENTS
+from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.prometheus import (
     GRAFANA_URL,
     alertmanager_yaml,
@@ -33,19 +30,19 @@ DASHBOARDS = "grafana/dashboards/headwatch"
 
 def generated_files(grafana_url: str = GRAFANA_URL) -> dict[str, str]:
     """Return what is generated: path below the folder to text.  Links from Prometheus lead to *grafana_url*."""
-    pointed = (
-        (overview.BOARD, INCIDENTS), (canaries.BOARD, CANARY_DEVIATION), (grounding.BOARD, GROUNDING_OVER_TIME),
-    )  # fmt: skip
+    built = {board.slug: board.build() for board in BOARDS}
+
+    def panel_of(place: Place) -> int:
+        return panel_id(built[place.board], place.panel)
+
     return {
         **{
-            f"{DASHBOARDS}/{board.slug}.json": json.dumps(board.build(), indent=2, ensure_ascii=False) + "\n"
-            for board in BOARDS
+            f"{DASHBOARDS}/{slug}.json": json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+            for slug, dashboard in built.items()
         },
         "grafana/dashboards/headwatch.yaml": provider_yaml(),
         "grafana/datasources/headwatch.yaml": datasource_yaml(),
-        "grafana/alerting/headwatch.yaml": alert_yaml(
-            *(Place(board.uid, panel_id(board.build(), title)) for board, title in pointed)
-        ),
+        "grafana/alerting/headwatch.yaml": alert_yaml(panel_of),
         "prometheus/headwatch.rules.yaml": rules_yaml("headwatch", (*drift_rules(), *health_rules()), grafana_url),
         "prometheus/headwatch-without-drift.rules.yaml": rules_yaml("headwatch-without-drift", grounding_rules(), grafana_url),
         "prometheus/alertmanager.example.yaml": alertmanager_yaml(),

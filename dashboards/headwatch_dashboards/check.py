@@ -6,11 +6,11 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from headwatch_dashboards.alerts import RULES
 from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.build import DASHBOARDS, differences
-from headwatch_dashboards.lint import bound_problems, link_problems, lint
+from headwatch_dashboards.lint import bound_problems, link_problems, lint, text_problems
 from headwatch_dashboards.macros import QueryRange
-from headwatch_dashboards.queries.alert import canaries_behind, grounding_drop, paging_incidents
 from headwatch_dashboards.query_check import connect, run_queries, run_rules
 from headwatch_dashboards.schema_check import schema_problems
 
@@ -32,8 +32,9 @@ def check_files(folder: Path) -> list[str]:
     for dashboard in dashboards:
         problems += [f"{dashboard.get('uid')}: {problem}" for problem in check_dashboard(dashboard)]
     problems += link_problems(dashboards)
-    for sql in (paging_incidents(), canaries_behind(), grounding_drop()):
-        problems += [f"alert rule: {problem}" for problem in bound_problems(sql)]
+    for rule in RULES:
+        found = [*bound_problems(rule.sql), *text_problems(rule.sql, {})]
+        problems += [f"alert rule {rule.title!r}: {problem}" for problem in found]
     return problems
 
 

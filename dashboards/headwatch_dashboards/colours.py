@@ -8,6 +8,7 @@ CIE L*a*b*.  Colours that come with a word (a value mapping, a figure) are not h
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def colour_problems(panel: dict[str, Any]) -> Iterator[str]:
 def distance(one: str, other: str, vision: str) -> float:
     """Return how far apart two of :data:`NAMED` are with *vision*, as a distance in CIE L*a*b*."""
     first, second = (_lab(_multiplied(_VISION[vision], _linear(NAMED[name]))) for name in (one, other))
-    return sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5
+    return math.dist(first, second)
 
 
 def _all_colours(value: Any) -> Iterator[str]:

@@ -45,7 +45,8 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def lint(dashboard: dict[str, Any]) -> list[str]:
     """Return every breach of the rules, as one line each that names the panel."""
     problems = [*_duplicate_ids(dashboard), *_overlaps(dashboard), *_variable_problems(dashboard)]
-    known = {variable.get("name"): ("value",) for variable in dashboard.get("templating", {}).get("list", [])}
+    listed = dashboard.get("templating", {}).get("list", [])
+    known: dict[str, tuple[str, ...]] = {variable.get("name"): ("value",) for variable in listed}
     for panel in panels(dashboard):
         where = f"panel {panel.get('id')} {panel.get('title', '')!r}"
         found = [*_panel_problems(panel), *colour_problems(panel)]

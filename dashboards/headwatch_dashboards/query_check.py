@@ -7,33 +7,22 @@ names and the query does not return.  Only real data tells.
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwatch.errors import CommandError, StoreError
+from headwatch_dashboards.alerts import RULES
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import ALL, QueryRange, expand
 from headwatch_dashboards.names import FEATURE_VARIABLE, MODEL_VARIABLE, PHASE_VARIABLE, ROUTE_VARIABLE
-from headwatch_dashboards.queries.alert import (
-    CANARY_RANGE_SECONDS,
-    INCIDENT_RANGE_SECONDS,
-    RANGE_SECONDS,
-    canaries_behind,
-    grounding_drop,
-    paging_incidents,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_RULES = (
-    ("incident", paging_incidents(), INCIDENT_RANGE_SECONDS, ("incident", "class", "severity", "model", "route")),
-    ("canaries", canaries_behind(), CANARY_RANGE_SECONDS, ("sidecar",)),
-    ("grounding", grounding_drop(), RANGE_SECONDS, ("route", "model")),
-)
-"""Name, query, range and labels of each alert rule."""
+_LABEL = re.compile(r"\$labels\.(\w+)")
 DEFAULT_VARIABLES = {ROUTE_VARIABLE: ALL, MODEL_VARIABLE: ALL, PHASE_VARIABLE: ("decode",), FEATURE_VARIABLE: ("lookback",)}
 """What is chosen where a dashboard is opened; of a variable that takes one value and asks for them, the first."""
 
@@ -127,10 +116,11 @@ def run_queries(
 
 def run_rules(client: Client, query_range: QueryRange) -> list[QueryReport]:
     """Run the queries of the alert rules, each over its own range, which ends where *query_range* ends."""
+    end = query_range.to_seconds
     return [
-        _run(f"alert rule {name}", sql, client, QueryRange(query_range.to_seconds - seconds, query_range.to_seconds), {},
-             ("time", *labels))
-        for name, sql, seconds, labels in _RULES
+        _run(f"alert rule {rule.title!r}", rule.sql, client, QueryRange(end - rule.seconds, end), {},
+             ("time", *sorted(set(_LABEL.findall(rule.summary + rule.description)))))
+        for rule in RULES
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from headwatch_dashboards.alerts import RULES
 from headwatch_dashboards.boards import BOARDS
 from headwatch_dashboards.lint import panels
 from headwatch_dashboards.macros import QueryRange, expand
@@ -56,7 +57,7 @@ def test_every_query_returns_rows(dashboards, store):
     assert [report for report in (*reports, *rules) if report.problem] == []
     asked = sum(variable["type"] == "query" for dashboard in dashboards for variable in dashboard["templating"]["list"])
     assert len(reports) == sum(len(list(panels(dashboard))) + 1 for dashboard in dashboards) + asked
-    assert len(rules) == 3
+    assert len(rules) == len(RULES) == 7
 
 
 def test_choosing_route_model_and_phase_narrows(dashboards, store):
@@ -264,7 +265,7 @@ def test_an_empty_range_gives_no_false_figures(store, dashboards):
         ("headwatch-heads", "Heads that incidents name"), *(("headwatch-incident", title) for title in of_one),
         ("headwatch-health", "Errors by reason"),
     }, "what is open is shown whatever the range is"  # fmt: skip
-    assert [report.problem for report in run_rules(store, past)] == ["", "", ""]
+    assert [report.problem for report in run_rules(store, past)] == [""] * len(RULES)
     assert alert_values(store, NOW - 80_000) == {alert.ALWAYS_ROUTE: 0}
 
 
@@ -330,3 +331,42 @@ def test_deviation_by_layer_is_of_named_heads(store):
 def test_the_spool_is_shown_as_a_share_of_its_room(store):
     assert {row["full"] for row in rows(store, health.spool_over_time())} == {1 / 16}
     assert rows(store, health.spool_now()) == [{"deliveries waiting": 2, "oldest waits": 3}]
+
+
+def _rule(store, sql, seconds, end):
+    found = rows(store, sql, QueryRange(end - seconds, end))
+    assert any(alert.ALWAYS_ROUTE in row.values() for row in found), "a rule without a row fails instead of resting"
+    return [row for row in found if alert.ALWAYS_ROUTE not in row.values()]
+
+
+def test_an_incident_names_its_heads_to_whom_it_pages(store):
+    (row,) = _rule(store, alert.paging_incidents(), alert.INCIDENT_RANGE_SECONDS, NOW)
+    assert row["heads"] == "L0.H0 L0.H1"
+
+
+def test_data_is_stale_once_nothing_was_written_for_five_minutes(store):
+    """Two services of one store stand apart; one that wrote nothing for a day was taken away."""
+    def age(end):
+        return {row["service"]: row["age"] for row in _rule(store, alert.data_stale(), alert.STALE_RANGE_SECONDS, end)}
+
+    assert 0 <= age(NOW)["vllm"] < alert.STALE_SECONDS
+    assert age(NOW + 900)["vllm"] > alert.STALE_SECONDS
+    assert age(NOW + 2 * 86_400) == {}
+
+
+def test_the_spool_and_capture_are_as_they_last_were(store):
+    (spool,) = _rule(store, alert.spool_filling(), alert.CANARY_RANGE_SECONDS, NOW)
+    assert spool["full"] == 1 / 16
+    (worker,) = _rule(store, alert.capture_down(), alert.CANARY_RANGE_SECONDS, NOW)
+    assert (worker["worker"], worker["down"]) == ("engine-1 rank 0", 0)
+    down = alert.capture_down().replace("last = 0", "last = 1")
+    assert [row["down"] for row in _rule(store, down, alert.CANARY_RANGE_SECONDS, NOW)] == [1]
+
+
+def test_absent_retrieval_is_news_only_where_there_was_some(store):
+    """A tenth of the requests name no document, before and after: that is no news. If all of the late ones did, it would be."""
+    assert [row["absent"] for row in _rule(store, alert.retrieval_absent(), alert.RANGE_SECONDS, NOW)] == [0]
+    late = f"(r.state = 'absent' OR r.time >= $__toTime - INTERVAL {alert.RECENT_SECONDS} SECOND)"
+    sql = alert.retrieval_absent().replace("r.state = 'absent'", late)
+    assert [row["absent"] for row in _rule(store, sql, alert.RANGE_SECONDS, NOW)] == [1]
+    assert [row["absent"] for row in _rule(store, sql, alert.RANGE_SECONDS, NOW - 600 - 17 * 60)] == [0], "too few before"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GROUNDING_OVER_TIME = "Grounding ratio by route"
 """Title of the panel that the alert rule opens."""
 
+STATES_OVER_TIME = "Requests by grounding state"
 _STATE_COLORS = {"measured": "green", "absent": "blue", "unresolved": "orange"}
 
 
@@ -62,7 +63,7 @@ def states_over_time() -> Json:
     """Return requests by grounding state."""
     return panel(
         "timeseries",
-        "Requests by grounding state",
+        STATES_OVER_TIME,
         "Sampled requests that ended in each interval, by whether grounding could be measured. When retrieval breaks down "
         "altogether the ratio does not fall, it stops: measured requests turn into absent ones here. Counts are of sampled "
         "requests, not of all traffic.",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from headwatch_dashboards.grafana import Json
 
 
+SPOOL_SHARE = "Spool: share of its room"
+"""Titles of panels that alert rules open."""
+
+
 def rows_over_time() -> Json:
     """Return query rows by what became of them."""
     return panel(
@@ -160,7 +164,7 @@ def spool_over_time() -> Json:
     """Return how full the spool is."""
     return panel(
         "timeseries",
-        "Spool: share of its room",
+        SPOOL_SHARE,
         "What the spool of each sidecar takes on disk, over what it may take (spool.max_bytes). At 1 the oldest deliveries "
         "make room and are counted as dropped. Above the line the sidecar says that it is not ready (/readyz), while there is "
         "still time to see to the store.",

@@ -12,6 +12,8 @@ from headwatch_dashboards.queries import incidents as incident_queries
 if TYPE_CHECKING:
     from headwatch_dashboards.grafana import Json
 
+CAPTURE, NEWEST_REPORT = "Capture", "Newest report"
+"""Titles of panels that alert rules open."""
 _NEUTRAL = {"thresholds": thresholds("blue"), "color": {"mode": "thresholds"}}
 
 
@@ -122,7 +124,7 @@ def capture_up() -> Json:
     """Return whether every worker captures."""
     return panel(
         "stat",
-        "Capture",
+        CAPTURE,
         "The last word of every worker that reported in this range. Down: at least one is switched off, silent, or its "
         "circuit breaker is open; then a fall in requests here says nothing about traffic. The reason is on the sidecar "
         "under /api/v1/status and in `headwatch doctor`. A worker that was taken away on purpose counts as silent.",
@@ -157,7 +159,7 @@ def report_age() -> Json:
     """Return the age of the newest report in the store."""
     return panel(
         "stat",
-        "Newest report",
+        NEWEST_REPORT,
         "How long before the end of the range the sidecar last wrote to the store. More than a minute: the sidecar is "
         "down, its store is, or the delivery lags; what is shown is then the past. It does not say that traffic flows.",
         health.report_age(),

@@ -1,4 +1,4 @@
-"""The queries behind the alert rules: which incidents page through Grafana, do canaries run, has grounding of a route fallen?
+"""The queries behind the alert rules: which incidents page through Grafana, and is headwatch itself well?
 
 Grounding: for each model and route, the mean ratio of the last ten minutes is held against that of the six hours before, in
 pooled standard deviations of single requests.  Both sides need :data:`MINIMUM_REQUESTS`; a drop of one deviation is then at
@@ -29,6 +29,9 @@ INCIDENT_RANGE_SECONDS = 30 * 24 * 3600
 """An incident that nobody touched for so long fires no more: its sidecar has gone, or its file."""
 CANARY_RANGE_SECONDS = 10 * 60
 """A sidecar that said nothing for so long has gone, or the store was away."""
+STALE_RANGE_SECONDS = 24 * 3600
+"""A service that wrote nothing for so long was taken away on purpose."""
+STALE_SECONDS = 300
 CANARY_INTERVALS = 3
 """A run that is late by less is none to get up for: a server may be busy, and a failed run is tried again."""
 
@@ -42,6 +45,8 @@ def paging_incidents() -> str:
   toString(i.severity) AS severity,
   toString(i.model) AS model,
   toString(i.route) AS route,
+  arrayStringConcat(arraySlice(arrayDistinct(arrayMap((layer, head) -> concat('L', toString(layer), '.H', toString(head)),
+    i.`heads.layer`, i.`heads.head`)), 1, 5), ' ') AS heads,
   toUInt8(1) AS open
 FROM {INCIDENTS} AS i FINAL
 WHERE $__timeFilter(i.updated)
@@ -51,7 +56,8 @@ WHERE $__timeFilter(i.updated)
   AND i.class != 'traffic'
   AND i.page_route = 'grafana'
 UNION ALL
-SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS incident, '' AS class, '' AS severity, '' AS model, '' AS route, 0 AS open"""
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS incident, '' AS class, '' AS severity, '' AS model, '' AS route, '' AS heads,
+  0 AS open"""
 
 
 def canaries_behind() -> str:
@@ -84,6 +90,69 @@ FROM (
 )
 UNION ALL
 SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS sidecar, 0 AS intervals"""
+
+
+def data_stale() -> str:
+    """Return for each service how many seconds ago its sidecar last wrote."""
+    names = ", ".join(f"'{metric(name).name}'" for name in ("capture.up", "exporter.up"))
+    return f"""SELECT $__toTime AS time, toString(m.ServiceName) AS service,
+  greatest(0, dateDiff('second', max(m.TimeUnix), $__toTime)) AS age
+FROM {GAUGES} AS m
+WHERE m.MetricName IN ({names}) AND $__timeFilter(m.TimeUnix)
+GROUP BY service
+UNION ALL
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS service, 0 AS age"""
+
+
+def spool_filling() -> str:
+    """Return for each sidecar what its spool takes of its room."""
+    used, limit = metric("spool.bytes").name, metric("spool.limit").name
+    return f"""SELECT $__toTime AS time, toString(m.ResourceAttributes['service.instance.id']) AS sidecar,
+  argMaxIf(m.Value, m.TimeUnix, m.MetricName = '{used}') / argMaxIf(m.Value, m.TimeUnix, m.MetricName = '{limit}') AS full
+FROM {GAUGES} AS m
+WHERE m.MetricName IN ('{used}', '{limit}') AND $__timeFilter(m.TimeUnix)
+GROUP BY sidecar
+HAVING isFinite(full)
+UNION ALL
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS sidecar, 0 AS full"""
+
+
+def capture_down() -> str:
+    """Return for each worker 1 where it was last said that it does not capture."""
+    return f"""SELECT $__toTime AS time, worker, toFloat64(last = 0) AS down
+FROM (
+  SELECT {WORKER} AS worker, argMax(m.Value, m.TimeUnix) AS last
+  FROM {GAUGES} AS m
+  WHERE m.MetricName = '{metric("capture.up").name}' AND $__timeFilter(m.TimeUnix)
+  GROUP BY worker
+)
+UNION ALL
+SELECT $__toTime AS time, '{ALWAYS_ROUTE}' AS worker, 0 AS down"""
+
+
+def retrieval_absent() -> str:
+    """Return for each model and route the share of requests without documents of late, 0 where it is no news or too few."""
+    recent = f"$__toTime - INTERVAL {RECENT_SECONDS} SECOND"
+
+    def share(side: str) -> str:
+        return f"sumIf(r.weight, r.state = 'absent' AND r.time {side} {recent}) / sumIf(r.weight, r.time {side} {recent})"
+
+    return f"""SELECT $__toTime AS time, model, route,
+  if(n_now >= {MINIMUM_REQUESTS} AND n_before >= {MINIMUM_REQUESTS} AND late > before + 0.25, late, 0) AS absent
+FROM (
+  SELECT
+    toString(r.model) AS model,
+    {named("r.route", UNNAMED_ROUTE)} AS route,
+    countIf(r.time >= {recent}) AS n_now,
+    countIf(r.time < {recent}) AS n_before,
+    {share(">=")} AS late,
+    {share("<")} AS before
+  FROM {REQUESTS} AS r
+  WHERE $__timeFilter(r.time)
+  GROUP BY model, route
+)
+UNION ALL
+SELECT $__toTime AS time, '' AS model, '{ALWAYS_ROUTE}' AS route, 0 AS absent"""
 
 
 def grounding_drop() -> str:
