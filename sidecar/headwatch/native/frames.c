@@ -41,7 +41,7 @@ typedef struct {
 } plan;
 
 typedef struct {
-  const loose *masses; /* NULL at detail 0 */
+  const loose *masses;
   int64_t position;
   const plan *plan;
 } row;
@@ -120,7 +120,7 @@ static int understand(row *to, const array *masses, const array *plan_of, int64_
     if (plan->span[s].kind < 0 || plan->span[s].kind >= KINDS || plan->span[s].document >= plan->documents)
       return fail("a plan of spans with a kind or a document that is not there");
   to->masses = masses->buf;
-  return !masses->obj || fits(masses, plan->spans * N * 4, "masses");
+  return fits(masses, plan->spans * N * 4, "masses");
 }
 
 /* features [count, N, FEATURES]; window [count, KEPT + KINDS, N]; rest [count, N];
@@ -136,15 +136,14 @@ void hw_values(object *features, object *masses, object *positions, object *plan
     return;
   }
   if (take(&of[FEATURE], features, READ) && take(&of[WINDOW], window, WRITE) && take(&of[REST], rest, WRITE) &&
-       (!detailed || take(&of[PARTS], of_parts, WRITE)) &&
-      take(&of[UNDEFINED_OF], undefined, WRITE) && fits(&of[FEATURE], count * N * FEATURES * 4, "features") &&
-      fits(&of[WINDOW], count * (KEPT + KINDS) * N * 4, "window") && 
-      fits(&of[REST], count * N * 4, "rest") && fits(&of[UNDEFINED_OF], count * 8, "undefined") &&
+      (!detailed || take(&of[PARTS], of_parts, WRITE)) && take(&of[UNDEFINED_OF], undefined, WRITE) &&
+      fits(&of[FEATURE], count * N * FEATURES * 4, "features") &&
+      fits(&of[WINDOW], count * (KEPT + KINDS) * N * 4, "window") && fits(&of[REST], count * N * 4, "rest") &&
+      fits(&of[UNDEFINED_OF], count * 8, "undefined") &&
       (!detailed || fits(&of[PARTS], count * (KINDS + documents) * N * 4, "parts"))) {
     const loose *feature = of[FEATURE].buf;
     for (int64_t r = 0; r < count; r++, feature += N * FEATURES) {
-      place to = {.window = (float *)of[WINDOW].buf + r * (KEPT + KINDS) * N,
-                  .rest = (float *)of[REST].buf + r * N};
+      place to = {.window = (float *)of[WINDOW].buf + r * (KEPT + KINDS) * N, .rest = (float *)of[REST].buf + r * N};
       for (int64_t i = 0; i < N; i++)
         for (int64_t f = 0; f < FEATURES; f++) to.window[f * N + i] = feature[i * FEATURES + f];
       for (int64_t i = 0; i < N; i++) {
@@ -158,7 +157,8 @@ void hw_values(object *features, object *masses, object *positions, object *plan
         to.shares = to.kinds + KINDS * N;
         int fine = !PyErr_Occurred() && take(&mass, PyTuple_GetItem(masses, r), READ) &&
                    take(&plan, PyTuple_GetItem(plans, r), READ) && understand(&row, &mass, &plan, N, documents);
-        for (int64_t at = 0; fine && at < N; at += AT_ONCE) parts(&row, &to, N, documents, at, N - at < AT_ONCE ? N - at : AT_ONCE);
+        for (int64_t at = 0; fine && at < N; at += AT_ONCE)
+          parts(&row, &to, N, documents, at, N - at < AT_ONCE ? N - at : AT_ONCE);
         give(&mass, 1), give(&plan, 1);
         if (!fine) break;
       } else {
@@ -172,7 +172,7 @@ void hw_values(object *features, object *masses, object *positions, object *plan
   give(of, ALL);
 }
 
-/* window [KEPT + KINDS, N] of one row; sums [2, KEPT, N] of what a request keeps: values, and weights where they are defined. */
+/* window [KEPT + KINDS, N] of one row; sums [2, KEPT, N] of what a request keeps: values, and weights where there are any. */
 void hw_add(object *sums, object *window, double weight) {
   array of[2] = {0};
   if (take(&of[0], sums, WRITE) && take(&of[1], window, READ) &&
@@ -192,13 +192,14 @@ void hw_add(object *sums, object *window, double weight) {
 
 /* ---- reading.GroupSums ---- */
 
-/* values [lines, N], members [groups, N]: sums [lines, groups] of the values, and who [lines, groups] of the groups defines them,
+/* values [lines, N], members [groups, N]: sums [lines, groups] of the values, and who of the groups defines them, likewise,
  * both with those of `quantities` lines side by side: [rows, 2, quantities, groups]. */
 void hw_sums(object *values, object *members, int64_t quantities, int64_t N, object *sums) {
   enum { VALUES, MEMBERS, SUMS, ALL };
   array of[ALL] = {0};
-  if (quantities > 0 && N > 0 && take(&of[VALUES], values, READ) && take(&of[MEMBERS], members, READ) &&
-      take(&of[SUMS], sums, WRITE)) {
+  if (quantities <= 0 || N <= 0)
+    fail("sums of nothing");
+  else if (take(&of[VALUES], values, READ) && take(&of[MEMBERS], members, READ) && take(&of[SUMS], sums, WRITE)) {
     const float *value = of[VALUES].buf, *member_of = of[MEMBERS].buf;
     int64_t lines = of[VALUES].len / (4 * N), groups = of[MEMBERS].len / (4 * N), half = quantities * groups;
     if (fits(&of[SUMS], lines * groups * 8, "sums") && fits(&of[VALUES], lines / quantities * quantities * N * 4, "values") &&
@@ -320,8 +321,8 @@ typedef struct {
 } block;
 
 /* values [rows, cells], `stride` floats from row to row, of the cells of `to` from `first` on. */
-static void count(const float *values, const int64_t *weights, int64_t rows, int64_t cells, int64_t stride, const int32_t *bounds,
-                  const block *to, int64_t first) {
+static void count(const float *values, const int64_t *weights, int64_t rows, int64_t cells, int64_t stride,
+                  const int32_t *bounds, const block *to, int64_t first) {
   const int64_t next = LANES * ABREAST * (BUCKETS + 1) * 4 / LINE; /* lines of slots that the cells after these have */
   uint32_t spare[LANES * (BUCKETS + 1)];                           /* for the lanes beyond the last cell */
   for (int64_t at = 0; at < cells; at += LANES * ABREAST) {
