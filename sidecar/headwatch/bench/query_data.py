@@ -39,7 +39,9 @@ _NOISE = "randNormal(0, 0.05, number)"
 _MINUTE, _HOUR = 60, 3600
 _VARIANTS = 4
 _MINUTES_MERGED = 4
-_SETTINGS = "SETTINGS insert_deduplicate = 0, max_block_size = 200000"
+_SETTINGS = "SETTINGS insert_deduplicate = 0, max_block_size = 200000, optimize_on_insert = 1"
+"""A block here has 200 minutes of the same heads, where the sidecar writes one at a time and merges go on all day: rows of one
+key in a block are added up at once, or the last day would be read as millions of rows that no store of a sidecar has."""
 
 
 @dataclass(frozen=True, slots=True)
