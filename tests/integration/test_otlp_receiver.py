@@ -35,7 +35,7 @@ NOT_SENT = {"headwatch.attention.worst_lookback", "headwatch.attention.rows"}
 """One belongs to Prometheus; ClickHouse alone needs the other, beside histograms of single heads."""
 DID_NOT_HAPPEN = {
     "headwatch.capture.errors", "headwatch.capture.detail_reduced", "headwatch.ingest.evidence_dropped",
-    "headwatch.endpoint.reads", "headwatch.text.kept", "headwatch.text.refused",
+    "headwatch.endpoint.reads", "headwatch.text.kept", "headwatch.text.refused", "headwatch.incident.paging",
 }  # fmt: skip
 VALUE_METRICS = {"headwatch.attention.value_share", "headwatch.attention.output_norm"}
 """Where capture.value_mass is on."""
