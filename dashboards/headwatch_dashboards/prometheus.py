@@ -72,6 +72,11 @@ def _value(attribute: str) -> str:
     return f"{{{{ $labels.{_label(attribute)} }}}}"
 
 
+def _query_value(attribute: str) -> str:
+    """Return the template of a label's value within an address: clients choose names, and one may end a parameter."""
+    return f"{{{{ $labels.{_label(attribute)} | urlquery }}}}"
+
+
 def _name(short: str) -> str:
     return metric(short).prometheus_name
 
@@ -185,14 +190,14 @@ def grounding_rules() -> tuple[Rule, ...]:
             description="The model gives the documents of this route less attention than in the six hours before. It does "
                         "not say why: retrieval may return the wrong documents, prompts may have grown, the model or its "
                         "template may have changed.",
-            runbook="grounding", board=f"grounding?var-route={_value(ATTR_ROUTE)}",
+            runbook="grounding", board=f"grounding?var-route={_query_value(ATTR_ROUTE)}",
         ),
         Rule(
             "HeadwatchRetrievalAbsent", f"{share('10m')}\n> 0.5 and {share('6h')} < 0.25\nand {enough}", wait="5m", keep="10m",
             severity="critical", summary=f"Most requests of {where} come without documents",
             description="More than half of the sampled requests of ten minutes named no document, where less than a quarter "
                         "did in six hours: retrieval returns nothing, or a client stopped naming documents.",
-            runbook="retrieval", board=f"grounding?var-route={_value(ATTR_ROUTE)}",
+            runbook="retrieval", board=f"grounding?var-route={_query_value(ATTR_ROUTE)}",
         ),
     )  # fmt: skip
 
